@@ -1,0 +1,269 @@
+"""From tables to indices and encoded attributes: id maps, column encoders, the encoded data set."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from train.ragged import Array, Ragged
+from train.schema import Interactions, Kind, Tables
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """External ids and their indices; the position of an id in the sorted `ids` is its index.
+
+    Attributes:
+        ids: int64 or string `[n]`, ascending, so that ties by index are ties by id.
+    """
+
+    ids: pa.Array
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def _index(self) -> dict[Any, int]:
+        return {value: index for index, value in enumerate(self.ids.to_pylist())}
+
+    def index(self, ids: Iterable[Any]) -> Array:
+        """Return the indices of external ids, int32 `[m]`; -1 where unknown or of another type."""
+        if isinstance(ids, pa.Array | pa.ChunkedArray):
+            found = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
+            return np.asarray(found.to_numpy()).astype(np.int32)
+        kind = int if pa.types.is_integer(self.ids.type) else str
+        lookup = self._index.get
+        return np.array([lookup(i, -1) if type(i) is kind else -1 for i in ids], dtype=np.int32)
+
+    def external(self, index: Array) -> list[Any]:
+        """Return the external ids of indices `[m]`, as Python integers or strings."""
+        return list(self.ids.take(pa.array(index)).to_pylist())
+
+    @classmethod
+    def of(cls, *columns: pa.ChunkedArray) -> "IdMap":
+        """Build from every distinct id of the columns."""
+        ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+        distinct = pc.unique(ids)
+        return cls(distinct.take(pc.sort_indices(distinct)))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded attributes of the users or of the items.
+
+    Attributes:
+        dense: scaled numbers, flags, text and embeddings, float32 `[n, D]`.
+        dense_names: `[D]`.
+        categories: codes of each row in one vocabulary over all category columns, `n` rows.
+        vocabulary: `column=value` of each code, `[V]`.
+    """
+
+    dense: Array
+    dense_names: tuple[str, ...]
+    categories: Ragged
+    vocabulary: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, count: int) -> "Features":
+        """Return the features of `count` rows that have no attributes."""
+        return cls(np.zeros((count, 0), np.float32), (), Ragged.empty(count), ())
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The fitted state of every column of one table; the same object encodes new rows later.
+
+    Attributes:
+        columns: kind and fitted state (plain JSON values) of each column.
+    """
+
+    columns: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def fit(cls, table: pa.Table, columns: Mapping[str, Kind]) -> "Encoder":
+        """Fit every declared column of a canonical table."""
+        return cls(
+            {
+                name: {"kind": kind, **_FIT[kind](table[name].combine_chunks())}
+                for name, kind in columns.items()
+            }
+        )
+
+    def encode(self, table: pa.Table) -> Features:
+        """Encode the rows of a canonical table; values never seen in fitting count as missing."""
+        dense, names, rows, codes = [], [], [], []
+        vocabulary: list[str] = []
+        for name, state in self.columns.items():
+            column = table[name].combine_chunks()
+            if state["kind"] in ("category", "categories"):
+                row, code = _codes(column, state["vocabulary"])
+                rows.append(row)
+                codes.append(code + len(vocabulary))
+                vocabulary += [f"{name}={value}" for value in state["vocabulary"]]
+            else:
+                block = _DENSE[state["kind"]](column, state)
+                dense.append(block)
+                names += _names(name, block.shape[1])
+        count = len(table)
+        return Features(
+            np.hstack([np.zeros((count, 0)), *dense]).astype(np.float32),
+            tuple(names),
+            Ragged.from_pairs(_join(rows), _join(codes), count),
+            tuple(vocabulary),
+        )
+
+    def to_json(self) -> str:
+        """Return the fitted state as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Encoder":
+        """Rebuild from `to_json`'s text."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A data set in indices: what training, evaluation and the bundle work with."""
+
+    users: IdMap
+    items: IdMap
+    interactions: Interactions
+    user_features: Features
+    item_features: Features
+    user_encoder: Encoder
+    item_encoder: Encoder
+    titles: pa.Array
+
+
+def encode(tables: Tables) -> Encoded:
+    """Number the users and items of all three tables, fit the encoders and encode everything."""
+    events = tables.interactions
+    users = IdMap.of(events["user_id"], tables.users["user_id"])
+    items = IdMap.of(events["item_id"], tables.items["item_id"])
+    user_encoder = Encoder.fit(tables.users, tables.user_columns)
+    item_encoder = Encoder.fit(tables.items, tables.item_columns)
+    item_table = _aligned(tables.items, "item_id", items)
+    return Encoded(
+        users=users,
+        items=items,
+        interactions=Interactions.ordered(
+            users.index(events["user_id"]),
+            items.index(events["item_id"]),
+            events["timestamp"].to_numpy(),
+            events["weight"].to_numpy(),
+        ),
+        user_features=user_encoder.encode(_aligned(tables.users, "user_id", users)),
+        item_features=item_encoder.encode(item_table),
+        user_encoder=user_encoder,
+        item_encoder=item_encoder,
+        titles=item_table["title"].combine_chunks(),
+    )
+
+
+def _aligned(table: pa.Table, key: str, ids: IdMap) -> pa.Table:
+    return table.take(pc.index_in(ids.ids, value_set=table[key].combine_chunks()))
+
+
+def _join(parts: list[Array]) -> Array:
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def _flat(column: pa.Array) -> tuple[Array, pa.Array]:
+    """Return the row number and the value of each single category of a column."""
+    if pa.types.is_list(column.type):
+        return pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
+    valid = np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False))
+    return valid, column.drop_null()
+
+
+def _codes(column: pa.Array, vocabulary: list[str]) -> tuple[Array, Array]:
+    rows, values = _flat(column)
+    codes = pc.index_in(values, value_set=pa.array(vocabulary, pa.string()))
+    codes = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return rows[codes >= 0], codes[codes >= 0]
+
+
+def _fit_vocabulary(column: pa.Array) -> dict[str, Any]:
+    return {"vocabulary": sorted(pc.unique(_flat(column)[1]).drop_null().to_pylist())}
+
+
+def _fit_number(column: pa.Array) -> dict[str, Any]:
+    values = column.drop_null().to_numpy(zero_copy_only=False)
+    scale = float(values.std()) if len(values) else 0.0
+    mean = float(values.mean()) if len(values) else 0.0
+    return {"mean": mean, "scale": scale or 1.0, "missing": column.null_count > 0}
+
+
+def _number(column: pa.Array, state: Mapping[str, Any]) -> Array:
+    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(values)
+    scaled = np.where(missing, 0.0, (values - state["mean"]) / state["scale"])
+    return np.column_stack([scaled, missing] if state["missing"] else [scaled])
+
+
+def _flag(column: pa.Array, _state: Mapping[str, Any]) -> Array:
+    flags = pc.fill_null(column, False).to_numpy(zero_copy_only=False)
+    return np.asarray(flags, dtype=np.float32)[:, None]
+
+
+def _fit_text(column: pa.Array, terms: int = 5000, width: int = 16) -> dict[str, Any]:
+    """Fit TF-IDF, then a truncated SVD, then scaling to unit variance."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts = column.drop_null().to_pylist()
+    tfidf = TfidfVectorizer(max_features=terms, sublinear_tf=True)
+    matrix = tfidf.fit_transform(texts)
+    svd = TruncatedSVD(max(1, min(width, *(n - 1 for n in matrix.shape))), random_state=0)
+    dense = svd.fit_transform(matrix)
+    return {
+        "terms": {term: int(index) for term, index in tfidf.vocabulary_.items()},
+        "idf": tfidf.idf_.tolist(),
+        "components": svd.components_.tolist(),
+        "mean": dense.mean(axis=0).tolist(),
+        "scale": (dense.std(axis=0) + 1e-9).tolist(),
+    }
+
+
+def _text(column: pa.Array, state: Mapping[str, Any]) -> Array:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    tfidf = TfidfVectorizer(vocabulary=state["terms"], sublinear_tf=True)
+    tfidf.idf_ = np.array(state["idf"])
+    dense = tfidf.transform(pc.fill_null(column, "").to_pylist()) @ np.array(state["components"]).T
+    scaled = (dense - np.array(state["mean"])) / np.array(state["scale"])
+    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return np.asarray(scaled * present[:, None])
+
+
+def _fit_embedding(column: pa.Array) -> dict[str, Any]:
+    return {"width": column.type.list_size}
+
+
+def _embedding(column: pa.Array, state: Mapping[str, Any]) -> Array:
+    filled = np.zeros((len(column), state["width"]), np.float32)
+    present = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    values = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    filled[present] = values.reshape(-1, state["width"])
+    return filled
+
+
+_FIT: dict[str, Any] = {
+    "category": _fit_vocabulary,
+    "categories": _fit_vocabulary,
+    "number": _fit_number,
+    "flag": lambda column: {},
+    "text": _fit_text,
+    "embedding": _fit_embedding,
+}
+_DENSE: dict[str, Any] = {"number": _number, "flag": _flag, "text": _text, "embedding": _embedding}
+
+
+def _names(column: str, width: int) -> list[str]:
+    return [column] if width == 1 else [f"{column}_{i}" for i in range(width)]
