@@ -1,0 +1,52 @@
+"""What every test may use: settings made before anything imports Ray, and one local Ray."""
+
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# Before the first import of Ray: it reads these once, and the processes it starts inherit them.
+os.environ.update(
+    # Each report with a checkpoint waits for one of these intervals (seconds; Ray's default is 2).
+    RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    # Serve keeps a stopped replica for this long (seconds; Ray's default is 30).
+    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1",
+    RAY_TRAIN_V2_ENABLED="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    # Two libraries with a pool of threads each are slower on few cores than one thread each.
+    OMP_NUM_THREADS="1",
+)
+# A test decides itself which Ray it joins; the shell that runs the suite has no say.
+os.environ.pop("RAY_ADDRESS", None)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[Any]:
+    """One Ray of 4 logical CPUs on loopback, for the whole session; its `ray.init` context."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=256 * 1024**2,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        _node_ip_address="127.0.0.1",
+    )
+    yield context
+    ray.shutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` where there is no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
