@@ -189,8 +189,7 @@ def flag(column: Column) -> pa.ChunkedArray:
     column = column.plain()
     if pa.types.is_boolean(column.values.type):
         return column.values
-    words = column.values if column.is_text else numbers(column).cast(pa.int64(), safe=False)
-    words = pc.utf8_lower(empty_to_null(words.cast(pa.string())))
+    words = pc.utf8_lower(category(column))
     true = pc.is_in(words, value_set=pa.array(_TRUE))
     known = pc.or_(true, pc.is_in(words, value_set=pa.array(_FALSE)))
     bad = pc.and_(pc.is_valid(words), pc.invert(known))

@@ -127,8 +127,8 @@ class Files(Dataset):
     title: str | None = None
     item_columns: Columns = Field(default_factory=dict)
     user_columns: Columns = Field(default_factory=dict)
-    separator: str = Field("|", min_length=1)
-    delimiter: str = Field(",", min_length=1, max_length=1)
+    separator: str = Field(default="|", min_length=1)
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
     encoding: str = "utf-8"
 
     @model_validator(mode="after")
@@ -189,20 +189,20 @@ class Generated(Dataset):
     """
 
     name: Literal["generated"] = "generated"
-    users: int = Field(1_000, ge=1)
-    items: int = Field(500, ge=1)
-    interactions: int = Field(30_000, ge=1)
-    seed: int = Field(0, ge=0)
-    tastes: int = Field(12, ge=1)
-    days: int = Field(180, ge=1)
-    zipf: float = Field(1.0, ge=0)
-    fading_days: float = Field(90.0, gt=0)
+    users: int = Field(default=1_000, ge=1)
+    items: int = Field(default=500, ge=1)
+    interactions: int = Field(default=30_000, ge=1)
+    seed: int = Field(default=0, ge=0)
+    tastes: int = Field(default=12, ge=1)
+    days: int = Field(default=180, ge=1)
+    zipf: float = Field(default=1.0, ge=0)
+    fading_days: float = Field(default=90.0, gt=0)
     told: Share = 0.6
     noise: Share = 0.1
     cold_users: Share = 0.05
     cold_items: Share = 0.05
     text_ids: bool = False
-    embedding: int = Field(0, ge=0)
+    embedding: int = Field(default=0, ge=0)
 
     def read(self) -> Tables:
         """Generate the tables."""

@@ -5,11 +5,11 @@ the reranker. Both together are what is known when the test begins; fold 2 is th
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from train.ragged import Array
 from train.schema import Interactions
@@ -20,6 +20,32 @@ DAY = 86_400
 
 Count = Annotated[int, Field(ge=0)]
 Quantile = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _seconds(moment: int | str) -> int:
+    """Return a moment in seconds since 1970; without a zone it is in UTC."""
+    if isinstance(moment, int):
+        return moment
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise ValueError(
+            f"expected seconds since 1970 or an ISO date or time (2024-01-31T12:00), got {moment!r}"
+        ) from error
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
+
+
+def _readable(moment: int | str) -> int | str:
+    _seconds(moment)
+    return moment
+
+
+def _text(moment: Any) -> Any:
+    return moment.isoformat() if isinstance(moment, date) else moment
+
+
+# TOML has dates of its own; the settings keep them as text, which JSON can hold too.
+Moment = Annotated[int | str, BeforeValidator(_text), AfterValidator(_readable)]
 
 
 @dataclass(frozen=True)
@@ -127,22 +153,15 @@ class Time(Split):
     """
 
     name: Literal["time"] = "time"
-    at: int | str | None = None
+    at: Moment | None = None
     quantile: Quantile | None = None
     validation_quantile: Quantile = 0.9
-    validation_at: int | str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_cut(cls, data: dict[str, object]) -> dict[str, object]:
-        if data.get("at") is not None and data.get("quantile") is not None:
-            raise ValueError("the time split takes at or quantile, not both; drop one")
-        return data
+    validation_at: Moment | None = None
 
     @model_validator(mode="after")
-    def _readable(self) -> "Time":
-        for moment in (self.at, self.validation_at):
-            _seconds(moment if moment is not None else 0)
+    def _one_cut(self) -> "Time":
+        if self.at is not None and self.quantile is not None:
+            raise ValueError("the time split takes at or quantile, not both; drop one of them")
         return self
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
@@ -166,8 +185,8 @@ class LastDays(Split):
     """
 
     name: Literal["last_days"] = "last_days"
-    days: float = Field(7.0, gt=0)
-    validation_days: float = Field(7.0, gt=0)
+    days: float = Field(default=7.0, gt=0)
+    validation_days: float = Field(default=7.0, gt=0)
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
         """Cut `days` before the newest interaction, and `validation_days` before that."""
@@ -191,8 +210,8 @@ class LeaveLast(Split):
     """
 
     name: Literal["leave_last"] = "leave_last"
-    test: int = Field(1, ge=1)
-    validation: int = Field(1, ge=1)
+    test: int = Field(default=1, ge=1)
+    validation: int = Field(default=1, ge=1)
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
         """Number each user's interactions from the newest back."""
@@ -230,18 +249,6 @@ def _after(times: Array, quantile: float) -> int:
 
 def _end(times: Array) -> int:
     return int(times.max()) + 1 if len(times) else 0
-
-
-def _seconds(moment: int | str) -> int:
-    if isinstance(moment, int):
-        return moment
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError as error:
-        raise ValueError(
-            f"expected seconds since 1970 or an ISO date or time (2024-01-31T12:00), got {moment!r}"
-        ) from error
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
 
 
 def _counts(fold: Array) -> str:

@@ -43,15 +43,14 @@ def _mostly_numbers(values: pa.ChunkedArray) -> bool:
     return bool(counts[0] > counts[1])
 
 
-def _check_present(column: Column) -> None:
-    if column.values.null_count:
-        missing = pc.is_null(column.values)
-        fail(column, missing, "a time in every row", "Fill these rows in, or drop them")
+def _check_present(column: Column, values: pa.ChunkedArray) -> None:
+    if values.null_count:
+        fail(column, pc.is_null(values), "a time in every row", "Fill these rows in, or drop them")
 
 
 def _from_numbers(column: Column, unit: TimeUnit) -> tuple[Array, int]:
     values = numbers(column)
-    _check_present(Column(column.source, column.name, values))
+    _check_present(column, values)
     per_second = PER_SECOND[unit]
     _check_unit(column, values.to_numpy() / per_second, unit)
     # Whole numbers are not taken through float64, which is too coarse for nanoseconds.
@@ -71,7 +70,7 @@ def _check_unit(column: Column, seconds: Array, unit: TimeUnit) -> None:
 
 
 def _from_dates(column: Column) -> tuple[Array, int]:
-    _check_present(column)
+    _check_present(column, column.values)
     kind = column.values.type
     unit: TimeUnit = kind.unit if pa.types.is_timestamp(kind) else "s"
     values = column.values if pa.types.is_timestamp(kind) else column.values.cast(pa.timestamp("s"))
