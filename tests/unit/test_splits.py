@@ -1,0 +1,151 @@
+"""Splits on interactions small enough to divide by hand, and their errors."""
+
+import re
+from datetime import datetime
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from train.schema import Interactions
+from train.splits import DAY, Folds, LastDays, LeaveLast, Split, Time, first_pairs
+
+
+def interactions(*rows: tuple[int, int, int]) -> Interactions:
+    """Rows of user, item and time."""
+    user, item, time = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    return Interactions.ordered(user, item, time, np.ones(len(user)))
+
+
+def folds(split: Split, events: Interactions) -> Folds:
+    return split.folds(events, n_users=5, n_items=10)
+
+
+# Users 0 and 1 are there all along, 2 only after time 80; item 9 is new at 90.
+EVENTS = interactions(
+    (0, 0, 10), (0, 1, 20), (0, 2, 60), (0, 3, 80), (0, 0, 85), (0, 9, 90),
+    (1, 0, 15), (1, 3, 40), (1, 2, 70), (1, 1, 95),
+    (2, 0, 81), (2, 1, 99),
+)  # fmt: skip
+
+
+def test_time_counts_what_is_warm_and_new_to_the_user():
+    found = folds(Time(at=80, validation_at=60), EVENTS)
+    assert found.fold.tolist() == [0, 0, 1, 2, -1, -1, 0, 0, 1, 2, -1, -1]
+    assert (found.t1, found.t2) == (60, 80)
+    assert found.test_users.tolist() == [0, 1]
+    assert found.fold.dtype == np.int8
+    assert found.test_users.dtype == np.int32
+
+
+def test_cold_users_and_items_count_where_they_may():
+    split = Time(at=80, validation_at=60, warm_users=False, warm_items=False)
+    found = folds(split, EVENTS)
+    assert found.fold.tolist() == [0, 0, 1, 2, -1, 2, 0, 0, 1, 2, 2, 2]
+    assert found.test_users.tolist() == [0, 1, 2]
+
+
+def test_items_below_their_minimum_are_left_out_everywhere():
+    # Item 3 has one interaction before the test, items 0, 1 and 2 have two, one and two.
+    found = folds(Time(at=80, validation_at=60, min_item_train=2, warm_users=False), EVENTS)
+    assert found.fold.tolist() == [0, -1, 1, -1, -1, -1, 0, -1, 1, -1, 2, -1]
+
+
+def test_users_below_their_minimum_are_cold():
+    events = interactions((0, 0, 1), (0, 1, 60), (0, 2, 90), (1, 2, 2), (1, 0, 91))
+    found = folds(Time(at=80, validation_at=50, min_user_train=2, warm_items=False), events)
+    assert found.fold.tolist() == [0, 1, 2, -1, -1]
+    cold = Time(at=80, validation_at=50, min_user_train=2, warm_items=False, warm_users=False)
+    assert folds(cold, events).fold.tolist() == [0, 1, 2, -1, 2]
+
+
+def test_users_need_a_history_and_enough_in_the_test():
+    # Before the test both have three; in it user 0 has one new warm pair, user 1 has one.
+    split = Time(at=80, validation_at=60, min_user_history=3)
+    assert folds(split, EVENTS).test_users.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="min_user_history=4"):
+        folds(split.model_copy(update={"min_user_history": 4}), EVENTS)
+    enough = Time(at=80, validation_at=60, warm_items=False, min_user_test=2)
+    assert folds(enough, EVENTS).test_users.tolist() == [0]
+
+
+def test_quantiles_are_interpolated_and_ties_stay_before():
+    events = interactions(*[(0, i, t) for i, t in enumerate([0, 10, 20, 30, 40, 50, 60, 60, 70])])
+    split = Time(quantile=0.6, validation_quantile=0.5, warm_items=False)
+    found = folds(split, events)
+    assert found.t2 == int(np.quantile(events.timestamp, 0.6)) + 1 == 49
+    assert found.t1 == 21
+    assert found.fold.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2]
+    tied = folds(split.model_copy(update={"quantile": 0.75}), events)
+    assert (tied.t2, tied.fold.tolist()) == (61, [0, 0, 0, 0, 1, 1, 1, 1, 2])
+
+
+def test_moments_as_text_and_as_dates():
+    noon = 1_709_294_400
+    for moment in ("2024-03-01T12:00", "2024-03-01T13:00+01:00", datetime(2024, 3, 1, 12), noon):
+        split = Time.model_validate({"at": moment, "validation_at": noon - 9})
+        events = interactions((0, 0, noon - 10), (0, 1, noon - 1), (0, 2, noon))
+        found = split.model_copy(update={"warm_items": False}).folds(events, 1, 3)
+        assert (found.t2, found.fold.tolist()) == (noon, [0, 1, 2])
+
+
+def test_last_days():
+    times = [0, 3 * DAY, 5 * DAY, 6 * DAY, 7 * DAY]
+    events = interactions(*[(0, item, time) for item, time in enumerate(times)])
+    found = LastDays(days=2, validation_days=2, warm_items=False).folds(events, 1, 5)
+    # Two days back from the newest are open at the older end.
+    assert found.fold.tolist() == [0, 0, 1, 2, 2]
+    assert (found.t1, found.t2) == (3 * DAY + 1, 5 * DAY + 1)
+
+
+def test_leave_last():
+    events = interactions(
+        *[(0, item, time) for item, time in enumerate([5, 1, 9, 7, 3])], (1, 0, 100), (1, 1, 101)
+    )
+    found = LeaveLast(test=1, validation=2, warm_items=False).folds(events, 2, 5)
+    assert events.timestamp.tolist() == [1, 3, 5, 7, 9, 100, 101]
+    assert found.fold.tolist() == [0, 0, 1, 1, 2, 0, 0]
+    assert (found.t1, found.t2) == (102, 102)
+    assert found.test_users.tolist() == [0]
+
+
+def test_first_pairs_in_time():
+    events = interactions((0, 4, 1), (0, 5, 2), (0, 4, 3), (1, 4, 0), (1, 4, 0))
+    assert first_pairs(events, 6).tolist() == [True, True, False, True, False]
+
+
+def test_an_empty_test_says_how_many_there_are_and_what_to_change():
+    with pytest.raises(ValueError) as caught:
+        folds(Time(at=80, validation_at=60, min_user_test=4), EVENTS)
+    assert str(caught.value) == (
+        "empty split: no test interactions are left. Of 12 interactions the cut put 4 in train, "
+        "2 in validation and 6 in test; the minimum counts and warm filters kept 4 in train, 2 in "
+        "validation and 0 in test. Move the cut or lower the minimum counts (min_user_train=1, "
+        "min_item_train=1, warm_users=True, warm_items=True, min_user_history=0, min_user_test=4, "
+        "at=80, quantile=None, validation_quantile=0.9, validation_at=60)"
+    )
+
+
+@pytest.mark.parametrize(
+    "split", [Time(at=5), Time(at=1000), LastDays(days=1), Time(), LeaveLast()]
+)
+def test_every_empty_fold_is_an_error(split):
+    one = interactions((0, 0, 10), (1, 1, 10))
+    with pytest.raises(ValueError, match="empty split: no "):
+        folds(split, one)
+    with pytest.raises(ValueError, match="empty split: no train, validation, test"):
+        folds(split, interactions())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"at": 5, "quantile": 0.5}, "takes at or quantile, not both; drop one"),
+        ({"at": "last week"}, "expected seconds since 1970 or an ISO date or time .* 'last week'"),
+        ({"quantile": 1.0}, "less than 1"),
+        ({"min_user_trian": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_settings(settings, message):
+    with pytest.raises(ValidationError, match=re.compile(message)):
+        Time(**settings)
