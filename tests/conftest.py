@@ -1,11 +1,16 @@
 """What every test may use: settings made before anything imports Ray, and one local Ray."""
 
-import logging
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cluster.session import Session
 
 # Before the first import of Ray: it reads these once, and the processes it starts inherit them.
 os.environ.update(
@@ -18,25 +23,22 @@ os.environ.update(
     # Two libraries with a pool of threads each are slower on few cores than one thread each.
     OMP_NUM_THREADS="1",
 )
-# A test decides itself which Ray it joins; the shell that runs the suite has no say.
-os.environ.pop("RAY_ADDRESS", None)
+# A test decides itself which Ray it joins, and sees no head that runs on this machine: neither the
+# shell that runs the suite nor what its user has started has a say.
+for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+    os.environ.pop(name, None)
+os.environ["RAYTOWER_RAY_DIR"] = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
+atexit.register(shutil.rmtree, os.environ["RAYTOWER_RAY_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[Any]:
-    """One Ray of 4 logical CPUs on loopback, for the whole session; its `ray.init` context."""
+def local_ray() -> "Iterator[Session]":
+    """One Ray of 4 logical CPUs on loopback, for the whole session."""
+    from cluster.session import connect
+
+    yield connect("local", num_cpus=4)
     import ray
 
-    context = ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=256 * 1024**2,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        _node_ip_address="127.0.0.1",
-    )
-    yield context
     ray.shutdown()
 
 

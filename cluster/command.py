@@ -1,0 +1,136 @@
+"""How every command line here begins and ends: exit codes, and errors without tracebacks.
+
+0 done; 1 a defect of ours, with its traceback; 2 a mistake that the user can mend, as one
+message on stderr; 130 interrupted. With `--debug`, anywhere before `--`, mistakes show their
+traceback too.
+"""
+
+import difflib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def run(
+    main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None
+) -> NoReturn:
+    """Call `main` with the arguments of the command line (without `--debug`) and exit.
+
+    Raises:
+        SystemExit: always; its code is `main`'s result (None is 0), or see this module.
+    """
+    own, rest = split(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in own
+    try:
+        code = main([word for word in own if word != "--debug"] + rest)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        code = 130
+    except Exception as error:
+        mistake = users_mistake(error)
+        if mistake is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        print(f"error: {message(mistake)}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words before the first `--`, and the rest with the `--` in front."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end:]
+
+
+def users_mistake(error: BaseException) -> ValueError | OSError | None:
+    """Return the ValueError or OSError that an error is, or that Ray brought from a worker."""
+    if isinstance(error, ExceptionGroup):
+        return users_mistake(error.exceptions[0])
+    # Ray's errors name what they carry: a task's `cause`, a training's failures by worker.
+    failures = getattr(error, "worker_failures", None) or {}
+    carried = [
+        *failures.values(),
+        getattr(error, "cause", None),
+        getattr(error, "controller_failure", None),
+    ]
+    for inner in carried:
+        if isinstance(inner, BaseException) and (found := users_mistake(inner)):
+            return found
+    return error if isinstance(error, ValueError | OSError) else None
+
+
+def message(error: ValueError | OSError) -> str:
+    """Return an error's text for its reader: config errors by key, file errors by file."""
+    if isinstance(error, ValidationError):
+        return explain(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def explain(error: ValidationError) -> str:
+    """Return one line for each thing that is wrong in a config: `path.to.key: what is wrong`.
+
+    An unknown key is answered with the nearest name and with the names there are.
+    """
+    return "\n".join(dict.fromkeys(_lines(error, ())))
+
+
+def _lines(error: ValidationError, above: tuple[int | str, ...]) -> Iterator[str]:
+    for entry in error.errors(include_url=False):
+        inner = entry.get("ctx", {}).get("error")
+        path = above + entry["loc"]
+        if isinstance(inner, ValidationError):
+            yield from _lines(inner, path)
+        else:
+            key = ".".join(str(part) for part in path)
+            yield f"{key}: {_what(entry, error.title)}" if key else _what(entry, error.title)
+
+
+def _what(entry: Any, title: str) -> str:
+    if entry["type"] == "extra_forbidden":
+        *above, key = entry["loc"]
+        return unknown("key", str(key), _fields(_model(title), above))
+    if entry["type"] == "missing":
+        return "is needed, and was not given"
+    if entry["type"] == "value_error":
+        return str(entry["ctx"]["error"])
+    return f"{entry['msg'].removeprefix('Input ')}, got {entry['input']!r}"
+
+
+def unknown(kind: str, name: str, available: Sequence[str]) -> str:
+    """Return `unknown KIND 'NAME'; did you mean X? available: ...`."""
+    near = difflib.get_close_matches(name, available, n=1)
+    guess = f"; did you mean {near[0]}?" if near else ";"
+    return f"unknown {kind} {name!r}{guess} available: {', '.join(sorted(available))}"
+
+
+def _model(title: str) -> type[BaseModel] | None:
+    """Return the model that raised: pydantic tells no more of it than its name."""
+    todo = list(BaseModel.__subclasses__())
+    while todo:
+        model = todo.pop()
+        if model.__name__ == title:
+            return model
+        todo += model.__subclasses__()
+    return None
+
+
+def _fields(model: type[BaseModel] | None, above: Sequence[int | str]) -> list[str]:
+    for part in above:
+        field = model.model_fields.get(str(part)) if model else None
+        if field is not None:
+            model = next(_models_in(field.annotation), None)
+    return list(model.model_fields) if model else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)

@@ -1,0 +1,64 @@
+"""What Ray reads from the environment once, when its processes start, and the values used here.
+
+Each is a default: what the shell has set already stays. Processes of a Ray that is started here
+inherit them; a Ray that is joined keeps its own, but for the Train one, which travels with a run.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+DEFAULTS: Mapping[str, str] = {
+    # Seconds. Every report with a checkpoint waits for one interval, and with Ray's 2 a worker
+    # that is killed in between can take the newest checkpoint with it.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Ray starts its workers at nice 15; serving beside any other work then starves.
+    "RAY_worker_niceness": "0",
+    # Asking for zero GPUs hides them from a worker, as Ray warns that it will from some version on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Nothing is sent to anybody unless asked.
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+# Read by Ray Serve where the head starts. With its own proxy and settings it answers a tenth of the
+# requests.
+SERVE: Mapping[str, str] = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+}
+
+# A Ray of one machine needs no other interface. Without this one Ray picks the machine's outward
+# address even where 127.0.0.1 is asked for; it is the switch that keeps laptops on loopback.
+LOOPBACK: Mapping[str, str] = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
+}
+
+
+def prepare() -> None:
+    """Set the defaults in this process, for what it starts; call it before Ray starts."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def stay_on_loopback() -> None:
+    """Let what this process starts or joins be at 127.0.0.1 alone; what the shell set stays."""
+    for name, value in LOOPBACK.items():
+        os.environ.setdefault(name, value)
+    from ray._private import ray_constants
+
+    # Ray read the switch when it was imported, which may have been before this.
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
+
+
+def use_token() -> None:
+    """Send this machine's token, if it has one, to the Ray that is joined next.
+
+    Ray does so by itself for a Ray that it finds, and not for one that it is told of.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    # Ray would warn that tokens are on; here that is as it should be.
+    logging.getLogger(setup.__name__).setLevel(logging.ERROR)
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)

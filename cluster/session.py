@@ -1,0 +1,172 @@
+"""How a process reaches Ray, and how much of it a training run takes."""
+
+import logging
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cluster import environment, jobs
+from cluster.head import LOOPBACK_HOST, check_answers, prepare_to_join, running
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
+
+
+@dataclass(frozen=True)
+class Session:
+    """The Ray that this process works with.
+
+    Attributes:
+        address: `host:port` of its head.
+        started: whether this call of `connect` started it; it ends with this process.
+        cpus: of all its nodes together.
+        gpus: the same.
+    """
+
+    address: str
+    started: bool
+    cpus: float
+    gpus: float
+
+
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    dashboard: bool = False,
+    worker_output: bool = False,
+) -> Session:
+    """Join a Ray, or start one on this machine that ends with this process and stays on loopback.
+
+    Joins `address`, else `RAY_ADDRESS`, else the head that `python -m cluster start` left running;
+    "local" always starts one. A process has one Ray: a second call returns the same.
+
+    Args:
+        address: `host:port` of a head, "auto" (Ray looks for one here) or "local".
+        num_cpus: CPUs of a Ray that is started; as many as the machine has by default.
+        num_gpus: GPUs of a Ray that is started, likewise.
+        dashboard: whether a Ray that is started has one, at a free port.
+        worker_output: whether what workers print appears here.
+
+    Raises:
+        ValueError: the address is of another form.
+        ConnectionError: nothing answers at the address.
+        PermissionError: the head expects another token.
+    """
+    environment.prepare()
+    import ray
+
+    target = None if ray.is_initialized() else _target(address)
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": worker_output}
+    if target == "local":
+        _start(options | {"num_cpus": num_cpus, "num_gpus": num_gpus}, dashboard)
+    elif target:
+        _join(target, options)
+    resources = ray.cluster_resources()
+    return Session(
+        address=ray.get_runtime_context().gcs_address,
+        started=target == "local",
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+    )
+
+
+def _target(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or running() or "local"
+
+
+def _start(options: Mapping[str, Any], dashboard: bool) -> None:
+    environment.stay_on_loopback()
+    import ray
+
+    # Ray would warn that it turned tokens on; here that is as it should be.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    ray.init(
+        address="local",
+        include_dashboard=dashboard,
+        dashboard_host=LOOPBACK_HOST,
+        dashboard_port=0,
+        **options,
+    )
+
+
+def _join(target: str, options: Mapping[str, Any]) -> None:
+    import ray
+
+    if target != "auto":
+        check_answers(target)
+    prepare_to_join(target)
+    # A job's workers have the checkout already: it came with the job.
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    runtime_env = None if in_job else jobs.runtime_env()
+    try:
+        ray.init(address=target, runtime_env=runtime_env, **options)
+    except Exception as error:
+        raise _explained(error, target) from error
+
+
+def _explained(error: Exception, target: str) -> Exception:
+    if "AuthToken" not in "".join(traceback.format_exception(error)):
+        return error
+    return PermissionError(
+        f"the Ray at {target} expects another token than this machine has: put its token into "
+        "~/.ray/auth_token, or the name of its file into RAY_AUTH_TOKEN_PATH"
+    )
+
+
+def scaling(
+    workers: int,
+    gpu: bool | Literal["auto"] = "auto",
+    *,
+    cpus: float = 1,
+    autoscaling: bool = False,
+) -> "ScalingConfig":
+    """Return what a training run asks of the Ray that this process is connected to.
+
+    Each worker takes `cpus` CPUs (Ray gives it as many threads) and one GPU or none; the
+    driver takes nothing.
+
+    Args:
+        workers: how many; 0 runs the loop in this process, without Ray's workers.
+        gpu: a GPU for each worker; "auto" is whether there are any.
+        cpus: CPUs of each worker.
+        autoscaling: whether Ray may add nodes, so that nothing is refused.
+
+    Raises:
+        ValueError: even idle, the nodes have no room for so many workers: Ray would wait forever.
+    """
+    from ray.train import ScalingConfig
+
+    if workers < 0:
+        raise ValueError(f"expected 0 workers (this process) or more, got {workers}")
+    if workers == 0:
+        return ScalingConfig(num_workers=0, use_gpu=gpu is True)
+    nodes = _nodes()
+    use_gpu = any(node.get("GPU", 0) for node in nodes) if gpu == "auto" else gpu
+    worker = {"CPU": cpus} | ({"GPU": 1.0} if use_gpu else {})
+    room = sum(
+        int(min(node.get(name, 0) // need for name, need in worker.items())) for node in nodes
+    )
+    if room < workers and not autoscaling:
+        raise ValueError(_no_room(workers, worker, nodes, room))
+    return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=worker)
+
+
+def _nodes() -> list[dict[str, float]]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _no_room(
+    workers: int, worker: Mapping[str, float], nodes: list[dict[str, float]], room: int
+) -> str:
+    need = " and ".join(f"{count:g} {name}" for name, count in worker.items())
+    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    return (
+        f"{workers} workers with {need} each do not fit: the nodes of this Ray have {have}, which "
+        f"is room for {room}; lower workers, set gpu = false, or join a larger Ray with --address"
+    )

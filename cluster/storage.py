@@ -1,0 +1,197 @@
+"""Files and folders by path or URI, through pyarrow.fs and, for schemes it has not, fsspec.
+
+A folder that was put somewhere is there whole or not at all. On a file system it is written under
+another name and renamed. Object stores have no rename, so `manifest.json` comes last there, and a
+folder without one is not there yet.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+MANIFEST = "manifest.json"
+
+
+def absolute(uri: str | os.PathLike[str]) -> str:
+    """Return a path as an absolute one, seen from this process's folder; a URI as it is.
+
+    Ray's workers run in other folders: the driver resolves.
+    """
+    text = os.fspath(uri)
+    return text if is_uri(text) else str(Path(text).expanduser().absolute())
+
+
+def is_uri(uri: str | os.PathLike[str]) -> bool:
+    """Return whether this is a URI (`s3://bucket/folder`), not a path."""
+    return "://" in os.fspath(uri)
+
+
+def join(uri: str | os.PathLike[str], *names: str) -> str:
+    """Return the path or URI of what is below another one."""
+    return "/".join([os.fspath(uri).rstrip("/"), *names])
+
+
+def filesystem(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
+    """Return the file system that a path or URI is in, and its path there.
+
+    Raises:
+        ValueError: nothing here knows the scheme, or the URI is malformed.
+    """
+    text = absolute(uri)
+    if not is_uri(text):
+        return pafs.LocalFileSystem(), text
+    try:
+        place, path = pafs.FileSystem.from_uri(text)
+    except pa.ArrowInvalid as error:
+        if "Unrecognized" not in str(error):
+            raise ValueError(f"cannot read {text!r} as a URI: {error}") from error
+        return _fsspec(text)
+    return place, path
+
+
+def _fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
+    import fsspec
+
+    try:
+        found, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        scheme = uri.split("://")[0]
+        raise ValueError(
+            f"cannot open {uri!r}: unknown scheme {scheme!r}; expected a path, or a URI such as "
+            f"s3://bucket/folder, gs://..., hdfs://..., abfs://... ({error})"
+        ) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(found)), path
+
+
+def exists(uri: str | os.PathLike[str]) -> bool:
+    """Return whether a file or a folder is there."""
+    place, path = filesystem(uri)
+    return bool(place.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def names(uri: str | os.PathLike[str]) -> list[str]:
+    """Return the names of what is in a folder, sorted; none if there is no such folder."""
+    place, path = filesystem(uri)
+    found = place.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found)
+
+
+def read_bytes(uri: str | os.PathLike[str]) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    place, path = filesystem(uri)
+    if place.get_file_info(path).type != pafs.FileType.File:
+        raise FileNotFoundError(f"no such file: {os.fspath(uri)}")
+    with place.open_input_stream(path) as stream:
+        content: bytes = stream.read()
+    return content
+
+
+def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file, whole or not at all; missing folders are made."""
+    place, path = filesystem(uri)
+    place.create_dir(path.rpartition("/")[0] or "/", recursive=True)
+    if isinstance(place, pafs.LocalFileSystem):
+        with _appearing(Path(path)) as part:
+            part.write_bytes(content)
+            _sync(part)
+    else:
+        # An object appears when its stream is closed.
+        with place.open_output_stream(path) as stream:
+            stream.write(content)
+
+
+def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) -> None:
+    """Copy a local folder to a path or URI, where it appears whole or not at all.
+
+    Args:
+        folder: what to copy.
+        uri: what the copy is called.
+        last: the file that comes last and says that all is there; a URI needs it.
+
+    Raises:
+        FileExistsError: something is there already.
+        ValueError: it goes to a URI, and has no file to come last.
+    """
+    place, path = filesystem(uri)
+    local = isinstance(place, pafs.LocalFileSystem)
+    if exists(uri if local else join(uri, last)):
+        raise FileExistsError(f"{os.fspath(uri)} is there already; it is not overwritten")
+    if local:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with _appearing(Path(path)) as part:
+            shutil.copytree(folder, part)
+            _sync(*part.rglob("*"), part)
+    else:
+        _upload(folder, place, path, last)
+
+
+def get_folder(uri: str | os.PathLike[str]) -> Path:
+    """Return a local folder with what `put_folder` put somewhere.
+
+    A path is returned as it is. A URI is copied into the cache (`XDG_CACHE_HOME`, else `~/.cache`),
+    once for each content of its manifest.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no manifest in it.
+    """
+    place, path = filesystem(uri)
+    if isinstance(place, pafs.LocalFileSystem):
+        if not Path(path).is_dir():
+            raise FileNotFoundError(f"no such folder: {os.fspath(uri)}")
+        return Path(path)
+    key = hashlib.sha256(absolute(uri).encode() + read_bytes(join(uri, MANIFEST))).hexdigest()
+    cached = _cache() / key[:32]
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with _appearing(cached) as part:
+            pafs.copy_files(path, str(part), source_filesystem=place)
+    return cached
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "raytower"
+
+
+def _upload(folder: Path, place: pafs.FileSystem, path: str, last: str) -> None:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    if folder / last not in files:
+        raise ValueError(f"{folder} has no {last}, which has to come last at a URI")
+    files.sort(key=lambda file: file == folder / last)
+    for file in files:
+        target = join(path, file.relative_to(folder).as_posix())
+        place.create_dir(target.rpartition("/")[0], recursive=True)
+        pafs.copy_files(str(file), target, destination_filesystem=place)
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """Yield a name beside the target; what is made there becomes the target, or is removed."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        part.rename(target)
+        _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+        raise
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
