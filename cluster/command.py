@@ -83,7 +83,8 @@ def explain(error: ValidationError) -> str:
 
 def _lines(error: ValidationError, above: tuple[int | str, ...]) -> Iterator[str]:
     for entry in error.errors(include_url=False):
-        inner = entry.get("ctx", {}).get("error")
+        # A choice among models is made by a validator, which hands on the chosen one's errors.
+        inner = getattr(entry.get("ctx", {}).get("error"), "__cause__", None)
         path = above + entry["loc"]
         if isinstance(inner, ValidationError):
             yield from _lines(inner, path)

@@ -130,7 +130,7 @@ def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) 
     if local:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with _appearing(Path(path)) as part:
-            shutil.copytree(folder, part)
+            _copy(folder, part)
             _sync(*part.rglob("*"), part)
     else:
         _upload(folder, place, path, last)
@@ -154,14 +154,27 @@ def get_folder(uri: str | os.PathLike[str]) -> Path:
     cached = _cache() / key[:32]
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with _appearing(cached) as part:
-            pafs.copy_files(path, str(part), source_filesystem=place)
+        try:
+            with _appearing(cached) as part:
+                pafs.copy_files(path, str(part), source_filesystem=place)
+        except OSError:
+            # Replicas start together: another process may have been first.
+            if not cached.exists():
+                raise
     return cached
 
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "raytower"
+
+
+def _copy(folder: Path, target: Path) -> None:
+    try:
+        shutil.copytree(folder, target)
+    except shutil.Error as error:
+        file, _, why = error.args[0][0]
+        raise OSError(f"cannot copy {file}: {why}") from error
 
 
 def _upload(folder: Path, place: pafs.FileSystem, path: str, last: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
@@ -28,7 +28,11 @@ def one_of(kind: str, entries: Mapping[str, type[Settings]]) -> BeforeValidator:
         name = table.get("name")
         if name not in entries:
             raise ValueError(_unknown(kind, name, entries))
-        return entries[str(name)].model_validate(table)
+        try:
+            return entries[str(name)].model_validate(table)
+        except ValidationError as error:
+            # As it is, pydantic would merge it and lose which entry's fields there are.
+            raise ValueError(str(error)) from error
 
     return BeforeValidator(pick)
 

@@ -1,0 +1,8 @@
+# The image that kuberay.yaml names: Ray with the pinned dependencies and none of our code, which
+# comes with each job. Build and push it from the root of the checkout:
+#   docker build -f cluster/image.Dockerfile -t REGISTRY/raytower:2.60.0 .
+FROM rayproject/ray:2.60.0-py311-cpu
+COPY pyproject.toml constraints.txt /tmp/raytower/
+RUN cd /tmp/raytower \
+    && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > requirements.txt \
+    && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt -r requirements.txt
