@@ -1,0 +1,109 @@
+"""Bundles made from planted vectors and histories, by the real classes, without any training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from train import bundle
+from train.bundle import Parts
+from train.candidates import Candidates, Catalogue, Queries, feature_names, pairs
+from train.features import Features, IdMap
+from train.index import Index, IndexSettings
+from train.ragged import Array, Ragged
+from train.rerankers import CatBoost, Reranker
+from train.schema import Interactions
+from train.statistics import DAY, Statistics
+from train.top_k import top_k
+
+AS_OF = 1_700_000_000
+
+
+def make_parts(
+    users: int = 300,
+    items: int = 500,
+    *,
+    width: int = 16,
+    history: int = 20,
+    reranked: bool = True,
+    trees: int = 20,
+    text_ids: bool = False,
+    seed: int = 0,
+) -> Parts:
+    """Return the parts of a bundle whose users like the items near them.
+
+    Items whose index ends in 9 are not in the catalogue, and every seventh item has no title.
+    """
+    rng = np.random.default_rng(seed)
+    user_vectors = rng.normal(size=(users, width)).astype(np.float32)
+    item_vectors = rng.normal(size=(items, width)).astype(np.float32)
+    interactions = _interactions(rng, user_vectors, item_vectors, history)
+    statistics = Statistics.from_interactions(interactions, users, items, AS_OF)
+    catalogue = np.arange(items) % 10 != 9
+    features = _features(rng, users), _features(rng, items)
+    index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
+    histories = Ragged.from_pairs(interactions.user, interactions.item, users)
+    known = Catalogue(item_vectors, features[1], features[0], statistics)
+    return Parts(
+        users=_ids(users, 1000, text_ids),
+        items=_ids(items, 5, text_ids),
+        titles=pa.array([None if i % 7 == 0 else f"Title {i}" for i in range(items)]),
+        user_vectors=user_vectors,
+        item_vectors=item_vectors,
+        catalogue=catalogue,
+        histories=histories,
+        statistics=statistics,
+        user_features=features[0],
+        item_features=features[1],
+        index=index,
+        reranker=_reranker(rng, known, user_vectors, histories, index, trees) if reranked else None,
+    )
+
+
+def write_bundle(folder: Path, earned: bool = True, **sizes: Any) -> Path:
+    """Write a planted bundle below `folder` and return its own folder."""
+    parts = make_parts(**sizes)
+    facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": earned}}
+    return folder / bundle.write(folder, parts, facts)
+
+
+def _ids(count: int, first: int, text: bool) -> IdMap:
+    numbers = np.arange(first, first + count)
+    return IdMap(pa.array([f"id-{n:07d}" for n in numbers] if text else numbers))
+
+
+def _interactions(rng: Any, users: Array, items: Array, history: int) -> Interactions:
+    """Each user takes `history` of a random tenth of the items: those nearest to its vector."""
+    user = np.repeat(np.arange(len(users)), history)
+    offered = rng.integers(0, len(items), size=(len(users), history * 3))
+    scores = np.einsum("ud,uod->uo", users, items[offered])
+    taken = np.take_along_axis(offered, top_k(scores, history)[0], axis=1)
+    time = rng.integers(AS_OF - 60 * DAY, AS_OF, size=len(user))
+    return Interactions.ordered(user, taken.ravel(), time, np.ones(len(user)))
+
+
+def _features(rng: Any, count: int) -> Features:
+    colours = ("colour=blue", "colour=green", "colour=red")
+    codes = rng.integers(0, len(colours), size=count)
+    return Features(
+        dense=rng.normal(size=(count, 2)).astype(np.float32),
+        dense_names=("size", "weight"),
+        categories=Ragged.from_pairs(np.arange(count), codes, count),
+        vocabulary=colours,
+    )
+
+
+def _reranker(
+    rng: Any, known: Catalogue, vectors: Array, histories: Ragged, index: Index, trees: int
+) -> Reranker:
+    """Fit CatBoost to a planted preference: near items, and among these those of a high size."""
+    chosen = np.sort(rng.choice(len(vectors), size=min(len(vectors), 200), replace=False))
+    history = histories.take(chosen)
+    queries = Queries(user=chosen.astype(np.int32), history=history, exclude=history)
+    found = index.search(vectors[chosen], 50, history)
+    rows = pairs(known, queries, vectors[chosen], Candidates(*found))
+    taste = known.item_features.dense[rows.item, 0] + rng.normal(size=len(rows.item))
+    return CatBoost(iterations=trees).fit(
+        rows, taste > 1.0, known.item_vectors, feature_names(known), seed=0, threads=1
+    )

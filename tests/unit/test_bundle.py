@@ -1,0 +1,202 @@
+"""Bundles: what is written comes back, and every damage is named."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bundles import make_parts, write_bundle
+from train import bundle, manifest
+from train.bundle import BundleError, Parts, open_bundle
+
+FILES = (
+    "histories.safetensors",
+    "index.hnsw",
+    "item_features.json",
+    "item_features.safetensors",
+    "items.arrow",
+    "manifest.json",
+    "reranker.cbm",
+    "statistics.safetensors",
+    "user_features.json",
+    "user_features.safetensors",
+    "users.arrow",
+    "vectors.safetensors",
+)
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    return make_parts(users=30, items=60, trees=5)
+
+
+@pytest.fixture(scope="module")
+def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("bundles")
+    return home / bundle.write(home, parts, {"name": "planted", "config": {"a": 1}})
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+def test_everything_comes_back(parts: Parts, written: Path) -> None:
+    opened = open_bundle(written)
+    assert opened.users.ids.equals(parts.users.ids)
+    assert opened.items.ids.equals(parts.items.ids)
+    assert parts.titles is not None
+    assert opened.titles is not None
+    assert opened.titles.to_pylist() == parts.titles.to_pylist()
+    for name in ("user_vectors", "item_vectors", "catalogue"):
+        np.testing.assert_array_equal(getattr(opened, name), getattr(parts, name))
+    np.testing.assert_array_equal(opened.histories.values, parts.histories.values)
+    np.testing.assert_array_equal(opened.histories.offsets, parts.histories.offsets)
+    for name, array in parts.statistics.arrays().items():
+        np.testing.assert_array_equal(opened.statistics.arrays()[name], array)
+    for side in ("user_features", "item_features"):
+        ours, theirs = getattr(opened, side), getattr(parts, side)
+        np.testing.assert_array_equal(ours.dense, theirs.dense)
+        np.testing.assert_array_equal(ours.categories.values, theirs.categories.values)
+        assert (ours.dense_names, ours.vocabulary) == (theirs.dense_names, theirs.vocabulary)
+
+
+def test_the_manifest_says_what_it_is(written: Path) -> None:
+    found = open_bundle(written).manifest
+    assert found["format_version"] == manifest.FORMAT_VERSION
+    assert found["version"] == written.name
+    assert found["name"] == "planted"
+    assert found["config"] == {"a": 1}
+    assert found["reranker"]["name"] == "catboost"
+    assert "numpy" in found["libraries"]
+    assert found["index"]
+    assert sorted([*found["files"], "manifest.json"]) == sorted(FILES)
+
+
+def test_the_files_are_those_expected_and_none_is_a_pickle(written: Path) -> None:
+    assert sorted(path.name for path in written.iterdir()) == sorted(FILES)
+    assert not [path for path in written.iterdir() if path.read_bytes()[:2] == b"\x80\x04"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.99])
+def test_a_flipped_byte_is_found_and_named(copy: Path, name: str, place: float) -> None:
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=rf"{name}|format") as raised:
+        open_bundle(copy)
+    assert str(copy) in str(raised.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize("version", [manifest.FORMAT_VERSION + 1, 0, "1", None])
+def test_another_format_version_is_refused(copy: Path, version: object) -> None:
+    found = manifest.read(copy)
+    manifest.write(copy, {**found, "format_version": version})
+    with pytest.raises(BundleError, match=f"format_version {version!r}, this installation reads 1"):
+        open_bundle(copy)
+
+
+def test_a_newer_format_asks_for_an_update(copy: Path) -> None:
+    manifest.write(copy, {**manifest.read(copy), "format_version": 2})
+    with pytest.raises(BundleError, match="update this installation"):
+        open_bundle(copy)
+
+
+def test_foreign_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no bundle at .*/absent: expected a bundle's or a run"):
+        open_bundle(tmp_path / "absent")
+    with pytest.raises(BundleError, match=r"holds no manifest\.json"):
+        open_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": "another"}))
+    with pytest.raises(BundleError, match=r"expected manifest\.json with format 'raytower-bundle'"):
+        open_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("[1, 2]")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        open_bundle(tmp_path)
+
+
+def test_a_run_folder_opens_its_newest_bundle(parts: Parts, tmp_path: Path) -> None:
+    versions = [bundle.write(tmp_path / "bundles", parts, {"name": str(i)}) for i in range(3)]
+    (tmp_path / "bundles" / ".draft-left-by-a-crash").mkdir()
+    assert versions == sorted(versions)
+    assert open_bundle(tmp_path).manifest["name"] == "2"
+    assert open_bundle(tmp_path / "bundles" / versions[0]).manifest["name"] == "0"
+
+
+def test_nothing_half_written_is_left(parts: Parts, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="a/b"):
+        bundle.write(tmp_path, parts, {}, {"a/b": b"no such folder"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_do_not_fit_are_refused(parts: Parts, tmp_path: Path) -> None:
+    fewer = dataclasses.replace(parts, user_vectors=parts.user_vectors[:-1])
+    with pytest.raises(ValueError, match="user_vectors needs 30 rows, got 29"):
+        bundle.write(tmp_path, fewer, {})
+    narrow = dataclasses.replace(parts, user_vectors=parts.user_vectors[:, :-1])
+    with pytest.raises(ValueError, match="need one width, got 15 and 16"):
+        bundle.write(tmp_path, narrow, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_ids_and_no_reranker(tmp_path: Path) -> None:
+    opened = open_bundle(write_bundle(tmp_path, users=20, items=40, text_ids=True, reranked=False))
+    assert opened.users.ids[0].as_py() == "id-0001000"
+    assert opened.reranker is None
+    assert not opened.reranks
+
+
+def test_extra_files_are_kept_and_checked(parts: Parts, tmp_path: Path) -> None:
+    version = bundle.write(tmp_path, parts, {}, {"encoder.json": b'{"a": 1}'})
+    folder = open_bundle(tmp_path / version).folder
+    assert (folder / "encoder.json").read_bytes() == b'{"a": 1}'
+    (folder / "encoder.json").write_bytes(b'{"a": 2}')
+    with pytest.raises(BundleError, match=r"encoder\.json: expected sha256"):
+        open_bundle(folder)
+
+
+def test_the_manifest_holds_no_secrets() -> None:
+    config = {
+        "storage": "s3://key:hidden@bucket/runs?secret_key=hidden&region=eu",
+        "tracking": {"api_key": "hidden", "uri": "https://user:hidden@host"},
+        "metrics": [float("nan"), np.float32(0.5), np.arange(2)],
+        "path": Path("/data"),
+    }
+    found = manifest.plain(config)
+    assert "hidden" not in json.dumps(found)
+    assert found["storage"] == "s3://***@bucket/runs?secret_key=***&region=eu"
+    assert found["metrics"] == [None, 0.5, [0, 1]]
+    assert found["path"] == "/data"
+
+
+def test_a_uri_is_written_whole_and_opened(parts: Parts, tmp_path: Path) -> None:
+    version = bundle.write(f"file://{tmp_path}/bundles", parts, {"name": "by-uri"})
+    opened = open_bundle(f"file://{tmp_path}")
+    assert (opened.version, opened.manifest["name"]) == (version, "by-uri")
+
+
+def test_a_uri_that_is_no_local_folder_is_copied_first(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = "memory://runs/cached"
+    versions = [bundle.write(f"{run}/bundles", parts, {"name": str(i)}) for i in range(2)]
+    pinned, found = bundle.check(run)
+    assert (pinned, found["name"]) == (f"{run}/bundles/{versions[1]}", "1")
+    opened = open_bundle(run)
+    assert opened.version == versions[1]
+    assert tmp_path in opened.folder.parents
+    with pytest.raises(BundleError, match="no bundle at memory://runs/absent"):
+        open_bundle("memory://runs/absent")
