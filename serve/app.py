@@ -1,0 +1,48 @@
+"""The Serve application: `serve run serve.app:build bundle=runs/NAME`."""
+
+import os
+from typing import Any, cast
+
+import ray
+from ray import serve
+
+from serve.config import ServeArgs
+from serve.ranking import RankingReplica
+from serve.retrieval import RetrievalReplica
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Replicas are what runs side by side; a pool of threads in each makes all of them slower."""
+
+
+def build(args: ServeArgs) -> serve.Application:
+    """Return the application: one or two deployments over the same stages.
+
+    Args:
+        args: settings; keys it does not know are refused.
+    """
+    define: Any = serve.deployment(**_options(args))
+    ingress = define(serve.ingress()(RetrievalReplica)).options(name="retrieval")
+    if args.topology == "split":
+        ranking = define(RankingReplica).options(name="ranking")
+        return cast(serve.Application, ingress.bind(args, ranking.bind(args.bundle)))
+    return cast(serve.Application, ingress.bind(args))
+
+
+def _options(args: ServeArgs) -> dict[str, Any]:
+    cpus = _cluster_cpus()
+    replicas = args.replicas or max(1, int(cpus))
+    deployments = 2 if args.topology == "split" else 1
+    share = args.cpus or min(0.4, 0.8 * cpus / (replicas * deployments))
+    return {
+        "num_replicas": replicas,
+        "max_ongoing_requests": args.max_ongoing,
+        "max_queued_requests": args.max_queued,
+        "ray_actor_options": {"num_cpus": share, "runtime_env": {"env_vars": ONE_THREAD}},
+        "logging_config": {"enable_access_log": args.access_log},
+    }
+
+
+def _cluster_cpus() -> float:
+    if ray.is_initialized():
+        return float(ray.cluster_resources().get("CPU", 1.0))
+    return float(os.cpu_count() or 1)

@@ -1,0 +1,101 @@
+"""What can be set about serving, and the environment in which Ray Serve is fast."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from cluster import haproxy
+from train.settings import Settings
+
+Topology = Literal["split", "fused"]
+
+
+class ServeArgs(Settings):
+    """Settings of the application; `serve run serve.app:build bundle=... topology=...` sets them.
+
+    Attributes:
+        bundle: a bundle's folder, a run's folder (its newest bundle) or the URI of either.
+        topology: "split" gives each stage its own deployment, "fused" puts both into one, which
+            saves a hop of some milliseconds a batch.
+        replicas: of each deployment; by default one for each CPU of the cluster.
+        cpus: that a replica reserves; by default what lets all replicas fit, as far as 0.4.
+        candidates: that stage 1 hands to stage 2.
+        max_k: largest `k` of a request.
+        max_body: largest body of a request, bytes.
+        max_batch: most requests in one micro-batch.
+        max_ongoing: requests a replica works on at a time.
+        max_queued: requests that wait for a replica before further ones get 503.
+        access_log: whether to log every request.
+    """
+
+    bundle: str
+    topology: Topology = "split"
+    replicas: int | None = Field(None, ge=1)
+    cpus: float | None = Field(None, gt=0)
+    candidates: int = Field(200, ge=1)
+    max_k: int = Field(1000, ge=1)
+    max_body: int = Field(2**20, ge=1)
+    max_batch: int = Field(64, ge=1)
+    max_ongoing: int = Field(256, ge=1)
+    max_queued: int = Field(512, ge=1)
+    access_log: bool = False
+
+
+class Process(Settings):
+    """Settings of `python -m serve` itself: where to listen, and how Ray Serve is started.
+
+    Attributes:
+        host: address to listen on; 0.0.0.0 opens it to the network.
+        port: to listen on.
+        address: of a running Ray cluster to join; by default a local one is started.
+        haproxy: put HAProxy in front of the replicas instead of Ray's own proxy in Python.
+        throughput: Ray Serve's throughput mode: user code, router and server in one event loop.
+        request_metrics: count every request of HAProxy for Prometheus, which costs a Python
+            callback a request.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    address: str | None = None
+    haproxy: bool = True
+    throughput: bool = True
+    request_metrics: bool = False
+
+
+def environment(process: Process, folder: Path) -> dict[str, str]:
+    """Return the variables that must be set before Ray starts.
+
+    Args:
+        process: what to switch on.
+        folder: a fresh folder for HAProxy's files; a short path, because sockets lie in it.
+    """
+    switches = {
+        # Seconds that a replica goes on for after it was told to stop; Ray's default is 30.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": str(int(process.throughput)),
+        "RAY_SERVE_ENABLE_HA_PROXY": str(int(process.haproxy)),
+    }
+    if not process.haproxy:
+        return switches
+    return switches | haproxy.environment(folder, process.request_metrics)
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that a server can listen there.
+
+    Raises:
+        ValueError: it cannot, because the port is in use or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(
+                f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; stop what "
+                "listens there, or choose another port with --port"
+            ) from None

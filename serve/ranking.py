@@ -1,0 +1,50 @@
+"""Stage 2 as a deployment of its own, and what travels to it from stage 1."""
+
+from serve.loopback import bind_to_node
+from train.bundle import open_bundle
+from train.candidates import Candidates, Queries
+from train.ragged import Array, Ragged
+from train.stages import Ranking, Retrieved
+
+Message = tuple[Array, Array, Array, Array, Array, Array, int]
+
+
+class RankingReplica:
+    """Ranks the candidates of a whole batch in one call.
+
+    Args:
+        bundle: the bundle's folder or URI.
+    """
+
+    def __init__(self, bundle: str) -> None:
+        bind_to_node()
+        self._ranking = Ranking(open_bundle(bundle))
+
+    async def rank(self, message: Message) -> tuple[Array, Array]:
+        """Return the best items of each query, int32 `[B, k]`, and their scores."""
+        return self._ranking.rank(*unpack(message))
+
+    async def version(self) -> str:
+        """Return the version of the bundle that is loaded."""
+        return self._ranking.bundle.version
+
+
+def pack(found: Retrieved, k: int) -> Message:
+    """Return what ranking needs, as arrays: what to exclude stays with stage 1."""
+    history = found.queries.history
+    return (
+        found.queries.user,
+        history.values,
+        history.offsets,
+        found.vectors,
+        found.candidates.items,
+        found.candidates.scores,
+        k,
+    )
+
+
+def unpack(message: Message) -> tuple[Queries, Array, Candidates, int]:
+    """Return the arguments of `Ranking.rank` from what `pack` made."""
+    user, values, offsets, vectors, items, scores, k = message
+    queries = Queries(user=user, history=Ragged(values, offsets), exclude=Ragged.empty(len(user)))
+    return queries, vectors, Candidates(items=items, scores=scores), k

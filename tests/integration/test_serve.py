@@ -1,0 +1,267 @@
+"""Serving, driven over HTTP: the real command line, real Ray Serve, both topologies."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.bundles import write_bundle
+from train.bundle import Bundle, open_bundle
+from train.stages import Request, recommend
+
+# 127.0.0.1, ::1 and ::ffff:127.0.0.1.
+LOOPBACK = re.compile("(0100007F|0{24}01000000|0{16}FFFF00000100007F):")
+ROOT = Path(__file__).parents[2]
+USERS, ITEMS = 300, 500
+
+
+@dataclass
+class Server:
+    mark: str
+    client: httpx.Client
+    bundle: Bundle
+
+    def ask(self, **body: Any) -> httpx.Response:
+        return self.client.post("/recommend", json=body)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "serve", *map(str, words)]
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *flags: object) -> Iterator[tuple[str, str]]:
+    """Start a server; yield its URL and a mark that all its processes have in their environment.
+
+    In the end it has to stop cleanly on Ctrl-C, and to leave no process.
+    """
+    port, mark = free_port(), uuid.uuid4().hex
+    words = command(folder, "--port", port, "--replicas", 1, *flags)
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    environment = os.environ | {"RAYTOWER_TEST": mark}
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **pipe)  # type: ignore[call-overload]
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("serving bundle"):
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield f"http://127.0.0.1:{port}", mark
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    deadline = time.monotonic() + 20
+    while list(family(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [(path / "cmdline").read_text() for path in family(mark)] == []
+
+
+def family(mark: str) -> Iterator[Path]:
+    """Yield the folders in /proc of the processes with this mark in their environment."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                yield folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles"), users=USERS, items=ITEMS)
+
+
+@pytest.fixture(scope="module", params=["split", "fused"])
+def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    with (
+        serving(folder, "--topology", request.param, "--max-body", 5000) as (url, mark),
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        yield Server(mark, client, open_bundle(folder))
+
+
+def test_http_answers_equal_offline_answers(server: Server) -> None:
+    rng = np.random.default_rng(1)
+    asked = [
+        Request(user_id=int(user), k=int(k), exclude=rng.integers(5, 505, 3).tolist())
+        for user, k in zip(rng.integers(1000, 1300, 150), rng.integers(1, 60, 150), strict=True)
+    ]
+    asked += [Request(history=rng.integers(5, 505, 8).tolist(), user_id="new") for _ in range(40)]
+    asked += [Request(user_id=1000 + i, history=[6, "x"]) for i in range(9)] + [Request(k=7)]
+    assert len(asked) == 200
+    with ThreadPoolExecutor(16) as pool:
+        live = list(pool.map(lambda request: server.ask(**request.__dict__).json(), asked))
+    for ours, theirs in zip(live, recommend(server.bundle, asked), strict=True):
+        scores = [np.array([entry.pop("score") for entry in a["items"]]) for a in (ours, theirs)]
+        assert ours == theirs
+        np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_explanations_come_over_http(server: Server) -> None:
+    answer = server.ask(user_id=1000, k=3, explain=True).json()
+    assert answer == recommend(server.bundle, [Request(user_id=1000, k=3, explain=True)])[0]
+    assert {"retrieval_score", "retrieval_rank", "ranking_score", "similar_to"} <= set(
+        answer["items"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "words"),
+    [
+        ('{"k": "ten"}', ["body", "k"], "valid integer"),
+        ('{"k": 0}', ["body", "k"], "greater than or equal to 1"),
+        ('{"k": 1001}', ["body", "k"], "less than or equal to 1000"),
+        ('{"k": 2.5}', ["body", "k"], "valid integer"),
+        ('{"k": 1e40}', ["body", "k"], "valid integer"),
+        ('{"k": 10000000000000000000000000000000}', ["body", "k"], "less than or equal to 1000"),
+        ('{"user_id": 1.5}', ["body", "user_id", "int"], "valid integer"),
+        ('{"user_id": true}', ["body", "user_id", "int"], "valid integer"),
+        ('{"user_id": [1]}', ["body", "user_id", "int"], "valid integer"),
+        ('{"history": 7}', ["body", "history"], "valid array"),
+        ('{"history": [null]}', ["body", "history", 0, "int"], "valid integer"),
+        ('{"exclude": {"a": 1}}', ["body", "exclude"], "valid array"),
+        ('{"explain": "yes"}', ["body", "explain"], "valid boolean"),
+        ('{"hystory": [1]}', ["body", "hystory"], "Extra inputs are not permitted"),
+        ("[1, 2]", ["body"], "object"),
+        ('{"user_id": ', ["body"], "Invalid JSON"),
+        ("", ["body"], "Invalid JSON"),
+        ('{"user_id": "\\ud800"}', ["body"], "Invalid JSON"),
+    ],
+)
+def test_bad_requests_are_told_what_was_expected(
+    server: Server, body: str, place: list[Any], words: str
+) -> None:
+    response = server.client.post("/recommend", content=body.encode())
+    assert response.status_code == 422
+    detail = response.json()["detail"][0]
+    assert detail["loc"] == place
+    assert words in detail["msg"]
+
+
+def test_not_utf8_is_refused(server: Server) -> None:
+    response = server.client.post("/recommend", content=b'{"user_id": "\xff"}')
+    assert response.status_code == 422
+
+
+def test_bodies_over_the_limit_are_refused(server: Server) -> None:
+    fits = json.dumps({"history": ["x" * 40] * 110})
+    assert server.client.post("/recommend", content=fits).status_code == 200
+    for size in (300, 100_000):
+        response = server.client.post("/recommend", json={"history": ["x" * 40] * size})
+        assert response.status_code == 413
+        assert response.json()["detail"] == (
+            "the body is too large: at most 5000 bytes are accepted"
+        )
+
+
+def test_ids_beyond_64_bits_are_unknown_ids(server: Server) -> None:
+    answer = server.ask(user_id=10**25, history=[10**25, "5", 6], exclude=[-(10**25)]).json()
+    assert (answer["source"], answer["ignored"]) == ("history", [10**25, "5"])
+
+
+def test_other_methods_and_paths_are_refused(server: Server) -> None:
+    assert server.client.get("/recommend").status_code == 405
+    assert server.client.get("/nothing").status_code == 404
+
+
+def test_health_and_what_is_served(server: Server) -> None:
+    version = server.bundle.version
+    assert server.client.get("/healthz").json() == {"status": "ready", "bundle": version}
+    about = server.client.get("/bundle").json()
+    assert (about["version"], about["name"]) == (version, "planted")
+    assert about["topology"] in ("split", "fused")
+    assert about["files"] == dict(server.bundle.manifest["files"])
+
+
+def test_the_documentation_describes_recommend(server: Server) -> None:
+    assert "swagger" in server.client.get("/docs").text
+    described = server.client.get("/openapi.json").json()
+    post = described["paths"]["/recommend"]["post"]
+    assert set(post["responses"]) == {"200", "413", "422", "503"}
+    models = described["components"]["schemas"]
+    body = post["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
+    assert models[body]["properties"]["k"]["maximum"] == 1000
+    answer = post["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert answer == "#/components/schemas/Answer"
+
+
+def test_nothing_listens_beyond_loopback(server: Server) -> None:
+    sockets = set()
+    for folder in family(server.mark):
+        with contextlib.suppress(OSError):
+            sockets |= {os.readlink(handle) for handle in (folder / "fd").iterdir()}
+    addresses = {address for address, inode in listening() if f"socket:[{inode}]" in sockets}
+    assert len(addresses) >= 5
+    assert {address for address in addresses if not LOOPBACK.match(address)} == set()
+
+
+def listening() -> Iterator[tuple[str, str]]:
+    """Yield the address (hexadecimal, as the kernel writes it) and the inode of what listens."""
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                yield fields[1], fields[9]
+
+
+def test_overload_is_refused_fast(folder: Path) -> None:
+    flags = ("--topology", "fused", "--max-ongoing", 2, "--max-queued", 2, "--max-batch", 1)
+    body = {"user_id": 1000, "history": list(range(5, 405)), "k": 400, "explain": True}
+    with (
+        serving(folder, *flags) as (url, _),
+        httpx.Client(base_url=url, timeout=30) as client,
+        ThreadPoolExecutor(64) as pool,
+    ):
+        asked = [pool.submit(client.post, "/recommend", json=body) for _ in range(400)]
+        assert {future.result().status_code for future in asked} == {200, 503}
+        assert client.post("/recommend", json={"user_id": 1000}).status_code == 200
+
+
+def test_it_also_serves_without_haproxy(folder: Path) -> None:
+    with serving(folder, "--no-haproxy", "--no-throughput") as (url, _):
+        answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=30).json()
+        assert answer == recommend(open_bundle(folder), [Request(user_id=1000)])[0]
+
+
+def refused(*words: object) -> str:
+    """Run the command, which has to fail as a user's mistake, and return what it said."""
+    done = subprocess.run(command(*words), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use_is_said_at_once(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refused(folder, "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said
+    assert "choose another port with --port" in said
+
+
+def test_a_bundle_that_cannot_be_opened_is_said_at_once(folder: Path, tmp_path: Path) -> None:
+    assert "is not a bundle" in refused(tmp_path, "--port", free_port())
+    assert "no bundle at" in refused(tmp_path / "absent", "--port", free_port())
