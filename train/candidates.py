@@ -1,0 +1,369 @@
+"""From stage 1's candidates to the rows of stage 2: one function for training and serving."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from train.features import Features
+from train.ragged import Array, Ragged
+from train.statistics import DAY, Statistics
+
+HISTORY = 50
+RECENT = 10
+MAX_CODES = 8
+MAX_COLUMNS = 16
+DECAY = 0.9
+
+RETRIEVAL = ("retrieval_score", "retrieval_gap", "retrieval_rank")
+USER = ("user_activity", "user_idle_days", "history_popularity")
+HISTORIES = (
+    "similarity_mean",
+    "similarity_max",
+    "similarity_last",
+    "neighbours",
+    "neighbours_recent",
+    "popularity_gap",
+)
+CATEGORIES = ("category_share", "category_max", "category_cosine")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Who asks.
+
+    Attributes:
+        user: int32 `[B]`, -1 for a user unknown at training time.
+        history: `B` rows of items, oldest first.
+        exclude: `B` rows of items that must not be recommended: seen ones and those asked for.
+    """
+
+    user: Array
+    history: Ragged
+    exclude: Ragged
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What stage 1 found, best first.
+
+    Attributes:
+        items: int32 `[B, C]`, -1 after the last.
+        scores: float32 `[B, C]`, -inf after the last.
+    """
+
+    items: Array
+    scores: Array
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A row for each candidate of each query, in stage 1's order.
+
+    Attributes:
+        features: float32 `[R, F]` in Fortran order.
+        query: the row of the query, ascending, int64 `[R]`.
+        item: int32 `[R]`.
+        user_vectors: of the queries, float32 `[B, d]`.
+    """
+
+    features: Array
+    query: Array
+    item: Array
+    user_vectors: Array
+
+    def take(self, rows: Array) -> "Pairs":
+        """Return the rows of a mask, bool `[R]`; queries keep their numbers."""
+        features = self.features.T[:, rows].T
+        return Pairs(features, self.query[rows], self.item[rows], self.user_vectors)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What is known about items and users when candidates are described.
+
+    Attributes:
+        item_vectors: float32 `[I, d]`.
+        item_features: of `I` items.
+        user_features: of `U` users.
+        statistics: as of the time of the queries.
+    """
+
+    item_vectors: Array
+    item_features: Features
+    user_features: Features
+    statistics: Statistics
+
+    @cached_property
+    def tables(self) -> "_Tables":
+        """What of the features can be computed once for all queries."""
+        return _Tables.of(self)
+
+
+def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the names of the columns of `candidate_features`, `[F]`."""
+    items, users = catalogue.item_features, catalogue.user_features
+    columns = items.dense_names[:MAX_COLUMNS]
+    return (
+        *RETRIEVAL,
+        *catalogue.tables.item_names,
+        *USER,
+        *(f"user_{name}" for name in users.dense_names[:MAX_COLUMNS]),
+        *HISTORIES,
+        *(CATEGORIES if items.vocabulary else ()),
+        *(("attribute_cosine",) if columns else ()),
+        *(f"gap_{name}" for name in columns),
+    )
+
+
+def candidate_features(
+    catalogue: Catalogue, queries: Queries, user_vectors: Array, candidates: Candidates
+) -> Array:
+    """Describe every candidate of every query: float32 `[R, F]`, `R = B * C`, in Fortran order.
+
+    A row depends on its own query alone, whatever else is in the batch, and on nothing at or after
+    the time of the statistics. Rows of padding (item -1) hold no meaning.
+
+    Args:
+        catalogue: the items and users, as of the time of the queries.
+        queries: `B` of them.
+        user_vectors: float32 `[B, d]`, in the space of the item vectors.
+        candidates: `[B, C]`.
+    """
+    tables = catalogue.tables
+    rows, width = candidates.items.shape
+    out = np.empty((len(feature_names(catalogue)), rows, width), dtype=np.float32)
+    history = queries.history.last(HISTORY)
+    at = 0
+    parts = (_retrieval, _item, _user, _history, _category, _attribute)
+    for part in parts:
+        at += part(tables, queries, history, candidates, out[at:])
+    return out.reshape(len(out), -1).T
+
+
+def pairs(
+    catalogue: Catalogue, queries: Queries, user_vectors: Array, candidates: Candidates
+) -> Pairs:
+    """Describe the candidates as `candidate_features` does, rows of padding removed."""
+    features = candidate_features(catalogue, queries, user_vectors, candidates)
+    rows, width = candidates.items.shape
+    query, item = np.repeat(np.arange(rows), width), candidates.items.reshape(-1)
+    described = Pairs(features, query, item, user_vectors)
+    real = item >= 0
+    return described if real.all() else described.take(real)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Rows of items, each table with one more row of zeros that index -1 picks.
+
+    Attributes:
+        item_names: `[S]`.
+        item: the features of an item alone, float32 `[S, I + 1]`.
+        popularity: log popularity, float32 `[I + 1]`.
+        units: item vectors of length 1, float32 `[I + 1, d]`.
+        neighbours, weights: of the statistics, `[I + 1, K]`.
+        codes: categories, `V` for none, int32 `[I + 1, M]`.
+        code_weights: inverse document frequency, 0 for none, float32 `[V + 1]`.
+        code_norms: of an item's weighted categories, float32 `[I + 1]`.
+        columns: dense attributes of items, float32 `[I + 1, A]`.
+        user_columns: dense attributes of users, float32 `[U + 1, A']`.
+        activity, idle: float32 `[U + 1]`.
+    """
+
+    item_names: tuple[str, ...]
+    item: Array
+    popularity: Array
+    units: Array
+    neighbours: Array
+    weights: Array
+    codes: Array
+    code_weights: Array
+    code_norms: Array
+    columns: Array
+    user_columns: Array
+    idle: Array
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> "_Tables":
+        statistics, items = catalogue.statistics, catalogue.item_features
+        described = _described(statistics)
+        columns = items.dense[:, :MAX_COLUMNS]
+        described |= {
+            f"item_{name}": column
+            for name, column in zip(items.dense_names, columns.T, strict=False)
+        }
+        codes, code_weights = _coded(items)
+        norms = np.sqrt((code_weights[codes] ** 2).sum(axis=1))
+        return cls(
+            item_names=tuple(described),
+            item=np.ascontiguousarray(_padded(np.array(list(described.values())).T).T),
+            popularity=_padded(described["popularity"]),
+            units=_padded(_unit(catalogue.item_vectors)),
+            neighbours=_padded(statistics.neighbours),
+            weights=_padded(statistics.neighbour_weights),
+            codes=codes,
+            code_weights=code_weights,
+            code_norms=norms,
+            columns=_padded(columns),
+            user_columns=_padded(catalogue.user_features.dense[:, :MAX_COLUMNS]),
+            idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
+        )
+
+
+def _described(statistics: Statistics) -> dict[str, Array]:
+    """Return the features of an item alone; counts are relative to the mean item's."""
+    total = _relative(statistics.item_count)
+    recent = [_relative(counts) for counts in statistics.item_recent]
+    days = statistics.recent_days.tolist()
+    rank = np.empty(len(total))
+    rank[statistics.popular(recent=True)] = np.arange(len(total))
+    return {
+        "popularity": np.log1p(total),
+        **{f"popularity_{d}d": np.log1p(r) for d, r in zip(days, recent, strict=True)},
+        **{
+            f"trend_{d}d": np.log((r + 0.1) / (total + 0.1))
+            for d, r in zip(days, recent, strict=True)
+        },
+        "popularity_rank": np.log1p(rank),
+        "item_age": _log_days(statistics.as_of - statistics.item_first),
+        "item_idle_days": _log_days(statistics.as_of - statistics.item_last),
+    }
+
+
+def _relative(counts: Array) -> Array:
+    return counts / max(float(counts.mean()), 1e-12) if len(counts) else counts
+
+
+def _log_days(seconds: Array) -> Array:
+    return np.log1p(np.maximum(seconds, 0) / DAY).astype(np.float32)
+
+
+def _unit(vectors: Array) -> Array:
+    units: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units
+
+
+def _padded(table: Array) -> Array:
+    kind = np.int32 if np.issubdtype(table.dtype, np.integer) else np.float32
+    return np.concatenate([table, np.zeros((1, *table.shape[1:]))]).astype(kind)
+
+
+def _coded(items: Features) -> tuple[Array, Array]:
+    """Return the first categories of each item [I + 1, M] and the weight of each one [V + 1]."""
+    codes, size = items.categories, len(items.vocabulary)
+    width = min(int(codes.lengths.max(initial=1)), MAX_CODES) or 1
+    table = np.full((len(codes) + 1, width), size, dtype=np.int32)
+    place = np.arange(len(codes.values)) - codes.offsets[codes.rows]
+    kept = place < width
+    table[codes.rows[kept], place[kept]] = codes.values[kept]
+    frequency = np.bincount(codes.values, minlength=size)
+    weights = np.log((len(codes) + 1) / (frequency + 1)) + 0.1
+    return table, np.append(weights, 0).astype(np.float32)
+
+
+def _retrieval(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    scores = candidates.scores
+    out[0] = scores
+    out[1] = scores[:, :1] - scores
+    out[2] = np.log1p(np.arange(scores.shape[1]))
+    return 3
+
+
+def _item(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    count = len(tables.item)
+    np.take(tables.item, candidates.items, axis=1, out=out[:count], mode="wrap")
+    return count
+
+
+def _user(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    known = (history >= 0).sum(axis=1)
+    out[0] = np.log1p(queries.history.lengths)[:, None]
+    out[1] = tables.idle[queries.user][:, None]
+    out[2] = (tables.popularity[history].sum(axis=1) / np.maximum(known, 1))[:, None]
+    columns = tables.user_columns[queries.user]
+    out[3 : 3 + columns.shape[1]] = columns.T[:, :, None]
+    return 3 + int(columns.shape[1])
+
+
+def _history(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    items = candidates.items
+    known = np.maximum((history >= 0).sum(axis=1), 1)[:, None]
+    seen = tables.units[history]
+    profile = np.concatenate(
+        [seen.sum(axis=1, keepdims=True) / known[:, :, None], seen[:, -RECENT:]], axis=1
+    )
+    similar = tables.units[items] @ profile.transpose(0, 2, 1)
+    out[0] = similar[:, :, 0]
+    out[1] = similar[:, :, 1:].max(axis=2)
+    out[2] = similar[:, :, -1]
+    _together(tables, history, items, out[3:5])
+    out[5] = tables.popularity[items] - (tables.popularity[history].sum(axis=1)[:, None] / known)
+    return 6
+
+
+def _together(tables: _Tables, history: Array, items: Array, out: Array) -> None:
+    """Sum, for each candidate, its weights as a neighbour of the items of the history."""
+    rows, width = items.shape
+    size = len(tables.neighbours)
+    base = np.arange(rows)[:, None]
+    place = np.zeros(rows * size, dtype=np.min_scalar_type(width))
+    place[(base * size + items % size).ravel()] = np.tile(np.arange(1, width + 1), rows)
+    found = place[(base * size)[:, :, None] + tables.neighbours[history]]
+    hit = np.flatnonzero(found)
+    per_item = tables.neighbours.shape[1]
+    row, step = np.divmod(hit // per_item, history.shape[1])
+    cell = row * width + found.ravel()[hit] - 1
+    weight = tables.weights[history].ravel()[hit].astype(np.float64)
+    fade = DECAY ** np.arange(history.shape[1] - 1, -1, -1)
+    shape = (rows, width)
+    out[0] = np.bincount(cell, weight, rows * width).reshape(shape)
+    out[1] = np.bincount(cell, weight * fade[step], rows * width).reshape(shape)
+
+
+def _category(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    size = len(tables.code_weights)
+    if size == 1:
+        return 0
+    rows = len(history)
+    base = (np.arange(rows) * size)[:, None, None]
+    taken = (base + tables.codes[history]).ravel()
+    counts = np.bincount(taken, minlength=rows * size).astype(np.float32).reshape(rows, size)
+    counts[:, -1] = 0
+    known = np.maximum((history >= 0).sum(axis=1), 1).astype(np.float32)
+    share = counts / known[:, None]
+    profile = share * tables.code_weights
+    profile /= np.maximum(np.sqrt((profile**2).sum(axis=1, keepdims=True)), 1e-12)
+    codes = tables.codes[candidates.items]
+    shares = share.ravel()[base + codes]
+    out[0] = shares.sum(axis=2)
+    out[1] = shares.max(axis=2)
+    weighted = (profile * tables.code_weights).ravel()[base + codes].sum(axis=2)
+    out[2] = weighted / np.maximum(tables.code_norms[candidates.items], 1e-12)
+    return 3
+
+
+def _attribute(
+    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
+) -> int:
+    width = tables.columns.shape[1]
+    if not width:
+        return 0
+    known = np.maximum((history >= 0).sum(axis=1), 1)[:, None]
+    taste = tables.columns[history].sum(axis=1) / known
+    columns = tables.columns[candidates.items]
+    dots = (columns @ taste[:, :, None])[:, :, 0]
+    lengths = np.sqrt((columns**2).sum(axis=2) * (taste**2).sum(axis=1)[:, None])
+    out[0] = dots / np.maximum(lengths, 1e-12)
+    out[1 : 1 + width] = np.abs(columns - taste[:, None]).transpose(2, 0, 1)
+    return 1 + int(width)

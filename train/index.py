@@ -1,0 +1,314 @@
+"""Stage 1's search: exact or HNSW, measured against each other when the index is built."""
+
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import hnswlib
+import numpy as np
+from pydantic import Field
+
+from train.ragged import Array, Ragged
+from train.settings import Settings
+from train.top_k import top_k
+
+SPEED_UP = 1.2
+MAX_EF = 10_000
+MARGIN = 8
+
+
+class IndexSettings(Settings):
+    """How to build and search.
+
+    Attributes:
+        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search.
+        m: links of a node on each layer.
+        ef_construction: breadth of the search when nodes are linked.
+        recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
+        recall_k: the k of this recall.
+        sample: queries that recall and speed are measured on.
+    """
+
+    kind: Literal["auto", "hnsw", "exact"] = "auto"
+    m: int = Field(default=16, ge=2, le=128)
+    ef_construction: int = Field(default=200, ge=8)
+    recall: float = Field(default=0.99, gt=0, le=1)
+    recall_k: int = Field(default=100, ge=1)
+    sample: int = Field(default=500, ge=1)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Finds the items of the catalogue with the greatest inner products.
+
+    Attributes:
+        vectors: float32 `[I, d]`.
+        members: the items of the catalogue, ascending, int32 `[M]`.
+        graph: HNSW over the members, labelled by item.
+        report: what was measured: `used` (`exact` or `hnsw`), `recall`, `recall_k`, `ef`,
+            `hnsw_us` and `exact_us` (microseconds a query, in batches), `m`, `ef_construction`,
+            `count`, `width`.
+    """
+
+    vectors: Array
+    members: Array
+    graph: Any
+    report: Mapping[str, Any]
+
+    @classmethod
+    def build(
+        cls,
+        settings: IndexSettings,
+        vectors: Array,
+        catalogue: Array,
+        seed: int = 0,
+        queries: Array | None = None,
+        threads: int = 1,
+    ) -> "Index":
+        """Build HNSW, raise `ef` until its recall is reached, and pick what searches.
+
+        Args:
+            settings: how.
+            vectors: float32 `[I, d]`.
+            catalogue: which items may be found, bool `[I]`.
+            seed: of the graph's levels and of the sample of queries.
+            queries: vectors to measure on, float32 `[Q, d]`, best of users; by default items'.
+            threads: that link nodes; above 1 the graph differs from run to run.
+
+        Raises:
+            ValueError: the catalogue is empty, the shapes do not fit, or `kind` is `hnsw` and its
+                recall is out of reach.
+        """
+        members = _members(vectors, catalogue)
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        graph = _graph(settings, vectors, members, seed, threads)
+        index = cls(vectors, members, graph, {})
+        asked = _sample(vectors[members] if queries is None else queries, settings.sample, seed)
+        return cls(vectors, members, graph, _measure(settings, index, asked))
+
+    def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
+        """Return the `k` best items of every query: always k, while the catalogue has them.
+
+        The scores of a query do not depend on what else is in its batch.
+
+        Args:
+            vectors: float32 `[B, d]`.
+            k: how many.
+            exclude: `B` rows of items that are not to be found.
+
+        Returns:
+            items int32 `[B, k]`, best first, equal ones by item, -1 after the last; and their
+            scores, float32 `[B, k]`, -inf after the last.
+
+        Raises:
+            ValueError: `k` is below 1 or the vectors have another width.
+        """
+        if k < 1 or vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"search needs k >= 1 and vectors [B, {self.vectors.shape[1]}], "
+                f"got k={k} and {list(vectors.shape)}"
+            )
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        exclude = Ragged.empty(len(vectors)) if exclude is None else exclude
+        if self.report["used"] == "exact":
+            return self._exact(vectors, k, exclude)
+        return self._approximate(vectors, k, exclude)
+
+    @cached_property
+    def _hidden(self) -> Array:
+        return np.setdiff1d(np.arange(len(self.vectors)), self.members)
+
+    def _exact(self, vectors: Array, k: int, exclude: Ragged) -> tuple[Array, Array]:
+        scores = vectors @ self.vectors.T
+        scores[exclude.rows, exclude.values] = -np.inf
+        scores[:, self._hidden] = -np.inf
+        items, found = top_k(scores, k + MARGIN)
+        return self._ordered(vectors, np.where(found > -np.inf, items, -1), k)
+
+    def _approximate(self, vectors: Array, k: int, exclude: Ragged) -> tuple[Array, Array]:
+        """Fetch k and as many as are excluded, in a power of two, each of these on its own.
+
+        So the answer to a query depends on its own exclusions alone.
+        """
+        wanted = 2 ** np.ceil(np.log2(k + exclude.lengths)).astype(np.int64)
+        items = np.full((len(vectors), k), -1, dtype=np.int32)
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        for count in np.unique(wanted):
+            rows = np.flatnonzero(wanted == count)
+            part, excluded = vectors[rows], exclude.take(rows)
+            found = self._nearest(part, int(count))
+            items[rows], scores[rows] = (
+                self._exact(part, k, excluded)
+                if found is None
+                else self._ordered(part, _without(found, excluded, len(self.vectors)), k)
+            )
+        return items, scores
+
+    def _nearest(self, vectors: Array, k: int) -> Array | None:
+        """Return the k nearest by HNSW [B, k], None where that is slow or the graph is short."""
+        if k > min(MAX_EF, len(self.members) // 2):
+            return None
+        self.graph.set_ef(max(int(self.report["ef"]), k))
+        try:
+            labels, _ = self.graph.knn_query(_widened(vectors), k=k, num_threads=1)
+        except RuntimeError:
+            return None
+        return np.asarray(labels).astype(np.int64)
+
+    def _ordered(self, vectors: Array, items: Array, k: int) -> tuple[Array, Array]:
+        """Score `items` [B, n] (-1 for none) query by query, and return the k best."""
+        items = np.sort(items, axis=1)
+        if items.shape[1] < k:
+            items = np.pad(items, ((0, 0), (0, k - items.shape[1])), constant_values=-1)
+        scores = (self.vectors[items] @ vectors[:, :, None])[:, :, 0]
+        order, scores = top_k(np.where(items >= 0, scores, -np.inf).astype(np.float32), k)
+        found = np.take_along_axis(items, order, axis=1)
+        return np.where(scores > -np.inf, found, -1).astype(np.int32), scores
+
+    def save(self, path: Path) -> None:
+        """Write the graph in hnswlib's format; vectors, catalogue and report are stored beside."""
+        self.graph.save_index(str(path))
+
+    @classmethod
+    def load(
+        cls, path: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]
+    ) -> "Index":
+        """Read what `save` wrote, over the same vectors, catalogue and report.
+
+        Raises:
+            ValueError: the file is missing, corrupt, or of other vectors.
+        """
+        members = _members(vectors, catalogue)
+        _check_header(path, len(members), vectors.shape[1] + 1)
+        graph = hnswlib.Index(space="ip", dim=vectors.shape[1] + 1)
+        try:
+            graph.load_index(str(path))
+            labels = np.sort(np.array(graph.get_ids_list(), dtype=np.int64))
+        except (RuntimeError, MemoryError) as error:
+            raise ValueError(f"{path} is not an HNSW index, or is damaged: {error}") from error
+        if not np.array_equal(labels, members):
+            raise ValueError(
+                f"{path} holds {len(labels)} items that are not the catalogue's {len(members)}: "
+                "take the index and the vectors of one bundle"
+            )
+        return cls(np.ascontiguousarray(vectors, np.float32), members, graph, dict(report))
+
+
+def _check_header(path: Path, count: int, width: int) -> None:
+    """Read hnswlib's leading sizes: loading a file of another width would not fail by itself."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(48)
+    except OSError as error:
+        raise ValueError(f"cannot read the HNSW index {path}: {error}") from error
+    if len(header) < 48:
+        raise ValueError(f"{path} is not an HNSW index: it ends after {len(header)} bytes")
+    _, _, found, _, label, data = struct.unpack("<6Q", header)
+    if (found, label - data) != (count, 4 * width):
+        raise ValueError(
+            f"{path} is not an HNSW index of {count} vectors of width {width - 1}: its header says "
+            f"{found} of width {(label - data) // 4 - 1}"
+        )
+
+
+def _members(vectors: Array, catalogue: Array) -> Array:
+    if vectors.ndim != 2 or catalogue.shape != (len(vectors),):
+        raise ValueError(
+            f"an index needs vectors [I, d] and a catalogue [I], got {list(vectors.shape)} and "
+            f"{list(catalogue.shape)}"
+        )
+    members = np.flatnonzero(catalogue).astype(np.int32)
+    if not len(members):
+        raise ValueError(f"the catalogue is empty: none of {len(vectors)} items may be found")
+    return members
+
+
+def _graph(settings: IndexSettings, vectors: Array, members: Array, seed: int, threads: int) -> Any:
+    """Link the members, all made equally long by one more coordinate.
+
+    The inner product with a query that has 0 there stays as it is, and the nearest neighbours by
+    angle, which such graphs are good at, become those by inner product (Bachrach et al., 2014).
+    """
+    own = vectors[members]
+    squares = (own.astype(np.float64) ** 2).sum(axis=1)
+    rest = np.sqrt(squares.max() - squares).astype(np.float32)
+    graph = hnswlib.Index(space="ip", dim=own.shape[1] + 1)
+    graph.init_index(
+        max_elements=len(members),
+        M=settings.m,
+        ef_construction=settings.ef_construction,
+        random_seed=seed,
+    )
+    graph.add_items(np.column_stack([own, rest]), members, num_threads=threads)
+    return graph
+
+
+def _widened(queries: Array) -> Array:
+    return np.pad(queries, ((0, 0), (0, 1)))
+
+
+def _without(items: Array, exclude: Ragged, count: int) -> Array:
+    """Return items [B, n] with -1 in place of the excluded."""
+    keys = np.arange(len(items))[:, None] * count + items
+    return np.where(np.isin(keys, exclude.rows * count + exclude.values), -1, items)
+
+
+def _sample(queries: Array, count: int, seed: int) -> Array:
+    chosen = np.random.default_rng(seed).permutation(len(queries))[:count]
+    return np.ascontiguousarray(queries[chosen], dtype=np.float32)
+
+
+def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str, Any]:
+    """Return the report of an index, with the least `ef` of a geometric row that has the recall."""
+    count = len(index.members)
+    k = min(settings.recall_k, count)
+    exact = replace(index, report={"used": "exact"})
+    worst = exact.search(queries, k)[1][:, -1:]
+    for ef in _efs(k, count):
+        approximate = replace(index, report={"used": "hnsw", "ef": ef})
+        found = approximate.search(queries, k)[1]
+        recall = float((found >= worst - 1e-6 * np.abs(worst)).mean())
+        if recall >= settings.recall:
+            break
+    times = [_microseconds(which, queries, min(2 * k, count)) for which in (exact, approximate)]
+    faster = recall >= settings.recall and times[0] > SPEED_UP * times[1]
+    if settings.kind == "hnsw" and recall < settings.recall:
+        raise ValueError(
+            f"HNSW reaches recall@{k} {recall:.3f} at ef {ef}, below {settings.recall}: raise m or "
+            "ef_construction, or set kind to auto or exact"
+        )
+    used = settings.kind if settings.kind != "auto" else "hnsw" if faster else "exact"
+    return {
+        "used": used,
+        "recall": recall,
+        "recall_k": k,
+        "ef": ef,
+        "hnsw_us": times[1],
+        "exact_us": times[0],
+        "m": settings.m,
+        "ef_construction": settings.ef_construction,
+        "count": count,
+        "width": index.vectors.shape[1],
+    }
+
+
+def _efs(k: int, count: int) -> list[int]:
+    """Return k, 1.5 k, ... up to the whole catalogue or the limit."""
+    limit = max(k, min(MAX_EF, count))
+    steps = int(np.ceil(np.log(limit / k) / np.log(1.5)))
+    return [min(limit, int(k * 1.5**step)) for step in range(steps + 1)]
+
+
+def _microseconds(index: Index, queries: Array, k: int, batch: int = 16) -> float:
+    """Return microseconds a query: the median over batches, after one to warm up."""
+    seconds = []
+    for start in range(0, min(len(queries), 20 * batch), batch):
+        part = queries[start : start + batch]
+        begun = time.perf_counter()
+        index.search(part, k)
+        seconds.append((time.perf_counter() - begun) / len(part))
+    return round(1e6 * float(np.median(seconds[1:] or seconds)), 1)
