@@ -4,10 +4,12 @@ Each is a default: what the shell has set already stays. Processes of a Ray that
 inherit them; a Ray that is joined keeps its own, but for the Train one, which travels with a run.
 """
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 
 DEFAULTS: Mapping[str, str] = {
     # Seconds. Every report with a checkpoint waits for one interval, and with Ray's 2 a worker
@@ -62,3 +64,23 @@ def use_token() -> None:
     # Ray would warn that tokens are on; here that is as it should be.
     logging.getLogger(setup.__name__).setLevel(logging.ERROR)
     setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+@contextlib.contextmanager
+def explained_token(target: str) -> Iterator[None]:
+    """Turn Ray's many ways to say that the token is wrong into one.
+
+    Raises:
+        PermissionError: the Ray at `target` expects another token.
+    """
+    try:
+        yield
+    except Exception as error:
+        # It may be the cause of what Ray raises, or only be told of in its text; what they share is
+        # the page that they point to.
+        if "token-auth" not in "".join(traceback.format_exception(error)):
+            raise
+        raise PermissionError(
+            f"the Ray at {target} expects another token than this machine has: put its token into "
+            "~/.ray/auth_token, or the name of its file into RAY_AUTH_TOKEN_PATH"
+        ) from error

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster import environment
 from cluster.head import check_answers, prepare_to_join, running
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def submit(command: Sequence[str], address: str | None = None, wait: bool = True
     Raises:
         ValueError: there is no command, or no cluster to send it to.
         ConnectionError: nothing answers at the address.
+        PermissionError: the head expects another token.
     """
     if not command:
         raise ValueError("expected a command after --: submit -- python -m train fit RUN.toml")
@@ -86,8 +88,10 @@ def _client(target: str) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     # It would tell of the upload and of the socket that the output comes through.
-    logging.getLogger("ray.dashboard.modules").setLevel(logging.ERROR)
-    return JobSubmissionClient(target)
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
+    with environment.explained_token(target):
+        return JobSubmissionClient(target)
 
 
 async def _show(client: "JobSubmissionClient", job: str) -> None:

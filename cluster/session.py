@@ -2,7 +2,6 @@
 
 import logging
 import os
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,19 +101,8 @@ def _join(target: str, options: Mapping[str, Any]) -> None:
     # A job's workers have the checkout already: it came with the job.
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     runtime_env = None if in_job else jobs.runtime_env()
-    try:
+    with environment.explained_token(target):
         ray.init(address=target, runtime_env=runtime_env, **options)
-    except Exception as error:
-        raise _explained(error, target) from error
-
-
-def _explained(error: Exception, target: str) -> Exception:
-    if "AuthToken" not in "".join(traceback.format_exception(error)):
-        return error
-    return PermissionError(
-        f"the Ray at {target} expects another token than this machine has: put its token into "
-        "~/.ray/auth_token, or the name of its file into RAY_AUTH_TOKEN_PATH"
-    )
 
 
 def scaling(

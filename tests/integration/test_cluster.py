@@ -1,0 +1,264 @@
+"""A head on this machine with token authentication; jobs on it, by our commands and Ray's own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cluster.session import Session, connect, scaling
+
+ROOT = Path(__file__).parents[2]
+STARTS = ("driv", "work", "cpus", "file")
+TOKEN = "0123456789abcdef" * 4
+# Run as a job: our code is importable on the driver and on a worker, from what was shipped alone.
+SHIPPED = """
+import os, ray, train.schema
+from cluster.session import connect, scaling
+session = connect()
+@ray.remote
+def work():
+    import train.schema
+    return train.schema.__file__
+print("driver", train.schema.__file__)
+print("worker", ray.get(work.remote()))
+print("cpus", session.cpus, session.started, scaling(2).resources_per_worker)
+print("files", *sorted(os.listdir()))
+"""
+
+
+def environ(folder: str, token: str) -> dict[str, str]:
+    """The shell of a user who has never started Ray: own folder, own token, no other setting."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME")}
+    return kept | {"RAYTOWER_RAY_DIR": folder, "RAY_AUTH_TOKEN_PATH": token}
+
+
+def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+class Head:
+    """A head started by `python -m cluster start`, and the shells that know of it."""
+
+    def __init__(self, env: dict[str, str], said: str) -> None:
+        self.env = env
+        settings = re.search(r"export (.*)", said)
+        assert settings
+        self.for_ray = env | dict(word.split("=", 1) for word in settings[1].split())
+        self.address = self.for_ray["RAY_ADDRESS"]
+        self.pid = int((Path(env["RAYTOWER_RAY_DIR"]).glob("node-*.json").__next__()).stem[5:])
+        self.dashboard = self.for_ray["RAY_API_SERVER_ADDRESS"]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Head]:
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        token = Path(folder) / "token"
+        token.write_text(TOKEN)
+        env = environ(folder, str(token))
+        done = run("cluster", "start", "--port=0", "--dashboard-port=0", "--num-cpus=2", env=env)
+        assert done.returncode == 0, done.stderr
+        yield Head(env, done.stdout)
+        stopped = run("cluster", "stop", env=env)
+        assert stopped.stdout.startswith("stopped 127.0.0.1:")
+
+
+def status(env: dict[str, str]) -> str:
+    """Return what `status` says once Ray's monitor has made its first report."""
+    for _ in range(30):
+        done = run("cluster", "status", env=env)
+        assert done.returncode == 0, done.stderr
+        if "Resources" in done.stdout:
+            break
+        time.sleep(1)
+    return done.stdout
+
+
+def test_status_shows_the_head(started: Head) -> None:
+    said = status(started.env)
+    assert f"started here: {started.address}" in said
+    assert "0.0/2.0 CPU" in said
+
+
+def listening(pid: int) -> set[str]:
+    """Return the addresses that a process and all that it started listen at."""
+    process = psutil.Process(pid)
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for one in [process, *process.children(recursive=True)]
+        for connection in one.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_it_listens_on_loopback_alone(started: Head) -> None:
+    assert listening(started.pid) == {"127.0.0.1"}
+
+
+def test_a_ray_of_this_process_listens_on_loopback_alone(local_ray: Session) -> None:
+    assert local_ray.address.startswith("127.0.0.1:")
+    assert listening(os.getpid()) == {"127.0.0.1"}
+
+
+def test_jobs_need_the_token(started: Head) -> None:
+    jobs = f"{started.dashboard}/api/jobs/"
+    assert httpx.get(jobs).status_code == 401
+    assert httpx.get(jobs, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+def test_ray_job_submit_runs_our_code_from_the_checkout(started: Head) -> None:
+    words = ["job", "submit", "--working-dir", ".", "--", "python", "-c", SHIPPED]
+    done = run("ray.scripts.scripts", *words, env=started.for_ray)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_shipped(done.stdout)
+
+
+def test_our_submit_runs_our_code_from_the_checkout(started: Head) -> None:
+    done = run("cluster", "submit", "--", "python", "-c", SHIPPED, env=started.env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_shipped(done.stdout)
+    assert re.fullmatch(r"job raysubmit_\w+ at 127\.0\.0\.1:\d+\n", done.stderr)
+
+
+def check_shipped(said: str) -> None:
+    found = dict(line.split(" ", 1) for line in said.splitlines() if line[:4] in STARTS)
+    assert "/working_dir_files/_ray_pkg_" in found["driver"]
+    assert found["worker"] == found["driver"]
+    assert found["cpus"] == "2.0 False {'CPU': 1}"
+    names = set(found["files"].split())
+    assert {"cluster", "train", "tune", "serve", "pyproject.toml"} <= names
+    assert names.isdisjoint({".git", ".venv", "runs", "data", ".mypy_cache"})
+
+
+def test_our_submit_exits_as_the_job_does(started: Head) -> None:
+    words = ["python", "-c", "print('it is', 'over'); raise SystemExit(3)"]
+    done = run("cluster", "submit", "--address", started.dashboard, "--", *words, env=started.env)
+    assert done.returncode == 3
+    assert "it is over" in done.stdout
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_job(started: Head) -> None:
+    code = "import time; print('at', 'work', flush=True); time.sleep(600)"
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "cluster", "submit", "--", "python", "-c", code],
+        cwd=ROOT,
+        env=started.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert waiting.stdout and waiting.stderr
+    assert any("at work" in line for line in waiting.stdout)
+    waiting.send_signal(signal.SIGINT)
+    said = waiting.communicate(timeout=60)[1]
+    assert waiting.returncode == 130
+    assert "no longer waiting; the job goes on" in said
+    commands = re.findall(r"^  (follow|ask|stop) +ray (.*)$", said, flags=re.MULTILINE)
+    ask, stop = (dict(commands)[name].split() for name in ("ask", "stop"))
+    assert "RUNNING" in run("ray.scripts.scripts", *ask, env=started.for_ray).stdout
+    assert run("ray.scripts.scripts", *stop, env=started.for_ray).returncode == 0
+    assert "was stopped" in run("ray.scripts.scripts", *ask, env=started.for_ray).stdout
+
+
+def test_another_token_is_refused_with_what_to_do(started: Head, tmp_path: Path) -> None:
+    other = tmp_path / "token"
+    other.write_text("f" * 64)
+    env = started.env | {"RAY_AUTH_TOKEN_PATH": str(other), "RAY_NUM_REDIS_GET_RETRIES": "1"}
+    for address in (started.address, started.dashboard):
+        done = run("cluster", "submit", "--address", address, "--", "true", env=env)
+        assert done.returncode == 2
+        assert f"error: the Ray at {address} expects another token" in done.stderr
+    code = f"from cluster.session import connect; connect({started.address!r})"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert f"PermissionError: the Ray at {started.address} expects another token" in done.stderr
+
+
+def test_a_second_head_is_refused(started: Head) -> None:
+    done = run("cluster", "start", env=started.env)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: a head is running at {started.address}; stop it first")
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        env = environ(str(tmp_path), "unused")
+        done = run("cluster", "start", f"--port={port}", env=env)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: cannot listen at 127.0.0.1:{port} (Address already in use); choose another port: "
+        "--port N, or --port 0 for any that is free\n"
+    )
+
+
+def test_a_loopback_head_takes_no_other_machine(started: Head) -> None:
+    done = run("cluster", "start", "--address", started.address, env=started.env)
+    assert done.returncode == 2
+    assert "is for this machine alone" in done.stderr
+
+
+def test_others_join_a_head_that_is_opened_to_them_and_stop_ends_both(
+    tmp_path: Path, local_ray: Session
+) -> None:
+    import ray
+
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+        env = environ(folder, str(token))
+        # Any address of this machine but the one that Ray holds for local.
+        opened = ["--host=127.0.0.3", "--port=0", "--dashboard-port=0", "--num-cpus=1"]
+        first = run("cluster", "start", *opened, env=env)
+        assert first.returncode == 0, first.stderr
+        address = re.findall(r"head at (\S+),", first.stdout)[0]
+        second = run("cluster", "start", "--address", address, "--num-cpus=1", env=env)
+        assert second.returncode == 0, second.stderr
+        assert "0.0/2.0 CPU" in status(env)
+        assert folder in commands_that_run()
+        stopped = run("cluster", "stop", env=env)
+        assert stopped.stdout == f"stopped {address}\n" * 2
+        assert folder not in commands_that_run()
+    # Another Ray of the same machine and user goes on.
+    assert ray.get(ray.put(1)) == 1
+
+
+def commands_that_run() -> str:
+    return " ".join(str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]))
+
+
+def test_what_a_ray_can_never_give_is_refused(local_ray: Session) -> None:
+    assert connect().address == local_ray.address
+    assert scaling(3).resources_per_worker == {"CPU": 1}
+    assert scaling(3).num_workers == 3
+    assert scaling(9, autoscaling=True).num_workers == 9
+    with pytest.raises(ValueError, match="5 workers with 1 CPU each do not fit") as caught:
+        scaling(5)
+    assert "the nodes of this Ray have 4 CPU, 0 GPU, which is room for 4" in str(caught.value)
+    with pytest.raises(ValueError, match="1 workers with 1 CPU and 1 GPU each do not fit"):
+        scaling(1, gpu=True)
+    with pytest.raises(ValueError, match="1 workers with 5 CPU"):
+        scaling(1, cpus=5)
+    with pytest.raises(ValueError, match="expected 0 workers"):
+        scaling(-1)
+
+
+def test_no_workers_is_the_loop_in_this_process() -> None:
+    assert scaling(0).num_workers == 0
