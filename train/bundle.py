@@ -90,6 +90,12 @@ class Bundle(Parts):
         """Whether the second stage is there and earned its place."""
         return self.reranker is not None and bool(self.manifest["reranker"].get("earned", True))
 
+    @cached_property
+    def item_names(self) -> tuple[list[Any], list[str | None]]:
+        """Ids and titles of all items as Python lists: a request wants ten, and fast."""
+        titles = [None] * len(self.items) if self.titles is None else self.titles.to_pylist()
+        return self.items.ids.to_pylist(), titles
+
     def encode_users(self, user: Array, history: Ragged) -> Array:
         """Return the vectors of users with histories that came with a request, float32 `[B, d]`.
 

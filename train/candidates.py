@@ -130,14 +130,14 @@ def candidate_features(
         user_vectors: float32 `[B, d]`, in the space of the item vectors.
         candidates: `[B, C]`.
     """
-    tables = catalogue.tables
-    rows, width = candidates.items.shape
-    out = np.empty((len(feature_names(catalogue)), rows, width), dtype=np.float32)
-    history = queries.history.last(HISTORY)
+    batch = _Batch.of(catalogue.tables, queries, candidates)
+    out = np.empty(
+        (len(feature_names(catalogue)), *candidates.items.shape),
+        dtype=np.float32,
+    )
     at = 0
-    parts = (_retrieval, _item, _user, _history, _category, _attribute)
-    for part in parts:
-        at += part(tables, queries, history, candidates, out[at:])
+    for part in (_retrieval, _item, _user, _history, _category, _attribute):
+        at += part(catalogue.tables, batch, out[at:])
     return out.reshape(len(out), -1).T
 
 
@@ -163,12 +163,13 @@ class _Tables:
         popularity: log popularity, float32 `[I + 1]`.
         units: item vectors of length 1, float32 `[I + 1, d]`.
         neighbours, weights: of the statistics, `[I + 1, K]`.
-        codes: categories, `V` for none, int32 `[I + 1, M]`.
+        codes: categories, `V` for none, int32 `[M, I + 1]`.
         code_weights: inverse document frequency, 0 for none, float32 `[V + 1]`.
-        code_norms: of an item's weighted categories, float32 `[I + 1]`.
-        columns: dense attributes of items, float32 `[I + 1, A]`.
+        code_norms: of an item's weighted categories, at least 1e-6, float32 `[I + 1]`.
+        columns: dense attributes of items, float32 `[A, I + 1]`.
+        column_norms: of these, float32 `[I + 1]`.
         user_columns: dense attributes of users, float32 `[U + 1, A']`.
-        activity, idle: float32 `[U + 1]`.
+        idle: log days since a user's last interaction, float32 `[U + 1]`.
     """
 
     item_names: tuple[str, ...]
@@ -181,6 +182,7 @@ class _Tables:
     code_weights: Array
     code_norms: Array
     columns: Array
+    column_norms: Array
     user_columns: Array
     idle: Array
 
@@ -194,20 +196,59 @@ class _Tables:
             for name, column in zip(items.dense_names, columns.T, strict=False)
         }
         codes, code_weights = _coded(items)
-        norms = np.sqrt((code_weights[codes] ** 2).sum(axis=1))
+        norms = np.sqrt((code_weights[codes] ** 2).sum(axis=0))
         return cls(
             item_names=tuple(described),
-            item=np.ascontiguousarray(_padded(np.array(list(described.values())).T).T),
+            item=_padded(np.array(list(described.values())).T).T.copy(),
             popularity=_padded(described["popularity"]),
             units=_padded(_unit(catalogue.item_vectors)),
             neighbours=_padded(statistics.neighbours),
             weights=_padded(statistics.neighbour_weights),
             codes=codes,
             code_weights=code_weights,
-            code_norms=norms,
-            columns=_padded(columns),
+            code_norms=np.maximum(norms, 1e-6),
+            columns=_padded(columns).T.copy(),
+            column_norms=_padded(np.linalg.norm(columns, axis=1)),
             user_columns=_padded(catalogue.user_features.dense[:, :MAX_COLUMNS]),
             idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
+        )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The queries of one call.
+
+    Attributes:
+        user: int32 `[B]`.
+        activity: length of the whole history, int64 `[B]`.
+        history: its newest items, -1 before the first, int32 `[B, HISTORY]`.
+        known: how many of these there are, at least 1, float32 `[B, 1]`.
+        popularity: their mean log popularity, float32 `[B, 1]`.
+        items: the candidates, int32 `[B, C]`.
+        scores: stage 1's, float32 `[B, C]`.
+    """
+
+    user: Array
+    activity: Array
+    history: Array
+    known: Array
+    popularity: Array
+    items: Array
+    scores: Array
+
+    @classmethod
+    def of(cls, tables: _Tables, queries: Queries, candidates: Candidates) -> "_Batch":
+        history = queries.history.last(HISTORY)
+        lengths = queries.history.lengths
+        known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
+        return cls(
+            user=queries.user,
+            activity=lengths,
+            history=history,
+            known=known,
+            popularity=tables.popularity.take(history).sum(axis=1, keepdims=True) / known,
+            items=candidates.items,
+            scores=candidates.scores,
         )
 
 
@@ -250,120 +291,107 @@ def _padded(table: Array) -> Array:
 
 
 def _coded(items: Features) -> tuple[Array, Array]:
-    """Return the first categories of each item [I + 1, M] and the weight of each one [V + 1]."""
+    """Return the first categories of each item [M, I + 1] and the weight of each one [V + 1]."""
     codes, size = items.categories, len(items.vocabulary)
     width = min(int(codes.lengths.max(initial=1)), MAX_CODES) or 1
-    table = np.full((len(codes) + 1, width), size, dtype=np.int32)
+    table = np.full((width, len(codes) + 1), size, dtype=np.int32)
     place = np.arange(len(codes.values)) - codes.offsets[codes.rows]
     kept = place < width
-    table[codes.rows[kept], place[kept]] = codes.values[kept]
+    table[place[kept], codes.rows[kept]] = codes.values[kept]
     frequency = np.bincount(codes.values, minlength=size)
     weights = np.log((len(codes) + 1) / (frequency + 1)) + 0.1
     return table, np.append(weights, 0).astype(np.float32)
 
 
-def _retrieval(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
-    scores = candidates.scores
-    out[0] = scores
-    out[1] = scores[:, :1] - scores
-    out[2] = np.log1p(np.arange(scores.shape[1]))
+def _retrieval(tables: _Tables, batch: _Batch, out: Array) -> int:
+    out[0] = batch.scores
+    np.subtract(batch.scores[:, :1], batch.scores, out=out[1])
+    out[2] = np.log1p(np.arange(batch.scores.shape[1]))
     return 3
 
 
-def _item(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
+def _item(tables: _Tables, batch: _Batch, out: Array) -> int:
     count = len(tables.item)
-    np.take(tables.item, candidates.items, axis=1, out=out[:count], mode="wrap")
+    np.take(tables.item, batch.items, axis=1, out=out[:count], mode="wrap")
     return count
 
 
-def _user(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
-    known = (history >= 0).sum(axis=1)
-    out[0] = np.log1p(queries.history.lengths)[:, None]
-    out[1] = tables.idle[queries.user][:, None]
-    out[2] = (tables.popularity[history].sum(axis=1) / np.maximum(known, 1))[:, None]
-    columns = tables.user_columns[queries.user]
-    out[3 : 3 + columns.shape[1]] = columns.T[:, :, None]
-    return 3 + int(columns.shape[1])
+def _user(tables: _Tables, batch: _Batch, out: Array) -> int:
+    out[0] = np.log1p(batch.activity)[:, None]
+    out[1] = tables.idle[batch.user][:, None]
+    out[2] = batch.popularity
+    columns = tables.user_columns[batch.user].T
+    out[3 : 3 + len(columns)] = columns[:, :, None]
+    return 3 + len(columns)
 
 
-def _history(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
-    items = candidates.items
-    known = np.maximum((history >= 0).sum(axis=1), 1)[:, None]
-    seen = tables.units[history]
-    profile = np.concatenate(
-        [seen.sum(axis=1, keepdims=True) / known[:, :, None], seen[:, -RECENT:]], axis=1
-    )
-    similar = tables.units[items] @ profile.transpose(0, 2, 1)
-    out[0] = similar[:, :, 0]
-    out[1] = similar[:, :, 1:].max(axis=2)
-    out[2] = similar[:, :, -1]
-    _together(tables, history, items, out[3:5])
-    out[5] = tables.popularity[items] - (tables.popularity[history].sum(axis=1)[:, None] / known)
+def _history(tables: _Tables, batch: _Batch, out: Array) -> int:
+    seen = tables.units.take(batch.history, axis=0)
+    mean = seen.sum(axis=1, keepdims=True) / batch.known[:, :, None]
+    profile = np.concatenate([mean, seen[:, -RECENT:]], axis=1)
+    # Both operands in C order, and the small axis in front for the maximum: 3 times as fast.
+    similar = tables.units.take(batch.items, axis=0) @ profile.transpose(0, 2, 1).copy()
+    planes = similar.transpose(2, 0, 1).copy()
+    out[0] = planes[0]
+    np.max(planes[1:], axis=0, out=out[1])
+    out[2] = planes[-1]
+    _together(tables, batch, out[3:5])
+    np.subtract(tables.popularity.take(batch.items), batch.popularity, out=out[5])
     return 6
 
 
-def _together(tables: _Tables, history: Array, items: Array, out: Array) -> None:
-    """Sum, for each candidate, its weights as a neighbour of the items of the history."""
-    rows, width = items.shape
-    size = len(tables.neighbours)
-    base = np.arange(rows)[:, None]
+def _together(tables: _Tables, batch: _Batch, out: Array) -> None:
+    """Sum, for each candidate, its weights as a neighbour of the items of the history.
+
+    `place` says for every item which candidate of the query it is, from 1, or 0 for none.
+    """
+    rows, width = batch.items.shape
+    steps, size = batch.history.shape[1], len(tables.neighbours)
+    base = np.arange(rows)[:, None] * size
     place = np.zeros(rows * size, dtype=np.min_scalar_type(width))
-    place[(base * size + items % size).ravel()] = np.tile(np.arange(1, width + 1), rows)
-    found = place[(base * size)[:, :, None] + tables.neighbours[history]]
-    hit = np.flatnonzero(found)
-    per_item = tables.neighbours.shape[1]
-    row, step = np.divmod(hit // per_item, history.shape[1])
-    cell = row * width + found.ravel()[hit] - 1
-    weight = tables.weights[history].ravel()[hit].astype(np.float64)
-    fade = DECAY ** np.arange(history.shape[1] - 1, -1, -1)
-    shape = (rows, width)
-    out[0] = np.bincount(cell, weight, rows * width).reshape(shape)
-    out[1] = np.bincount(cell, weight * fade[step], rows * width).reshape(shape)
+    place[base + batch.items % size] = np.arange(1, width + 1)
+    found = place.take(tables.neighbours.take(batch.history, axis=0) + base[:, :, None]).ravel()
+    hit = np.flatnonzero(found != 0)
+    query_step = hit // tables.neighbours.shape[1]
+    cell = query_step // steps * width + found[hit] - 1
+    weight = tables.weights.take(batch.history, axis=0).ravel()[hit]
+    fade = DECAY ** np.arange(steps - 1, -1, -1)
+    out[0] = np.bincount(cell, weight, rows * width).reshape(rows, width)
+    faded = weight * fade[query_step % steps]
+    out[1] = np.bincount(cell, faded, rows * width).reshape(rows, width)
 
 
-def _category(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
+def _category(tables: _Tables, batch: _Batch, out: Array) -> int:
     size = len(tables.code_weights)
     if size == 1:
         return 0
-    rows = len(history)
-    base = (np.arange(rows) * size)[:, None, None]
-    taken = (base + tables.codes[history]).ravel()
-    counts = np.bincount(taken, minlength=rows * size).astype(np.float32).reshape(rows, size)
-    counts[:, -1] = 0
-    known = np.maximum((history >= 0).sum(axis=1), 1).astype(np.float32)
-    share = counts / known[:, None]
-    profile = share * tables.code_weights
-    profile /= np.maximum(np.sqrt((profile**2).sum(axis=1, keepdims=True)), 1e-12)
-    codes = tables.codes[candidates.items]
-    shares = share.ravel()[base + codes]
-    out[0] = shares.sum(axis=2)
-    out[1] = shares.max(axis=2)
-    weighted = (profile * tables.code_weights).ravel()[base + codes].sum(axis=2)
-    out[2] = weighted / np.maximum(tables.code_norms[candidates.items], 1e-12)
+    rows = len(batch.history)
+    base = np.arange(rows)[:, None] * size
+    taken = tables.codes.take(batch.history, axis=1) + base
+    counts = np.bincount(taken.ravel(), minlength=rows * size).reshape(rows, size)
+    share = counts.astype(np.float32) / batch.known
+    share[:, -1] = 0
+    weighted = share * tables.code_weights
+    norm = np.sqrt((weighted**2).sum(axis=1, keepdims=True))
+    weighted *= tables.code_weights / np.maximum(norm, 1e-6)
+    out[:3] = 0
+    for codes in tables.codes:
+        cell = codes.take(batch.items, mode="wrap") + base
+        shares = share.take(cell)
+        out[0] += shares
+        np.maximum(out[1], shares, out=out[1])
+        out[2] += weighted.take(cell)
+    out[2] /= tables.code_norms.take(batch.items, mode="wrap")
     return 3
 
 
-def _attribute(
-    tables: _Tables, queries: Queries, history: Array, candidates: Candidates, out: Array
-) -> int:
-    width = tables.columns.shape[1]
+def _attribute(tables: _Tables, batch: _Batch, out: Array) -> int:
+    width = len(tables.columns)
     if not width:
         return 0
-    known = np.maximum((history >= 0).sum(axis=1), 1)[:, None]
-    taste = tables.columns[history].sum(axis=1) / known
-    columns = tables.columns[candidates.items]
-    dots = (columns @ taste[:, :, None])[:, :, 0]
-    lengths = np.sqrt((columns**2).sum(axis=2) * (taste**2).sum(axis=1)[:, None])
-    out[0] = dots / np.maximum(lengths, 1e-12)
-    out[1 : 1 + width] = np.abs(columns - taste[:, None]).transpose(2, 0, 1)
-    return 1 + int(width)
+    taste = tables.columns.take(batch.history, axis=1).sum(axis=2) / batch.known.T
+    own = np.take(tables.columns, batch.items, axis=1, mode="wrap")
+    norms = np.sqrt((taste**2).sum(axis=0))[:, None] * tables.column_norms.take(batch.items)
+    np.divide((own * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])
+    np.abs(np.subtract(own, taste[:, :, None], out=own), out=out[1 : 1 + width])
+    return 1 + width

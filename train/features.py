@@ -27,6 +27,11 @@ class IdMap:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether ids are integers, else they are strings."""
+        return bool(pa.types.is_integer(self.ids.type))
+
     @cached_property
     def _index(self) -> dict[Any, int]:
         return {value: index for index, value in enumerate(self.ids.to_pylist())}
@@ -36,7 +41,7 @@ class IdMap:
         if isinstance(ids, pa.Array | pa.ChunkedArray):
             found = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
             return np.asarray(found.to_numpy()).astype(np.int32)
-        kind = int if pa.types.is_integer(self.ids.type) else str
+        kind = int if self.is_integer else str
         lookup = self._index.get
         return np.array([lookup(i, -1) if type(i) is kind else -1 for i in ids], dtype=np.int32)
 

@@ -1,4 +1,4 @@
-"""Rows of different lengths in two flat arrays: histories, categories, exclusions, relevant items."""
+"""Rows of different lengths in two flat arrays: histories, categories, relevant items."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

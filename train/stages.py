@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from train.bundle import Bundle
 from train.candidates import Candidates, Catalogue, Queries, pairs
@@ -84,7 +83,8 @@ class Retrieval:
     def retrieve(self, requests: Sequence[Request]) -> Retrieved:
         """Return the candidates of every request."""
         queries, ignored = self.queries(requests)
-        vectors = self.user_vectors(queries, requests)
+        given = [len(r.history) > len(i) for r, i in zip(requests, ignored, strict=True)]
+        vectors = self.user_vectors(queries, np.array(given, dtype=bool))
         counts = np.array([max(self.count, request.k) for request in requests])
         candidates = self.candidates(queries, vectors, counts)
         return Retrieved(queries, vectors, candidates, _sources(queries), ignored)
@@ -100,15 +100,13 @@ class Retrieval:
         exclude = history.join(excluded) if len(excluded.values) else history
         return Queries(user=user, history=history, exclude=exclude), ignored
 
-    def user_vectors(self, queries: Queries, requests: Sequence[Request]) -> Array:
-        """Return float32 `[B, d]`: stored ones, or encoded where a history came with the request.
+    def user_vectors(self, queries: Queries, given: Array) -> Array:
+        """Return float32 `[B, d]`: stored ones, or encoded where `given` `[B]`, a history came.
 
         Histories are encoded one by one, because a product over a batch rounds differently from
         one over a row, and a difference in the last bit can flip a split of the reranker's trees.
         """
         vectors = self.bundle.user_vectors[queries.user]
-        given = np.array([bool(request.history) for request in requests], dtype=bool)
-        given &= queries.history.lengths > 0
         vectors[(queries.user < 0) & ~given] = 0
         for row in np.flatnonzero(given):
             one = slice(row, row + 1)
@@ -117,16 +115,18 @@ class Retrieval:
 
     def candidates(self, queries: Queries, vectors: Array, counts: Array) -> Candidates:
         """Return the best `counts` `[B]` items of each query, none of them excluded."""
+        popular = _is_popular(queries)
         rows, width = len(counts), int(counts.max(initial=1))
+        if not popular.any() and (counts == width).all():
+            return Candidates(*self.bundle.index.search(vectors, width, queries.exclude))
         items = np.full((rows, width), -1, dtype=np.int32)
         scores = np.full((rows, width), -np.inf, dtype=np.float32)
-        popular = _is_popular(queries)
         # One search a distinct count: how an approximate search finds k items depends on k.
         for count in np.unique(counts[~popular]):
             chosen = np.flatnonzero(~popular & (counts == count))
             exclude = queries.exclude.take(chosen)
             found = self.bundle.index.search(vectors[chosen], int(count), exclude)
-            items[chosen, : found[0].shape[1]], scores[chosen, : found[1].shape[1]] = found
+            items[chosen, :count], scores[chosen, :count] = found
         for row in np.flatnonzero(popular):
             best = self._most_popular(queries.exclude.take(np.array([row])).values, counts[row])
             items[row, : len(best)] = best
@@ -183,7 +183,9 @@ class Ranking:
         """
         scores = candidates.scores
         reranked = np.flatnonzero(~_is_popular(queries))
-        if self.bundle.reranks and len(reranked):
+        if self.bundle.reranks and len(reranked) == len(scores):
+            scores = self._scores(queries, vectors, candidates)
+        elif self.bundle.reranks and len(reranked):
             scores = scores.copy()
             scores[reranked] = self._scores(
                 _take(queries, reranked), vectors[reranked], _rows(candidates, reranked)
@@ -244,23 +246,17 @@ def answers(
 
 
 def _entries(bundle: Bundle, items: Array, scores: Array) -> list[list[dict[str, Any]]]:
-    present = items >= 0
-    flat = items[present]
-    entries: list[dict[str, Any]] = [
-        {"item_id": item, "score": score}
-        for item, score in zip(
-            bundle.items.external(flat),
-            scores[present].astype(np.float64).round(6).tolist(),
-            strict=True,
-        )
+    ids, titles = bundle.item_names
+    rounded = scores.astype(np.float64).round(6).tolist()
+    return [
+        [_entry(ids[i], score, titles[i]) for i, score in zip(*row, strict=True) if i >= 0]
+        for row in zip(items.tolist(), rounded, strict=True)
     ]
-    if bundle.titles is not None:
-        titles = bundle.titles.take(pa.array(flat)).to_pylist()
-        for entry, title in zip(entries, titles, strict=True):
-            if title is not None:
-                entry["title"] = title
-    ends = np.cumsum(present.sum(axis=1)).tolist()
-    return [entries[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _entry(item: Id, score: float, title: str | None) -> dict[str, Any]:
+    entry = {"item_id": item, "score": score}
+    return entry if title is None else {**entry, "title": title}
 
 
 def _explained(

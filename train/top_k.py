@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from train.ragged import Array
+from train.ragged import Array, Ragged
 
 MAX_BLOCK = 64
 
@@ -59,3 +59,32 @@ def _lower_bound(scores: Array, k: int) -> Array:
     maxima = scores[:, : blocks * width].reshape(rows, width, blocks).max(axis=1)
     bound: Array = np.partition(maxima, blocks - k, axis=1)[:, blocks - k]
     return bound
+
+
+def rank_catalogue(
+    users: Array, items: Array, catalogue: Array, exclude: Ragged, k: int, block: int = 512
+) -> Array:
+    """Rank the whole catalogue for every user by inner product, in blocks of users.
+
+    Args:
+        users: float32 `[U, d]`.
+        items: float32 `[I, d]`.
+        catalogue: items that may be ranked, bool `[I]`.
+        exclude: items of each user that may not, `U` rows.
+        k: how many.
+        block: users whose scores are in memory at a time.
+
+    Returns:
+        item indices, best first, int32 `[U, k]`; -1 where the catalogue has no more.
+    """
+    ranked = np.full((len(users), k), -1, dtype=np.int32)
+    absent = np.flatnonzero(~catalogue)
+    for start in range(0, len(users), block):
+        rows = np.arange(start, min(start + block, len(users)))
+        scores = users[rows] @ items.T
+        known = exclude.take(rows)
+        scores[:, absent] = -np.inf
+        scores[known.rows, known.values] = -np.inf
+        index, best = top_k(scores, k)
+        ranked[rows, : index.shape[1]] = np.where(np.isfinite(best), index, -1)
+    return ranked

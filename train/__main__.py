@@ -1,0 +1,102 @@
+"""`python -m train fit | evaluate | recommend`: from a run file to a bundle, and what it answers."""
+
+import argparse
+import json
+import logging
+import sys
+
+from cluster.command import run
+
+
+def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Train both stages, evaluate them and write a bundle; print the table and the bundle's place."""
+    from train.config import read_run
+
+    settings = read_run(arguments.run, flags)
+    from cluster.session import connect
+    from train import fit as driver
+    from train.bundle import check
+
+    connect(arguments.address)
+    place = driver.fit(settings)
+    _print_report(check(place)[1])
+    print(place)
+
+
+def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Measure a bundle on its test again, or show what was measured before its final fit."""
+    _no_more(flags)
+    from train.bundle import open_bundle
+    from train.measure import measure
+
+    bundle = open_bundle(arguments.bundle)
+    report = measure(bundle)
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print_report({**bundle.manifest, "metrics": report})
+
+
+def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Print what one user is recommended, as JSON."""
+    _no_more(flags)
+    from train.bundle import open_bundle
+    from train.stages import Request
+    from train.stages import recommend as answer
+
+    bundle = open_bundle(arguments.bundle)
+    asked = [] if arguments.user_id is None else [arguments.user_id]
+    users = _ids(asked, bundle.users.is_integer, "--user-id")
+    history = _ids(arguments.history, bundle.items.is_integer, "--history")
+    request = Request(user_id=users[0] if users else None, history=history, k=arguments.k)
+    print(json.dumps(answer(bundle, [request])[0]["items"], indent=2, ensure_ascii=False))
+
+
+def _ids(words: list[str], integers: bool, flag: str) -> list[int | str]:
+    try:
+        return [int(word) if integers else word for word in words]
+    except ValueError as error:
+        raise ValueError(f"{flag}: the ids of this bundle are integers, got {words}") from error
+
+
+def _no_more(flags: list[str]) -> None:
+    if flags:
+        raise ValueError(f"unknown arguments: {' '.join(flags)}; see --help")
+
+
+def _print_report(manifest: dict[str, object]) -> None:
+    from train.report import render
+
+    print(render(manifest["metrics"], manifest["reranker"]))  # type: ignore[arg-type]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("fit", help=fit.__doc__, allow_abbrev=False)
+    one.add_argument("run", metavar="RUN.toml", help="a run file, or the name of a preset")
+    one.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
+    one.set_defaults(call=fit)
+    two = commands.add_parser("evaluate", help=evaluate.__doc__)
+    two.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
+    two.add_argument("--json", action="store_true", help="the report as JSON")
+    two.set_defaults(call=evaluate)
+    three = commands.add_parser("recommend", help=recommend.__doc__)
+    three.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
+    three.add_argument("--user-id", help="an id from the interactions")
+    three.add_argument("--history", nargs="*", default=[], help="item ids, oldest first")
+    three.add_argument("--k", type=int, default=10, help="how many items")
+    three.set_defaults(call=recommend)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Run one command."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("train").setLevel(logging.INFO)
+    chosen, flags = _parser().parse_known_args(arguments)
+    chosen.call(chosen, flags)
+
+
+if __name__ == "__main__":
+    run(main)

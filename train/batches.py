@@ -1,0 +1,107 @@
+"""Which examples make a batch, and which history describes the user of each, all by index.
+
+Nothing here depends on how many workers share a batch: worker r of W with batch B takes rows
+`[rB, (r + 1)B)` of the batch of W * B that a single worker would take.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.ragged import Array
+from train.schema import Interactions
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training interactions on a device, ordered by user and time.
+
+    Attributes:
+        users: int32 `[N]`.
+        items: int32 `[N]`.
+        starts: position of the first interaction of each user, int64 `[U + 1]`.
+    """
+
+    users: Tensor
+    items: Tensor
+    starts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's share of a step: users `[B]`, positives `[B]`, histories `[B, h]`, -1 padded."""
+
+    users: Tensor
+    items: Tensor
+    history: Tensor
+
+
+def examples(interactions: Interactions, n_users: int, device: torch.device) -> Examples:
+    """Move the interactions to a device."""
+    starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
+    users, items = _shared(interactions.user), _shared(interactions.item)
+    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device))
+
+
+def _shared(values: Array) -> Tensor:
+    """Return a tensor over the array's own memory: all workers of a node read one copy."""
+    with warnings.catch_warnings():
+        # The object store hands out read-only arrays, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> int:
+    """Return the number of full batches of all workers in an epoch of at most `limit` examples."""
+    return max(1, min(count, limit or count) // (batch * workers))
+
+
+def epoch_batches(
+    data: Examples, *, batch: int, rank: int, workers: int, steps: int, seed: int
+) -> Iterator[Tensor]:
+    """Yield this worker's example indices `[B]` of each step, drawn without replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(data), generator=generator).to(data.users.device)
+    size = min(batch, len(data) // workers)
+    for step in range(steps):
+        first = (step * workers + rank) * size
+        yield order[first : first + size]
+
+
+def history_before(data: Examples, index: Tensor, length: int) -> Tensor:
+    """Return the newest `length` items that the user took before each example: `[B, h]`."""
+    place = index[:, None] - torch.arange(length, 0, -1, device=index.device)
+    present = place >= data.starts[data.users[index].long()][:, None]
+    return torch.where(present, data.items[place.clamp(min=0)], -1).long()
+
+
+def history_sample(data: Examples, index: Tensor, length: int, seed: int) -> Tensor:
+    """Return `length` draws from all the user's items but the example's own: `[B, h]`.
+
+    The draws come from a hash of seed, example and slot, so they are the same in any batch.
+    """
+    users = data.users[index].long()
+    first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
+    slot = torch.arange(length, device=index.device)
+    drawn = _hash(index[:, None] * 1_000_003 + slot + seed * 7_368_787) % count[:, None]
+    items = data.items[first[:, None] + drawn]
+    return torch.where(items == data.items[index][:, None], -1, items).long()
+
+
+def _hash(value: Tensor) -> Tensor:
+    """Mix int64 to non-negative int64 (the finaliser of SplitMix64; Steele et al. 2014)."""
+    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return (value ^ ((value >> 31) & 0x1FFFFFFFF)) & 0x7FFFFFFFFFFFFFFF
+
+
+def item_frequency(items: Array, n_items: int) -> Tensor:
+    """Return how often each item is in the training interactions, float32 `[I]`."""
+    return torch.tensor(np.bincount(items, minlength=n_items), dtype=torch.float32)

@@ -1,0 +1,168 @@
+"""The configuration of a run: defaults, then one TOML file, then flags."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model
+
+from train.datasets import DATASETS, Dataset
+from train.index import IndexSettings
+from train.loop import Training
+from train.losses import LOSSES, InBatchSoftmax, Loss
+from train.rerankers import RERANKERS, CatBoost
+from train.settings import Settings, one_of
+from train.splits import SPLITS, Split, Time
+from train.towers import TOWERS, Tower, TwoTower
+
+
+class NoReranker(Settings):
+    """Stage 1 alone."""
+
+    name: Literal["none"] = "none"
+
+
+class Evaluation(Settings):
+    """How a bundle is measured.
+
+    Attributes:
+        k: the cut of every metric.
+        recent_days: window of the recent-popularity baseline.
+        resamples: of the bootstrap over users.
+    """
+
+    k: int = Field(default=10, ge=1)
+    recent_days: int = Field(default=7, ge=1)
+    resamples: int = Field(default=2000, ge=100)
+
+
+class Run(Settings):
+    """Everything that one run is made from; it goes into the bundle as it was resolved.
+
+    Attributes:
+        name: of the run; its files lie in `storage/name`, and the same name resumes.
+        seed: of every draw.
+        storage: folder or URI.
+        candidates: items that stage 1 hands to stage 2.
+        final_fit: what the served towers are fitted on once the test is measured: "everything", or
+            only what lies "before_test".
+        data: where the three tables come from.
+        split: what trains, validates and tests.
+        tower: the architecture.
+        loss: with its negatives.
+        train: optimisation and workers.
+        index: search over the item vectors.
+        reranker: stage 2.
+        evaluation: metrics.
+    """
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0, lt=2**20)
+    storage: str = "runs"
+    candidates: int = Field(default=200, ge=1)
+    final_fit: Literal["everything", "before_test"] = "everything"
+    data: Annotated[Dataset, one_of("dataset", DATASETS)]
+    split: Annotated[Split, one_of("split", SPLITS)] = Time()
+    tower: Annotated[Tower, one_of("tower", TOWERS)] = TwoTower()
+    loss: Annotated[Loss, one_of("loss", LOSSES)] = InBatchSoftmax()
+    train: Training = Training()
+    index: IndexSettings = IndexSettings()
+    reranker: Annotated[Settings, one_of("reranker", {"none": NoReranker, **RERANKERS})] = (
+        CatBoost()
+    )
+    evaluation: Evaluation = Evaluation()
+
+    def table(self) -> dict[str, Any]:
+        """Return every setting as plain JSON values; `Run.model_validate` takes it back."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+
+CHOICES = ("data", "split", "tower", "loss", "reranker")
+
+
+def read_run(source: str, flags: Sequence[str] = ()) -> Run:
+    """Read a run from a TOML file, or a preset by its name, and apply flags over it.
+
+    Args:
+        source: path of a TOML file, or the name of one of `presets()`.
+        flags: `--loss.temperature 0.05 ...`; `--loss.name NAME` puts that entry in the place of
+            the whole table.
+
+    Raises:
+        FileNotFoundError: there is neither such a file nor such a preset.
+        ValueError: not TOML, or a key or value that is not known.
+    """
+    text = _text(source)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source} is not TOML: {error}") from error
+    return apply_flags(table, flags)
+
+
+def presets() -> dict[str, str]:
+    """Return the text of each preset by its name."""
+    folder = files("train") / "presets"
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return {entry.name.removesuffix(".toml"): entry.read_text() for entry in found}
+
+
+def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
+    """Return the run of a table of settings with flags applied over it.
+
+    Raises:
+        ValueError: a key or value that is not known.
+    """
+    table, rest = _chosen(dict(table), list(flags))
+    run = Run.model_validate(table)
+    if not rest:
+        return run
+    import tyro
+
+    # Flags need to know which entry of each choice is meant.
+    concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
+    model = create_model("Run", __base__=Run, **concrete)
+    parsed = tyro.cli(
+        model,
+        prog="python -m train fit RUN.toml",
+        default=model.model_construct(**dict(run)),
+        args=rest,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
+    )
+    return Run.model_validate(parsed.model_dump(mode="json", serialize_as_any=True))
+
+
+def _chosen(table: dict[str, Any], flags: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Take `--loss.name NAME` out of the flags and make it the table's whole entry."""
+    rest: list[str] = []
+    words = iter(
+        [part for flag in flags for part in (flag.split("=", 1) if flag[:2] == "--" else [flag])]
+    )
+    for word in words:
+        part = word.removeprefix("--").removesuffix(".name")
+        if word == f"--{part}.name" and part in CHOICES:
+            name = next(words, "")
+            if _name(table.get(part)) != name:
+                table[part] = {"name": name}
+        else:
+            rest.append(word)
+    return table, rest
+
+
+def _name(entry: Any) -> Any:
+    return entry.get("name") if isinstance(entry, dict) else entry
+
+
+def _text(source: str) -> str:
+    known = presets()
+    if source in known:
+        return known[source]
+    path = Path(source)
+    if not path.is_file():
+        available = ", ".join(sorted(known))
+        raise FileNotFoundError(
+            f"no run file {source!r}; expected a TOML file or one of the presets: {available}"
+        )
+    return path.read_text(encoding="utf-8")

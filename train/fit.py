@@ -1,0 +1,312 @@
+"""The driver of a run: towers on Ray Train, both stages, evaluation, bundle.
+
+select   towers on what was before t1, stopped by the validation window [t1, t2)
+rerank   the reranker on the window's candidates
+refit    towers on what was before t2, measured on the test
+final    towers on everything, for serving (unless final_fit is before_test)
+"""
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from cluster import storage
+from cluster.session import scaling
+from train import bundle
+from train.config import Run
+from train.evaluate import evaluate
+from train.features import Encoded, encode
+from train.loop import Job, Validation, World, load_state, save_state, train
+from train.rerankers import RerankerSettings
+from train.snapshot import (
+    Snapshot,
+    Window,
+    fingerprint,
+    held_out_window,
+    snapshot,
+    validation_window,
+)
+from train.splits import LEFT_OUT, TEST, TRAIN, Folds
+from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
+from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Trained towers, and how that went: a row of `curve` an epoch, `epoch` the best one."""
+
+    model: TwoTowerModel
+    epoch: int
+    curve: list[dict[str, Any]]
+
+
+def prepare(run: Run) -> tuple[Encoded, Folds]:
+    """Load, check, encode and split the run's data."""
+    tables = run.data.load()
+    data = encode(tables)
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
+    logger.info(
+        "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
+        getattr(run.data, "name", "data"),
+        *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
+    )
+    return data, folds
+
+
+def fit(run: Run) -> str:
+    """Run the whole line, reusing whatever this run already finished; return the bundle's place.
+
+    Raises:
+        ValueError: the data, or a run of the same name with another configuration.
+    """
+    home = storage.join(storage.absolute(run.storage), run.name)
+    data, folds = prepare(run)
+    _claim(home, {"config": run.table(), "data": fingerprint(data)})
+    done = storage.join(home, "done.json")
+    if storage.exists(done):
+        place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
+        logger.info("this run is complete; its bundle is %s", place)
+        return place
+    version = _write(home, run, data, *_fitted(home, run, data, folds))
+    storage.write_bytes(done, json.dumps({"version": version}).encode())
+    return storage.join(home, "bundles", version)
+
+
+def _fitted(
+    home: str, run: Run, data: Encoded, folds: Folds
+) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any]]:
+    """Return what is served (both stages and the towers) and the facts for the manifest."""
+    days = run.evaluation.recent_days
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, days)
+    window = validation_window(data, folds, before)
+    selected = _towers(home, run, "select", before, window=window)
+    first = _stage(run, before, selected)
+    second = _second(run, data, first, window)
+    known = snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, days)
+    towers = _towers(home, run, "refit", known, epochs=selected.epoch, reference=first)
+    stage = _stage(run, known, towers)
+    test = held_out_window(data, folds)
+    report = evaluate(data, stage, second.reranker, test, run.candidates, run.evaluation, run.seed)
+    if run.final_fit == "everything":
+        everything = np.ones(len(data.interactions), dtype=bool)
+        now = int(data.interactions.timestamp.max()) + 1
+        last = snapshot(data, everything, now, days)
+        towers = _towers(home, run, "final", last, epochs=selected.epoch, reference=first)
+        stage = _stage(run, last, towers)
+    facts = {"metrics": report, "training": {"epochs": selected.epoch, "select": selected.curve}}
+    return stage, second, towers, facts
+
+
+def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
+    if not isinstance(run.reranker, RerankerSettings):
+        return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
+    logger.info("rerank: candidates of %s users", f"{len(window.users):,}")
+    threads = len(os.sched_getaffinity(0))
+    second = fit_reranker(run.reranker, data, stage, window, run.candidates, run.seed, threads)
+    logger.info("rerank: %s", json.dumps(second.facts))
+    return second
+
+
+def _stage(run: Run, known: Snapshot, towers: Fitted) -> StageOne:
+    users = np.arange(len(known.histories))
+    vectors = encode_users(towers.model, users, known.histories), encode_catalogue(towers.model)
+    return stage_one(known, vectors, run.index, run.seed)
+
+
+def _write(
+    home: str,
+    run: Run,
+    data: Encoded,
+    stage: StageOne,
+    second: StageTwo,
+    towers: Fitted,
+    facts: dict[str, Any],
+) -> str:
+    parts = bundle.Parts(
+        users=data.users,
+        items=data.items,
+        titles=data.titles,
+        user_vectors=stage.user_vectors,
+        item_vectors=stage.item_vectors,
+        catalogue=stage.snapshot.inputs.warm_items,
+        histories=stage.snapshot.histories,
+        statistics=stage.snapshot.statistics,
+        user_features=data.user_features,
+        item_features=data.item_features,
+        index=stage.index,
+        reranker=second.reranker,
+    )
+    record = {
+        "name": run.name,
+        "config": run.table(),
+        "data": {"sha256": fingerprint(data), "as_of": stage.snapshot.as_of},
+        "reranker": dict(second.facts),
+        **facts,
+    }
+    encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}
+    files = {
+        "encoder.json": json.dumps(encoders).encode(),
+        bundle.TOWER: state_bytes(towers.model),
+    }
+    return bundle.write(storage.join(home, "bundles"), parts, record, files)
+
+
+def _claim(home: str, identity: dict[str, Any]) -> None:
+    """Write down what this run is, or check that it is the one that was here before."""
+    place = storage.join(home, "run.json")
+    if not storage.exists(place):
+        storage.write_bytes(place, json.dumps(identity, indent=2).encode())
+        return
+    earlier = json.loads(storage.read_bytes(place))
+    if earlier == identity:
+        return
+    changed = sorted(_changes("", earlier["config"], identity["config"])) or ["the data"]
+    raise ValueError(
+        f"run {home} exists with another configuration ({', '.join(changed)} changed); choose "
+        "another --name, or delete that folder to start anew"
+    )
+
+
+def _changes(path: str, old: Any, new: Any) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = {**old, **new}
+        return [c for k in keys for c in _changes(f"{path}.{k}", old.get(k), new.get(k))]
+    return [] if old == new else [path[1:]]
+
+
+def _towers(
+    home: str,
+    run: Run,
+    phase: str,
+    known: Snapshot,
+    *,
+    window: Window | None = None,
+    epochs: int | None = None,
+    reference: StageOne | None = None,
+) -> Fitted:
+    """Train the towers of one phase, or read them where the phase was finished before."""
+    job = Job(
+        tower=run.tower,
+        loss=run.loss,
+        training=run.train,
+        seed=run.seed,
+        inputs=known.inputs,
+        interactions=known.interactions,
+        validation=_validation(known, window) if window is not None else None,
+        stop_after=epochs,
+    )
+    state = train_on_ray(job, storage.join(home, "training"), phase)
+    model = run.tower.build(job.inputs)
+    model.load_state_dict(state["best"]["weights"] if epochs is None else state["model"])
+    model.eval()
+    if reference is not None:
+        both = known.inputs.warm_items & reference.snapshot.inputs.warm_items
+        align(model, reference.item_vectors, both)
+    return Fitted(model, state["best"]["epoch"], state["curve"])
+
+
+def _validation(known: Snapshot, window: Window) -> Validation:
+    return Validation(window.users, known.histories.take(window.users), window.relevant)
+
+
+def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
+    """Train on Ray Train workers; return the last state.
+
+    Args:
+        job: what to train.
+        place: folder or URI of the checkpoints.
+        name: the same name at the same place resumes from the last checkpoint there.
+
+    Raises:
+        ValueError: training diverged.
+    """
+    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
+    trainer = ray.train.torch.TorchTrainer(
+        _worker,  # type: ignore[arg-type]
+        train_loop_config={"job": ray.put(job)},
+        scaling_config=scaling(job.training.workers, job.training.gpu),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=place,
+            failure_config=ray.train.FailureConfig(max_failures=job.training.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[_Progress(name)],  # type: ignore[list-item]
+        ),
+    )
+    result: Any = trainer.fit()
+    if result.return_value:
+        raise ValueError(result.return_value)
+    assert result.checkpoint is not None
+    with result.checkpoint.as_directory() as folder:
+        return load_state(Path(folder))
+
+
+def _worker(config: dict[str, Any]) -> str | None:
+    """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
+    job: Job = ray.get(config["job"])
+    context = ray.train.get_context()
+    size = context.get_world_size()
+    torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // size))
+    world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
+    checkpoint = ray.train.get_checkpoint()
+    state = None
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state = load_state(Path(folder))
+    try:
+        train(job, world, state)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+    if state is None:
+        ray.train.report(metrics)
+        return
+    with TemporaryDirectory() as folder:
+        save_state(state, Path(folder))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _wrap(model: torch.nn.Module) -> torch.nn.Module:
+    # The buffers are tables that are the same everywhere; sending them at each step is waste.
+    wrapped: torch.nn.Module = ray.train.torch.prepare_model(
+        model, parallel_strategy_kwargs={"broadcast_buffers": False}
+    )
+    return wrapped
+
+
+class _Progress(ray.train.UserCallback):
+    """Logs a line an epoch in the driver."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        """Log the metrics of rank 0."""
+        row = metrics[0]
+        ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
+        logger.info(
+            "%s: epoch %d, loss %.4f%s, %.1f s",
+            self.name,
+            row["epoch"],
+            row["loss"],
+            ndcg,
+            row["seconds"],
+        )

@@ -1,0 +1,325 @@
+"""The loop that runs on each worker: batches, forward, loss, step, validate, checkpoint."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor, nn
+
+from train.batches import (
+    Batch,
+    Examples,
+    epoch_batches,
+    examples,
+    history_before,
+    history_sample,
+    item_frequency,
+    steps_per_epoch,
+)
+from train.losses import Loss
+from train.metrics import per_user
+from train.ragged import Array, Ragged
+from train.schema import Interactions
+from train.settings import Settings
+from train.top_k import rank_catalogue
+from train.towers import Tower, TowerInputs, TwoTowerModel, encode_catalogue, encode_users
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class Training(Settings):
+    """How towers are trained.
+
+    Attributes:
+        workers: Ray Train workers; 0 trains in the driver's own process.
+        gpu: one GPU a worker; "auto" takes them where the cluster has them.
+        threads: torch threads a worker; 0 shares this machine's cores among the workers.
+        batch_size: examples a worker and step.
+        epochs: at the most; the learning rate falls linearly to 0 over them.
+        epoch_examples: cut an epoch at so many examples; all by default.
+        patience: stop after so many epochs without a better validation NDCG@10.
+        learning_rate: of AdamW (Loshchilov and Hutter 2019).
+        weight_decay: of AdamW; it pulls rare users and items towards zero.
+        context: what describes the user of an example: "all" the other items of the user, or only
+            those "before" it.
+        context_length: items drawn (all) or newest items taken (before) for that.
+        max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
+    """
+
+    workers: int = Field(default=1, ge=0)
+    gpu: bool | Literal["auto"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    epoch_examples: int | None = Field(default=None, ge=1)
+    patience: int = Field(default=2, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    context: Literal["all", "before"] = "all"
+    context_length: int = Field(default=50, ge=1)
+    max_failures: int = Field(default=2, ge=0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Users whose whole-catalogue ranking decides when to stop.
+
+    Attributes:
+        users: int32 `[V]`.
+        histories: items of each before the window, oldest first; these are not ranked again.
+        relevant: items of each within the window.
+    """
+
+    users: Array
+    histories: Ragged
+    relevant: Ragged
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one worker needs.
+
+    Attributes:
+        stop_after: train exactly so many epochs, without validation (a refit).
+    """
+
+    tower: Tower
+    loss: Loss
+    training: Training
+    seed: int
+    inputs: TowerInputs
+    interactions: Interactions
+    validation: Validation | None = None
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among all, and how it reports.
+
+    Attributes:
+        report: called after each epoch with the metrics and the state to keep (rank 0) or None.
+        wrap: makes the module's gradients the average over all workers.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Callable[[dict[str, Any], dict[str, Any] | None], None] = lambda metrics, state: None
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+
+def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train towers from the start or from a checkpoint's state; return the last state.
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    torch.manual_seed(job.seed)
+    model = job.tower.build(job.inputs).to(world.device)
+    wrapped = world.wrap(model)
+    optimizer = _optimizer(wrapped, job.training)
+    data = examples(job.interactions, len(job.inputs.warm_users), world.device)
+    state = state or {"epoch": 0, "best": None, "curve": []}
+    _restore(state, model, optimizer)
+    while not _finished(state, job):
+        loss, seconds = _epoch(job, world, wrapped, optimizer, data, state["epoch"])
+        state = _next_state(state, job, world, model, optimizer, loss, seconds)
+        world.report(state["curve"][-1], state if world.rank == 0 else None)
+    return state
+
+
+def _epoch(
+    job: Job, world: World, model: nn.Module, optimizer: Any, data: Examples, epoch: int
+) -> tuple[float, float]:
+    training = job.training
+    steps = steps_per_epoch(len(data), training.batch_size, world.size, training.epoch_examples)
+    seed = job.seed * 1_000_003 + epoch
+    # Dropout draws anew after a resume exactly as in an unbroken run.
+    torch.manual_seed(seed * 1009 + world.rank)
+    frequency = item_frequency(job.interactions.item, len(job.inputs.warm_items))
+    log_q = job.loss.log_q(frequency.to(world.device))
+    catalogue = frequency.nonzero().flatten().to(world.device)
+    total, began = torch.zeros((), device=world.device), time.perf_counter()
+    model.train()
+    batches = epoch_batches(
+        data, batch=training.batch_size, rank=world.rank, workers=world.size, steps=steps, seed=seed
+    )
+    for step, index in enumerate(batches):
+        _set_rate(optimizer, training, epoch + step / steps)
+        batch = _batch(data, index, job, seed)
+        negatives = job.loss.negatives(catalogue, seed * 1_000_003 + step)
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=world.device.type == "cuda"):
+            loss = batch_loss(model, job.loss, batch, negatives, log_q, world.size)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach()
+    mean = float(all_sum(total, world.size)) / (steps * world.size)
+    if not math.isfinite(mean):
+        raise ValueError(
+            f"the loss is {mean} in epoch {epoch + 1}; lower train.learning_rate "
+            f"({training.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
+        )
+    return mean, time.perf_counter() - began
+
+
+def _batch(data: Examples, index: Tensor, job: Job, seed: int) -> Batch:
+    length = job.training.context_length if getattr(job.tower, "history", 0) else 1
+    if job.training.context == "before":
+        history = history_before(data, index, length)
+    else:
+        history = history_sample(data, index, length, seed)
+    return Batch(data.users[index].long(), data.items[index].long(), history)
+
+
+def batch_loss(
+    model: nn.Module,
+    loss: Loss,
+    batch: Batch,
+    negatives: Tensor | None,
+    log_q: Tensor | None,
+    workers: int,
+) -> Tensor:
+    """Return the mean loss over this worker's positives; negatives None: those of all workers."""
+    size = len(batch.items)
+    wanted = batch.items if negatives is None else torch.cat([batch.items, negatives])
+    users, items = model(batch.users, batch.history, wanted)
+    positives, others = items[:size], items[size:]
+    if negatives is None:
+        negatives, others = gather(batch.items, workers), gather(positives, workers)
+    return loss(
+        users,
+        positives,
+        others,
+        negatives[None, :] == batch.items[:, None],
+        None if log_q is None else log_q[batch.items],
+        None if log_q is None else log_q[negatives],
+    )
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate a tensor of every worker; the gradient of every worker comes back summed."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, workers: int) -> Tensor:
+        parts = [torch.empty_like(local) for _ in range(workers)]
+        dist.all_gather(parts, local.contiguous())
+        ctx.size = len(local)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * ctx.size
+        return gradient[first : first + ctx.size], None
+
+
+def gather(local: Tensor, workers: int) -> Tensor:
+    """Return the rows `[m, ...]` of all workers in order of rank, `[W m, ...]`, differentiably.
+
+    With DDP, which averages gradients, the sum over workers makes each step that of one worker
+    with the whole batch.
+    """
+    if workers == 1:
+        return local
+    return _Gather.apply(local, workers)  # type: ignore[no-any-return]
+
+
+def all_sum(value: Tensor, workers: int) -> Tensor:
+    """Return the sum of a tensor over all workers."""
+    if workers > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -> float:
+    """Return NDCG@k over the validation users, each ranked over the whole warm catalogue."""
+    validation = job.validation
+    assert validation is not None
+    rows = np.arange(len(validation.users))[world.rank :: world.size]
+    histories = validation.histories.take(rows)
+    ranked = rank_catalogue(
+        encode_users(model, validation.users[rows], histories),
+        encode_catalogue(model),
+        job.inputs.warm_items,
+        histories,
+        k,
+    )
+    ndcg = per_user(ranked, validation.relevant.take(rows), k)["ndcg"]
+    sums = torch.tensor([np.nansum(ndcg), np.count_nonzero(~np.isnan(ndcg))])
+    total, count = all_sum(sums.to(world.device), world.size).tolist()
+    return float(total / max(count, 1))
+
+
+def _next_state(
+    state: dict[str, Any],
+    job: Job,
+    world: World,
+    model: TwoTowerModel,
+    optimizer: torch.optim.Optimizer,
+    loss: float,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return the state after an epoch, with the best weights so far."""
+    row: dict[str, Any] = {"epoch": state["epoch"] + 1, "loss": loss, "seconds": seconds}
+    best = state["best"]
+    if job.validation is not None:
+        row["ndcg"] = validation_ndcg(model, job, world)
+    if best is None or "ndcg" not in row or row["ndcg"] > best["ndcg"]:
+        weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        best = {"epoch": row["epoch"], "ndcg": row.get("ndcg"), "weights": weights}
+    return {
+        "epoch": row["epoch"],
+        "best": best,
+        "curve": [*state["curve"], row],
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def _finished(state: dict[str, Any], job: Job) -> bool:
+    epoch, best = state["epoch"], state["best"]
+    if job.stop_after is not None:
+        return bool(epoch >= job.stop_after)
+    stale = best is not None and epoch - best["epoch"] >= job.training.patience
+    return bool(epoch >= job.training.epochs or stale)
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, training: Training, epochs_done: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate * (1 - epochs_done / training.epochs)
+
+
+def _restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    if "model" in state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+
+
+def save_state(state: dict[str, Any], folder: Path) -> None:
+    """Write a checkpoint's state into a folder."""
+    torch.save(state, folder / CHECKPOINT)
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's state; only tensors and plain values are accepted."""
+    state: dict[str, Any] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    return state

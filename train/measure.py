@@ -1,0 +1,39 @@
+"""The table of a bundle that is already written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from train.bundle import Bundle
+from train.config import Run
+from train.evaluate import evaluate
+from train.features import encode
+from train.snapshot import fingerprint, held_out_window, snapshot
+from train.splits import TEST, TRAIN
+from train.two_stages import StageOne
+
+
+def measure(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the report of `evaluate` for a bundle, from its own vectors, index and reranker.
+
+    A bundle whose towers were fitted on everything has seen its test; for it this is what was
+    measured, and recorded, before that final fit.
+
+    Raises:
+        ValueError: the data is no longer what the bundle was made from.
+    """
+    run = Run.model_validate(bundle.manifest["config"])
+    recorded: Mapping[str, Any] = bundle.manifest["metrics"]
+    if run.final_fit == "everything":
+        return recorded
+    data = encode(run.data.load())
+    if fingerprint(data) != bundle.manifest["data"]["sha256"]:
+        raise ValueError(
+            f"the data of this bundle ({run.data.model_dump(mode='json')}) has changed since it "
+            "was made; what was measured then is in its manifest.json under metrics"
+        )
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    before_test = (folds.fold >= TRAIN) & (folds.fold < TEST)
+    known = snapshot(data, before_test, folds.t2, run.evaluation.recent_days)
+    stage = StageOne(known, bundle.user_vectors, bundle.item_vectors, bundle.index)
+    window = held_out_window(data, folds)
+    return evaluate(data, stage, bundle.reranker, window, run.candidates, run.evaluation, run.seed)

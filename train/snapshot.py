@@ -1,0 +1,110 @@
+"""What was known at a time: the interactions before it, and all that follows from them."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.features import Encoded
+from train.ragged import Array, Ragged
+from train.schema import Interactions
+from train.splits import TEST, TRAIN, VALIDATION, Folds, first_pairs
+from train.statistics import Statistics
+from train.towers import TowerInputs
+
+RECENT_DAYS = (7, 30)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The knowledge of a moment; nothing in it comes from that moment or later.
+
+    Attributes:
+        interactions: those that were known.
+        as_of: the moment, seconds.
+        histories: items of each user, oldest first, U rows.
+        statistics: popularity, recency and co-occurrence.
+        inputs: what towers look up.
+    """
+
+    interactions: Interactions
+    as_of: int
+    histories: Ragged
+    statistics: Statistics
+    inputs: TowerInputs
+
+
+def snapshot(data: Encoded, known: Array, as_of: int, recent_days: int) -> Snapshot:
+    """Return what was known at `as_of` of the interactions chosen by the mask `known` `[N]`."""
+    past = data.interactions.take(known)
+    n_users, n_items = len(data.users), len(data.items)
+    days = tuple(sorted({*RECENT_DAYS, recent_days}))
+    statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days)
+    return Snapshot(
+        interactions=past,
+        as_of=as_of,
+        histories=Ragged.from_pairs(past.user, past.item, n_users),
+        statistics=statistics,
+        inputs=TowerInputs(
+            data.user_features,
+            data.item_features,
+            warm_users=statistics.user_count > 0,
+            warm_items=statistics.item_count > 0,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """Users and what each of them took within a time, new to them, out of what was known before.
+
+    Attributes:
+        users: int32 `[V]`.
+        relevant: items of each, V rows.
+    """
+
+    users: Array
+    relevant: Ragged
+
+
+def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
+    """Return the users of `[t1, t2)` who were known at t1, and the warm items that they took."""
+    counts = folds.fold == VALIDATION
+    # A repeat is no recommendation: what a user had before is never ranked again.
+    counts &= first_pairs_of(data, folds)
+    counts &= before.inputs.warm_items[data.interactions.item]
+    counts &= before.inputs.warm_users[data.interactions.user]
+    return _window(data, counts)
+
+
+def held_out_window(data: Encoded, folds: Folds) -> Window:
+    """Return the users who are evaluated and their test items."""
+    return _window(data, folds.fold == TEST)
+
+
+def first_pairs_of(data: Encoded, folds: Folds) -> Array:
+    """Return whether an interaction is the first of its pair among those left in, bool `[N]`."""
+    left = np.flatnonzero((folds.fold == TRAIN) | (folds.fold == VALIDATION))
+    first = np.zeros(len(folds.fold), dtype=bool)
+    first[left] = first_pairs(data.interactions.take(left), len(data.items))
+    return first
+
+
+def _window(data: Encoded, counts: Array) -> Window:
+    chosen = data.interactions.take(counts)
+    users, row = np.unique(chosen.user, return_inverse=True)
+    return Window(users.astype(np.int32), Ragged.from_pairs(row, chosen.item, len(users)))
+
+
+def fingerprint(data: Encoded) -> str:
+    """Return a sha256 over ids, interactions and attributes: the same data, the same text."""
+    sha = hashlib.sha256()
+    events, items, users = data.interactions, data.item_features, data.user_features
+    for array in (events.user, events.item, events.timestamp, events.weight):
+        sha.update(array.tobytes())
+    for ids in (data.users.ids, data.items.ids):
+        sha.update("\n".join(map(str, ids.to_pylist())).encode())
+    for features in (items, users):
+        sha.update(features.dense.tobytes())
+        sha.update(features.categories.values.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,153 @@
+"""Both stages over user indices: what the reranker learns from, and what evaluation measures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from train.candidates import Candidates, Catalogue, Pairs, Queries, feature_names, pairs
+from train.features import Encoded
+from train.index import Index, IndexSettings
+from train.metrics import per_user
+from train.ragged import Array, Ragged
+from train.rerankers import Reranker, RerankerSettings, cross_fit, earns
+from train.snapshot import Snapshot, Window
+from train.top_k import top_k
+
+
+@dataclass(frozen=True)
+class StageOne:
+    """Fitted towers over a snapshot, with the index over their item vectors.
+
+    Attributes:
+        user_vectors: float32 `[U, d]`.
+        item_vectors: float32 `[I, d]`.
+    """
+
+    snapshot: Snapshot
+    user_vectors: Array
+    item_vectors: Array
+    index: Index
+
+    def queries(self, users: Array) -> Queries:
+        """Return the queries of users `[B]`: their histories, which are not recommended again."""
+        history = self.snapshot.histories.take(users)
+        return Queries(user=users.astype(np.int32), history=history, exclude=history)
+
+    def candidates(self, queries: Queries, count: int) -> Candidates:
+        """Return the best `count` unseen items of each query."""
+        return Candidates(
+            *self.index.search(self.user_vectors[queries.user], count, queries.exclude)
+        )
+
+
+def stage_one(
+    snapshot: Snapshot, vectors: tuple[Array, Array], settings: IndexSettings, seed: int
+) -> StageOne:
+    """Build the index over the item vectors of the warm items."""
+    index = Index.build(settings, vectors[1], snapshot.inputs.warm_items, seed)
+    return StageOne(snapshot, *vectors, index)
+
+
+def catalogue(data: Encoded, stage: StageOne) -> Catalogue:
+    """Return what the candidate features look up."""
+    return Catalogue(
+        stage.item_vectors, data.item_features, data.user_features, stage.snapshot.statistics
+    )
+
+
+def training_rows(
+    data: Encoded, stage: StageOne, window: Window, count: int
+) -> tuple[Pairs, Array]:
+    """Return the candidates of the window's users and whether each was taken in the window.
+
+    Candidates and features know only the stage's snapshot, so nothing of the window, from which
+    the labels come, and nothing of the test can leak into them.
+    """
+    queries = stage.queries(window.users)
+    found = stage.candidates(queries, count)
+    rows = pairs(catalogue(data, stage), queries, stage.user_vectors[window.users], found)
+    return rows, taken(rows, window.relevant, len(data.items))
+
+
+def taken(rows: Pairs, relevant: Ragged, n_items: int) -> Array:
+    """Return 1 where a row's item is relevant to its query, else 0, float32 `[R]`."""
+    wanted = relevant.rows * n_items + relevant.values
+    return np.isin(rows.query * n_items + rows.item, wanted).astype(np.float32)
+
+
+MIN_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class StageTwo:
+    """A fitted reranker, if there was enough to learn from, and whether it earned its place.
+
+    Attributes:
+        facts: `name`, `earned`, and what `rerankers.earns` measured or the `reason` for none.
+    """
+
+    reranker: Reranker | None
+    facts: Mapping[str, Any]
+
+
+def fit_reranker(
+    settings: RerankerSettings,
+    data: Encoded,
+    stage: StageOne,
+    window: Window,
+    count: int,
+    seed: int,
+    threads: int,
+) -> StageTwo:
+    """Fit on the window's users; judge on out-of-fold scores of the same users."""
+    rows, labels = training_rows(data, stage, window, count)
+    groups = len(np.unique(rows.query[labels > 0]))
+    if groups < MIN_GROUPS:
+        reason = (
+            f"{groups} of {len(window.users)} users of the validation window took one of their "
+            f"{count} candidates in it, and a reranker needs {MIN_GROUPS}; widen the window "
+            "(split), or raise candidates"
+        )
+        return StageTwo(None, {"earned": False, "reason": reason})
+    names, vectors = feature_names(catalogue(data, stage)), stage.item_vectors
+    scores = cross_fit(settings, rows, labels, vectors, names, seed=seed, threads=threads)
+    judged = earns(rows, labels, scores, window.relevant, seed=seed)
+    fitted = settings.fit(rows, labels, vectors, names, seed, threads)
+    return StageTwo(fitted, {"name": fitted.name, **judged})
+
+
+def rank_both(
+    data: Encoded, stage: StageOne, reranker: Reranker | None, users: Array, count: int, k: int
+) -> tuple[Array, Array]:
+    """Return both stages' ranking `[B, k]` and the candidates `[B, C]`, in blocks of users."""
+    described = catalogue(data, stage)
+    blocks = [users[start : start + 1024] for start in range(0, len(users), 1024)]
+    ranked = [_rank_block(described, stage, reranker, block, count, k) for block in blocks]
+    return np.concatenate([r for r, _ in ranked]), np.concatenate([c for _, c in ranked])
+
+
+def _rank_block(
+    described: Catalogue,
+    stage: StageOne,
+    reranker: Reranker | None,
+    users: Array,
+    count: int,
+    k: int,
+) -> tuple[Array, Array]:
+    queries = stage.queries(users)
+    found = stage.candidates(queries, count)
+    if reranker is None:
+        return found.items[:, :k], found.items
+    present = found.items >= 0
+    scores = np.full(present.shape, -np.inf, dtype=np.float32)
+    rows = pairs(described, queries, stage.user_vectors[users], found)
+    scores[present] = reranker.score(rows)
+    best, _ = top_k(scores, k)
+    return np.take_along_axis(found.items, best, axis=1), found.items
+
+
+def recall_at_candidates(found: Array, relevant: Ragged) -> Array:
+    """Return the share of each user's relevant items among the candidates: stage 2's ceiling."""
+    return per_user(found, relevant, found.shape[1])["recall"]
