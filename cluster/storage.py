@@ -156,6 +156,7 @@ def get_folder(uri: str | os.PathLike[str]) -> Path:
         cached.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _appearing(cached) as part:
+                part.mkdir()
                 pafs.copy_files(path, str(part), source_filesystem=place)
         except OSError:
             # Replicas start together: another process may have been first.

@@ -22,7 +22,7 @@ class ServeArgs(Settings):
             saves a hop of some milliseconds a batch.
         replicas: of each deployment; by default one for each CPU of the cluster.
         cpus: that a replica reserves; by default what lets all replicas fit, as far as 0.4.
-        candidates: that stage 1 hands to stage 2.
+        candidates: that stage 1 hands to stage 2; by default as many as in training.
         max_k: largest `k` of a request.
         max_body: largest body of a request, bytes.
         max_batch: most requests in one micro-batch.
@@ -35,7 +35,7 @@ class ServeArgs(Settings):
     topology: Topology = "split"
     replicas: int | None = Field(None, ge=1)
     cpus: float | None = Field(None, gt=0)
-    candidates: int = Field(200, ge=1)
+    candidates: int | None = Field(None, ge=1)
     max_k: int = Field(1000, ge=1)
     max_body: int = Field(2**20, ge=1)
     max_batch: int = Field(64, ge=1)

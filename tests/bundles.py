@@ -1,5 +1,6 @@
 """Bundles made from planted vectors and histories, by the real classes, without any training."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def make_parts(
     history: int = 20,
     reranked: bool = True,
     trees: int = 20,
+    depth: int = 4,
     text_ids: bool = False,
     seed: int = 0,
 ) -> Parts:
@@ -44,6 +46,7 @@ def make_parts(
     features = _features(rng, users), _features(rng, items)
     index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
+    settings = CatBoost(iterations=trees, depth=depth)
     known = Catalogue(item_vectors, features[1], features[0], statistics)
     return Parts(
         users=_ids(users, 1000, text_ids),
@@ -57,7 +60,9 @@ def make_parts(
         user_features=features[0],
         item_features=features[1],
         index=index,
-        reranker=_reranker(rng, known, user_vectors, histories, index, trees) if reranked else None,
+        reranker=_reranker(rng, known, user_vectors, histories, index, settings)
+        if reranked
+        else None,
     )
 
 
@@ -66,6 +71,36 @@ def write_bundle(folder: Path, earned: bool = True, **sizes: Any) -> Path:
     parts = make_parts(**sizes)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": earned}}
     return folder / bundle.write(folder, parts, facts)
+
+
+def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
+    """Write a bundle with the vectors of a two-tower model that was never trained."""
+    import torch
+
+    from train import towers
+
+    parts = make_parts(reranked=False, **sizes)
+    torch.manual_seed(0)
+    inputs = towers.TowerInputs(
+        parts.user_features,
+        parts.item_features,
+        parts.statistics.user_count > 0,
+        parts.statistics.item_count > 0,
+    )
+    settings = towers.TwoTower(width=16, history=8)
+    model = settings.build(inputs)
+    users = np.arange(len(parts.users))
+    parts = dataclasses.replace(
+        parts,
+        user_vectors=towers.encode_users(model, users, parts.histories),
+        item_vectors=towers.encode_catalogue(model),
+    )
+    parts = dataclasses.replace(
+        parts, index=Index.build(IndexSettings(), parts.item_vectors, parts.catalogue)
+    )
+    facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
+    files = {bundle.TOWER: towers.state_bytes(model)}
+    return folder / bundle.write(folder, parts, facts, files)
 
 
 def _ids(count: int, first: int, text: bool) -> IdMap:
@@ -95,7 +130,12 @@ def _features(rng: Any, count: int) -> Features:
 
 
 def _reranker(
-    rng: Any, known: Catalogue, vectors: Array, histories: Ragged, index: Index, trees: int
+    rng: Any,
+    known: Catalogue,
+    vectors: Array,
+    histories: Ragged,
+    index: Index,
+    settings: CatBoost,
 ) -> Reranker:
     """Fit CatBoost to a planted preference: near items, and among these those of a high size."""
     chosen = np.sort(rng.choice(len(vectors), size=min(len(vectors), 200), replace=False))
@@ -104,6 +144,6 @@ def _reranker(
     found = index.search(vectors[chosen], 50, history)
     rows = pairs(known, queries, vectors[chosen], Candidates(*found))
     taste = known.item_features.dense[rows.item, 0] + rng.normal(size=len(rows.item))
-    return CatBoost(iterations=trees).fit(
+    return settings.fit(
         rows, taste > 1.0, known.item_vectors, feature_names(known), seed=0, threads=1
     )

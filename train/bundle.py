@@ -32,6 +32,7 @@ from train.statistics import Statistics
 __all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
+CANDIDATES = 200
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Bundle(Parts):
     def version(self) -> str:
         """The time it was made and a hash of its content."""
         return str(self.manifest["version"])
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates stage 1 hands to stage 2: as many as when the reranker learned."""
+        return int(self.manifest["config"].get("candidates", CANDIDATES))
 
     @property
     def reranks(self) -> bool:
@@ -234,7 +240,7 @@ def _fill(
     _write_features(draft, "user", parts.user_features)
     _write_features(draft, "item", parts.item_features)
     parts.index.save(draft / "index.hnsw")
-    recorded = {"index": parts.index.report, "reranker": {}, **facts}
+    recorded = {"config": {}, "index": parts.index.report, "reranker": {}, **facts}
     if parts.reranker is not None:
         parts.reranker.save(draft)
         recorded["reranker"] = {"name": parts.reranker.name, **recorded["reranker"]}

@@ -65,16 +65,18 @@ class Retrieval:
 
     Args:
         bundle: what to retrieve from.
-        count: candidates a request, or its `k` where that is larger.
+        count: candidates a request, or its `k` where that is larger; by default the bundle's.
         encode: how to turn a history into a vector; by default the bundle's tower, loaded when it
             is first needed.
     """
 
-    def __init__(self, bundle: Bundle, count: int = 200, encode: Encode | None = None) -> None:
-        if count < 1:
-            raise ValueError(f"the number of candidates must be at least 1, got {count}")
+    def __init__(
+        self, bundle: Bundle, count: int | None = None, encode: Encode | None = None
+    ) -> None:
         self.bundle = bundle
-        self.count = count
+        self.count = bundle.candidates if count is None else count
+        if self.count < 1:
+            raise ValueError(f"the number of candidates must be at least 1, got {count}")
         self.encode = encode or bundle.encode_users
         order = bundle.statistics.popular(recent=True)
         self._popular = order[bundle.catalogue[order]]
@@ -206,7 +208,7 @@ class Ranking:
 
 
 def recommend(
-    bundle: Bundle, requests: Iterable[Request], count: int = 200
+    bundle: Bundle, requests: Iterable[Request], count: int | None = None
 ) -> list[dict[str, Any]]:
     """Return the answer to every request, the same that serving gives.
 

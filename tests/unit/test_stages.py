@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.bundles import write_bundle
+from tests.bundles import write_bundle, write_tower_bundle
 from train.bundle import Bundle, open_bundle
+from train.ragged import Ragged
 from train.stages import Ranking, Request, Retrieval, recommend
 
 USERS, ITEMS = 60, 120
@@ -190,3 +191,43 @@ def test_a_known_user_needs_neither_torch_nor_ray(bundle: Bundle) -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert (done.stderr, done.stdout) == ("", "[]\n")
+
+
+@pytest.fixture(scope="module")
+def towered(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundles")
+    return open_bundle(write_tower_bundle(folder, users=USERS, items=ITEMS))
+
+
+def test_the_tower_encodes_histories(towered: Bundle) -> None:
+    retrieval = Retrieval(towered)
+    assert retrieval.count == 40
+    given = [Request(user_id="new", history=[6, 7]), Request(1000, history=[8]), Request(1000)]
+    found = retrieval.retrieve(given)
+    stored = towered.histories.take(np.array([0])).values
+    histories = Ragged.from_rows([[1, 2], [*stored, 3]])
+    expected = towered.encode_users(np.array([-1, 0]), histories)
+    np.testing.assert_allclose(found.vectors[:2], expected, atol=1e-5)
+    np.testing.assert_array_equal(found.vectors[2], towered.user_vectors[0])
+    assert np.abs(found.vectors[1] - found.vectors[2]).max() > 1e-3
+
+
+def test_the_tower_gives_the_stored_vector_for_the_stored_history(towered: Bundle) -> None:
+    users = np.arange(USERS)
+    encoded = towered.encode_users(users, towered.histories)
+    np.testing.assert_allclose(encoded, towered.user_vectors, atol=1e-5)
+
+
+def test_a_history_of_unknown_items_changes_nothing(towered: Bundle) -> None:
+    plain, other = recommend(towered, [Request(1000), Request(1000, history=["unknown"])])
+    assert other.pop("ignored") == ["unknown"]
+    assert plain == other
+
+
+@settings(max_examples=20, deadline=None)
+@given(batch=st.lists(requests, min_size=2, max_size=8))
+def test_with_a_tower_an_answer_does_not_depend_on_its_batch(
+    towered: Bundle, batch: list[Request]
+) -> None:
+    alone = [recommend(towered, [request])[0] for request in batch]
+    assert recommend(towered, batch) == alone
