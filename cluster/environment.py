@@ -1,7 +1,7 @@
 """What Ray reads from the environment once, when its processes start, and the values used here.
 
 Each is a default: what the shell has set already stays. Processes of a Ray that is started here
-inherit them; a Ray that is joined keeps its own, but for the Train one, which travels with a run.
+inherit them; a Ray that is joined keeps its own, but for the Train ones, which travel with a run.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ DEFAULTS: Mapping[str, str] = {
     # Seconds. Every report with a checkpoint waits for one interval, and with Ray's 2 a worker
     # that is killed in between can take the newest checkpoint with it.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Ray Train would log what a worker prints, and print it too.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Ray starts its workers at nice 15; serving beside any other work then starves.
     "RAY_worker_niceness": "0",
     # Asking for zero GPUs hides them from a worker, as Ray warns that it will from some version on.

@@ -47,7 +47,8 @@ def connect(
         address: `host:port` of a head, "auto" (Ray looks for one here) or "local".
         num_cpus: CPUs of a Ray that is started; as many as the machine has by default.
         num_gpus: GPUs of a Ray that is started, likewise.
-        dashboard: whether a Ray that is started has one, at a free port.
+        dashboard: whether a Ray that is started has one, at a free port. Ray needs it to clean up
+            after Train runs that Tune stops.
         worker_output: whether what workers print appears here.
 
     Raises:
