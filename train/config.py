@@ -94,17 +94,25 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
         FileNotFoundError: there is neither such a file nor such a preset.
         ValueError: not TOML, or a key or value that is not known.
     """
-    text = _text(source)
+    return apply_flags(read_table(source), flags)
+
+
+def read_table(source: str, package: str = "train") -> dict[str, Any]:
+    """Read a TOML file, or a preset by its name.
+
+    Raises:
+        FileNotFoundError: there is neither such a file nor such a preset.
+        ValueError: not TOML.
+    """
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(_text(source, package))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{source} is not TOML: {error}") from error
-    return apply_flags(table, flags)
 
 
-def presets() -> dict[str, str]:
-    """Return the text of each preset by its name."""
-    folder = files("train") / "presets"
+def presets(package: str = "train") -> dict[str, str]:
+    """Return the text of each preset of a package by its name."""
+    folder = files(package) / "presets"
     found = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
     return {entry.name.removesuffix(".toml"): entry.read_text() for entry in found}
 
@@ -155,14 +163,14 @@ def _name(entry: Any) -> Any:
     return entry.get("name") if isinstance(entry, dict) else entry
 
 
-def _text(source: str) -> str:
-    known = presets()
+def _text(source: str, package: str) -> str:
+    known = presets(package)
     if source in known:
         return known[source]
     path = Path(source)
     if not path.is_file():
         available = ", ".join(sorted(known))
         raise FileNotFoundError(
-            f"no run file {source!r}; expected a TOML file or one of the presets: {available}"
+            f"no file {source!r}; expected a TOML file or one of the presets: {available}"
         )
     return path.read_text(encoding="utf-8")

@@ -198,16 +198,7 @@ def _towers(
     reference: StageOne | None = None,
 ) -> Fitted:
     """Train the towers of one phase, or read them where the phase was finished before."""
-    job = Job(
-        tower=run.tower,
-        loss=run.loss,
-        training=run.train,
-        seed=run.seed,
-        inputs=known.inputs,
-        interactions=known.interactions,
-        validation=_validation(known, window) if window is not None else None,
-        stop_after=epochs,
-    )
+    job = tower_job(run, known, window, epochs)
     state = train_on_ray(job, storage.join(home, "training"), phase)
     model = run.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"] if epochs is None else state["model"])
@@ -218,8 +209,31 @@ def _towers(
     return Fitted(model, state["best"]["epoch"], state["curve"])
 
 
-def _validation(known: Snapshot, window: Window) -> Validation:
-    return Validation(window.users, known.histories.take(window.users), window.relevant)
+def tower_job(
+    run: Run, known: Snapshot, window: Window | None = None, epochs: int | None = None
+) -> Job:
+    """Return what trains the run's towers on what was known.
+
+    Args:
+        run: with the towers, their loss and how they are trained.
+        known: what they learn from.
+        window: stops their training; without one there is no validation.
+        epochs: exactly so many, for a refit.
+    """
+    validation = None
+    if window is not None:
+        histories = known.histories.take(window.users)
+        validation = Validation(window.users, histories, window.relevant)
+    return Job(
+        tower=run.tower,
+        loss=run.loss,
+        training=run.train,
+        seed=run.seed,
+        inputs=known.inputs,
+        interactions=known.interactions,
+        validation=validation,
+        stop_after=epochs,
+    )
 
 
 def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
