@@ -1,7 +1,10 @@
 """The definitions of a cluster and of an installation name the same versions."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ DEFINITIONS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_t
 CLUSTERS = [one["spec"].get("rayClusterConfig", one["spec"]) for one in DEFINITIONS]
 
 
+OURS = {"cluster", "train", "tune", "serve", "tests"}
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -31,6 +37,36 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
     extras = PROJECT["optional-dependencies"].values()
     for requirement in map(Requirement, chain(PROJECT["dependencies"], *extras)):
         assert Version(pins[normal(requirement.name)]) in requirement.specifier, requirement
+
+
+def imported(*folders: str) -> set[str]:
+    """Return the top names of all that the Python files of some folders import."""
+    nodes = [
+        node
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - OURS
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"),
+    [(("cluster", "train", "tune", "serve"), ("mlflow", "onnx")), (("tests",), ("dev",))],
+    ids=["packages", "tests"],
+)
+def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
+    chosen = [PROJECT["optional-dependencies"][extra] for extra in extras]
+    declared = {normal(Requirement(line).name) for line in chain(PROJECT["dependencies"], *chosen)}
+    packages = packages_distributions()
+    undeclared = {
+        name
+        for name in imported(*folders)
+        if declared.isdisjoint(map(normal, packages.get(name, [name])))
+    }
+    assert undeclared == set()
 
 
 def test_pins_work_on_every_index_of_wheels() -> None:
