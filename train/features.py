@@ -38,9 +38,14 @@ class IdMap:
 
     def index(self, ids: Iterable[Any]) -> Array:
         """Return the indices of external ids, int32 `[m]`; -1 where unknown or of another type."""
-        if isinstance(ids, pa.Array | pa.ChunkedArray):
+        if isinstance(ids, pa.Array | pa.ChunkedArray) and ids.type == self.ids.type:
             found = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
             return np.asarray(found.to_numpy()).astype(np.int32)
+        # As Python values, whose types tell an integer from a flag, a float or a text.
+        if isinstance(ids, np.ndarray):
+            ids = ids.tolist()
+        elif isinstance(ids, pa.Array | pa.ChunkedArray):
+            ids = ids.to_pylist()
         kind = int if self.is_integer else str
         lookup = self._index.get
         return np.array([lookup(i, -1) if type(i) is kind else -1 for i in ids], dtype=np.int32)
@@ -199,10 +204,13 @@ def _fit_vocabulary(column: pa.Array) -> dict[str, Any]:
 
 
 def _fit_number(column: pa.Array) -> dict[str, Any]:
-    values = column.drop_null().to_numpy(zero_copy_only=False)
-    scale = float(values.std()) if len(values) else 0.0
-    mean = float(values.mean()) if len(values) else 0.0
-    return {"mean": mean, "scale": scale or 1.0, "missing": column.null_count > 0}
+    values = column.drop_null().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    missing = column.null_count > 0
+    # Rounding alone gives a column of equal numbers a deviation above 0.
+    if not len(values) or values.min() == values.max():
+        mean = float(values[0]) if len(values) else 0.0
+        return {"mean": mean, "scale": 1.0, "missing": missing}
+    return {"mean": float(values.mean()), "scale": float(values.std()), "missing": missing}
 
 
 def _number(column: pa.Array, state: Mapping[str, Any]) -> Array:
@@ -218,13 +226,21 @@ def _flag(column: pa.Array, _state: Mapping[str, Any]) -> Array:
 
 
 def _fit_text(column: pa.Array, terms: int = 5000, width: int = 16) -> dict[str, Any]:
-    """Fit TF-IDF, then a truncated SVD, then scaling to unit variance."""
+    """Fit TF-IDF, then a truncated SVD, then scaling to unit variance.
+
+    Texts of fewer than two different words give no columns.
+    """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = column.drop_null().to_pylist()
     tfidf = TfidfVectorizer(max_features=terms, sublinear_tf=True)
-    matrix = tfidf.fit_transform(texts)
+    try:
+        matrix = tfidf.fit_transform(texts)
+    except ValueError:  # there is not one word
+        matrix = np.empty((0, 0))
+    if matrix.shape[1] < 2:
+        return {"terms": {}, "idf": [], "components": [], "mean": [], "scale": []}
     svd = TruncatedSVD(max(1, min(width, *(n - 1 for n in matrix.shape))), random_state=0)
     dense = svd.fit_transform(matrix)
     return {
@@ -239,6 +255,8 @@ def _fit_text(column: pa.Array, terms: int = 5000, width: int = 16) -> dict[str,
 def _text(column: pa.Array, state: Mapping[str, Any]) -> Array:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    if not len(column) or not state["terms"]:
+        return np.zeros((len(column), len(state["mean"])))
     tfidf = TfidfVectorizer(vocabulary=state["terms"], sublinear_tf=True)
     tfidf.idf_ = np.array(state["idf"])
     dense = tfidf.transform(pc.fill_null(column, "").to_pylist()) @ np.array(state["components"]).T

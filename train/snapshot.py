@@ -107,4 +107,6 @@ def fingerprint(data: Encoded) -> str:
     for features in (items, users):
         sha.update(features.dense.tobytes())
         sha.update(features.categories.values.tobytes())
+        sha.update(features.categories.offsets.tobytes())
+        sha.update("\n".join(features.vocabulary).encode())
     return sha.hexdigest()
