@@ -74,7 +74,7 @@ class Pairs:
 
     def take(self, rows: Array) -> "Pairs":
         """Return the rows of a mask, bool `[R]`; queries keep their numbers."""
-        features = self.features.T[:, rows].T
+        features = self.features.T.take(np.flatnonzero(rows), axis=1).T
         return Pairs(features, self.query[rows], self.item[rows], self.user_vectors)
 
 
@@ -225,7 +225,7 @@ class _Batch:
         known: how many of these there are, at least 1, float32 `[B, 1]`.
         popularity: their mean log popularity, float32 `[B, 1]`.
         items: the candidates, int32 `[B, C]`.
-        scores: stage 1's, float32 `[B, C]`.
+        scores: stage 1's, 0 for padding, float32 `[B, C]`.
     """
 
     user: Array
@@ -248,7 +248,7 @@ class _Batch:
             known=known,
             popularity=tables.popularity.take(history).sum(axis=1, keepdims=True) / known,
             items=candidates.items,
-            scores=candidates.scores,
+            scores=np.where(candidates.items >= 0, candidates.scores, 0),
         )
 
 
