@@ -136,9 +136,10 @@ def stop() -> list[Node]:
     for node in stopped:
         _stop(node)
         _record(node.pid).unlink(missing_ok=True)
-    for leftover in folder().iterdir():
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
+    for pattern in ("session_*", "haproxy-*"):
+        for leftover in folder().glob(pattern):
+            if not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
     return stopped
 
 
