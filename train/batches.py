@@ -24,11 +24,13 @@ class Examples:
         users: int32 `[N]`.
         items: int32 `[N]`.
         starts: position of the first interaction of each user, int64 `[U + 1]`.
+        weights: of the loss, 1 on average, float32 `[N]`; None where all are 1.
     """
 
     users: Tensor
     items: Tensor
     starts: Tensor
+    weights: Tensor | None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -36,18 +38,45 @@ class Examples:
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a step: users `[B]`, positives `[B]`, histories `[B, h]`, -1 padded."""
+    """One worker's share of a step.
+
+    Attributes:
+        users: `[B]`.
+        items: the positives, `[B]`.
+        history: items that describe each user, `[B, h]`, -1 padded.
+        weights: `[B]` or None.
+    """
 
     users: Tensor
     items: Tensor
     history: Tensor
+    weights: Tensor | None = None
 
 
-def examples(interactions: Interactions, n_users: int, device: torch.device) -> Examples:
-    """Move the interactions to a device."""
+def examples(
+    interactions: Interactions, n_users: int, device: torch.device, half_life: float | None = None
+) -> Examples:
+    """Move the interactions to a device.
+
+    Args:
+        interactions: the training part.
+        n_users: U.
+        device: where to.
+        half_life: days after which an interaction weighs half of a new one.
+    """
+    weights = None
+    if half_life is not None:
+        weights = torch.tensor(recency(interactions.timestamp, half_life)).to(device)
     starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
     users, items = _shared(interactions.user), _shared(interactions.item)
-    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device))
+    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
+
+
+def recency(timestamp: Array, half_life: float) -> Array:
+    """Return weights that halve every `half_life` days back from the newest, mean 1, `[N]`."""
+    days = (timestamp.max() - timestamp) / 86_400
+    weights = 0.5 ** (days / half_life)
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
 def _shared(values: Array) -> Tensor:

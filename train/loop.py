@@ -50,6 +50,8 @@ class Training(Settings):
         context: what describes the user of an example: "all" the other items of the user, or only
             those "before" it.
         context_length: items drawn (all) or newest items taken (before) for that.
+        half_life: days after which an interaction weighs half of a new one in the loss, for
+            catalogues whose tastes drift; all weigh the same by default.
         max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
     """
 
@@ -64,6 +66,7 @@ class Training(Settings):
     weight_decay: float = Field(default=0.1, ge=0)
     context: Literal["all", "before"] = "all"
     context_length: int = Field(default=50, ge=1)
+    half_life: float | None = Field(default=None, gt=0)
     max_failures: int = Field(default=2, ge=0)
 
 
@@ -126,7 +129,9 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
     model = job.tower.build(job.inputs).to(world.device)
     wrapped = world.wrap(model)
     optimizer = _optimizer(wrapped, job.training)
-    data = examples(job.interactions, len(job.inputs.warm_users), world.device)
+    data = examples(
+        job.interactions, len(job.inputs.warm_users), world.device, job.training.half_life
+    )
     state = state or {"epoch": 0, "best": None, "curve": []}
     _restore(state, model, optimizer)
     while not _finished(state, job):
@@ -177,7 +182,8 @@ def _batch(data: Examples, index: Tensor, job: Job, seed: int) -> Batch:
         history = history_before(data, index, length)
     else:
         history = history_sample(data, index, length, seed)
-    return Batch(data.users[index].long(), data.items[index].long(), history)
+    weights = None if data.weights is None else data.weights[index]
+    return Batch(data.users[index].long(), data.items[index].long(), history, weights)
 
 
 def batch_loss(
@@ -202,6 +208,7 @@ def batch_loss(
         negatives[None, :] == batch.items[:, None],
         None if log_q is None else log_q[batch.items],
         None if log_q is None else log_q[negatives],
+        batch.weights,
     )
 
 

@@ -20,6 +20,7 @@ def softmax_loss(
     hits: Tensor | None = None,
     positive_log_q: Tensor | None = None,
     negative_log_q: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of each positive against its negatives, `-log softmax`, averaged over B.
 
@@ -32,6 +33,7 @@ def softmax_loss(
         hits: bool `[B, M]`, negatives that are the positive itself (accidental hits); left out.
         positive_log_q: `[B]`; none for no correction.
         negative_log_q: `[M]`; none for no correction.
+        weight: of each positive, `[B]`; all 1 by default.
 
     Returns:
         A scalar.
@@ -46,7 +48,8 @@ def softmax_loss(
     if hits is not None:
         negative_scores = negative_scores.masked_fill(hits, -torch.inf)
     logits = torch.cat([positive_scores[:, None], negative_scores], dim=1)
-    return (logits.logsumexp(dim=1) - positive_scores).mean()
+    losses = logits.logsumexp(dim=1) - positive_scores
+    return (losses if weight is None else losses * weight).mean()
 
 
 class Loss(Settings):
@@ -79,6 +82,7 @@ class Loss(Settings):
         hits: Tensor,
         positive_log_q: Tensor | None = None,
         negative_log_q: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of users `[B, d]`, positives `[B, d]` and negatives `[M, d]`."""
         return softmax_loss(
@@ -87,6 +91,7 @@ class Loss(Settings):
             hits=hits,
             positive_log_q=positive_log_q,
             negative_log_q=negative_log_q,
+            weight=weight,
         )
 
 

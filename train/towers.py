@@ -125,7 +125,8 @@ class TwoTowerModel(nn.Module):
 
     def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
-        return self(users, history, users[:0])[0]  # type: ignore[no-any-return]
+        vectors: Tensor = self(users, history, users[:0])[0]
+        return vectors
 
     def encode_items(self, items: Tensor) -> Tensor:
         """Encode items `[M]`: `[M, d]`."""
@@ -134,7 +135,8 @@ class TwoTowerModel(nn.Module):
     def _distinct(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
         if len(wanted) >= self.item_input.count:
             return torch.arange(self.item_input.count, device=wanted.device), wanted
-        return torch.unique(wanted, return_inverse=True)
+        distinct, position = torch.unique(wanted, return_inverse=True)
+        return distinct, position
 
     def _users(self, users: Tensor, pooled: Tensor) -> Tensor:
         hidden = self.user_input(users)
@@ -194,7 +196,8 @@ class Attributes(nn.Module):
         self.register_buffer("offsets", torch.tensor(categories.offsets), persistent=False)
         self.embedding = nn.Embedding(max(1, len(features.vocabulary)), width)
         nn.init.normal_(self.embedding.weight, std=0.1 * width**-0.5)
-        self.linear = nn.Linear(features.dense.shape[1], width, bias=False)
+        columns = features.dense.shape[1]
+        self.linear = nn.Linear(columns, width, bias=False) if columns else None
 
     def forward(self, row: Tensor) -> Tensor:
         """Encode rows `[m]`: `[m, d]`."""
@@ -206,9 +209,10 @@ class Attributes(nn.Module):
         within = torch.arange(total, device=row.device) - begins.repeat_interleave(lengths)
         codes = self.codes[start.repeat_interleave(lengths) + within]
         bags = F.embedding_bag(codes, self.embedding.weight, begins, mode="mean")
-        if not self.linear.in_features:
+        if self.linear is None:
             return bags
-        return bags + self.linear(self.dense[row])
+        dense: Tensor = self.linear(self.dense[row])
+        return bags + dense
 
 
 def mean_pool(vectors: Tensor, place: Tensor, present: Tensor) -> Tensor:
