@@ -1,0 +1,156 @@
+"""What every tower keeps; a new entry of `TOWERS` is tested by being there."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training import before, histories, make_job, plain_inputs
+from train.loop import World, train
+from train.ragged import Ragged
+from train.towers import (
+    TOWERS,
+    Tower,
+    TowerInputs,
+    TwoTowerModel,
+    align,
+    encode_catalogue,
+    encode_users,
+    load,
+    state_bytes,
+)
+
+
+@pytest.fixture(params=TOWERS)
+def tower(request: pytest.FixtureRequest) -> Tower:
+    return TOWERS[request.param].model_validate({"width": 8, "history": 5})
+
+
+def build(tower: Tower, inputs: TowerInputs | None = None, seed: int = 0) -> TwoTowerModel:
+    """Return a module whose every parameter is random, as if it had been trained."""
+    torch.manual_seed(seed)
+    model = tower.build(inputs or before().inputs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def test_it_is_called_as_its_key(tower: Tower) -> None:
+    assert TOWERS[tower.name] is type(tower)  # type: ignore[attr-defined]
+
+
+def test_vectors_have_the_width_asked_for(tower: Tower) -> None:
+    known, model = before(), build(tower)
+    n_users, n_items = len(known.inputs.warm_users), len(known.inputs.warm_items)
+    items = encode_catalogue(model, block=7)
+    users = encode_users(model, np.arange(n_users), known.histories)
+    assert (users.shape, items.shape) == ((n_users, 8), (n_items, 8))
+    assert users.dtype == items.dtype == np.float32
+    assert np.isfinite(users).all() and np.isfinite(items).all()
+
+
+def test_forward_is_both_sides(tower: Tower) -> None:
+    model = build(tower).eval()
+    users, items = torch.tensor([3, 4]), torch.tensor([5, 5, 6])
+    history = torch.tensor([[-1, 2, 5], [-1, -1, -1]])
+    both = model(users, history, items)
+    torch.testing.assert_close(both[0], model.encode_users(users, history))
+    torch.testing.assert_close(both[1], model.encode_items(items))
+
+
+def test_a_user_alone_is_encoded_as_in_a_batch(tower: Tower) -> None:
+    model = build(tower)
+    users = np.array([0, -1, 7, 7, 9, -1, 20])
+    rows = histories([[1, 2], [3], [], [4, 4, 4], [5, 6, 7, 8, 9, 10, 11], [], [12]])
+    together = encode_users(model, users, rows, block=3)
+    alone = [
+        encode_users(model, users[i : i + 1], rows.take(np.array([i]))) for i in range(len(users))
+    ]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+def test_an_unknown_user_is_the_history(tower: Tower) -> None:
+    model = build(tower)
+    unknown = np.array([-1, -1, -1])
+    one, other, same = encode_users(model, unknown, histories([[1, 2], [30, 31], [1, 2]]))
+    assert np.abs(one - other).max() > 1e-3
+    np.testing.assert_allclose(one, same, atol=1e-6)
+
+
+def test_only_the_newest_items_of_a_history_count(tower: Tower) -> None:
+    model, user = build(tower), np.array([3, 3])
+    long, cut = encode_users(model, user, histories([[9, 8, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]))
+    np.testing.assert_allclose(long, cut, atol=1e-6)
+
+
+def test_an_empty_history_is_a_vector_too(tower: Tower) -> None:
+    model = build(tower)
+    vectors = encode_users(model, np.array([3, 4, -1]), Ragged.empty(3))
+    assert np.isfinite(vectors).all()
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+
+
+def test_nobody_is_no_vectors(tower: Tower) -> None:
+    assert encode_users(build(tower), np.empty(0, np.int32), Ragged.empty(0)).shape == (0, 8)
+
+
+def test_without_training_interactions_only_attributes_count(tower: Tower) -> None:
+    """Two items that are alike but for their id: the same vector while both are cold."""
+    known = before().inputs
+    features = known.item_features
+    twins = np.arange(len(known.warm_items))
+    twins[1] = 0
+    alike = type(features)(
+        features.dense[twins],
+        features.dense_names,
+        features.categories.take(twins),
+        features.vocabulary,
+    )
+    for warm in (False, True):
+        mask = known.warm_items.copy()
+        mask[:2], mask[2] = warm, False
+        inputs = TowerInputs(known.user_features, alike, known.warm_users, mask)
+        first, twin, third = encode_catalogue(build(tower, inputs))[:3]
+        assert (np.abs(first - twin).max() > 1e-3) == warm
+        assert np.abs(first - third).max() > 1e-3
+
+
+@pytest.mark.parametrize("history", [0, 5])
+def test_it_works_on_ids_alone(tower: Tower, history: int) -> None:
+    model = build(tower.model_copy(update={"history": history}), plain_inputs(20, 30))
+    assert len(np.unique(encode_catalogue(model), axis=0)) == 30
+    assert len(np.unique(encode_users(model, np.arange(20), Ragged.empty(20)), axis=0)) == 20
+
+
+def test_the_same_seed_trains_the_same_weights(tower: Tower) -> None:
+    first, again, other = (
+        train(make_job(tower=tower, seed=seed, epochs=2), World())["model"] for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_saved_tower_gives_the_same_vectors(tower: Tower, tmp_path: Path) -> None:
+    inputs = before().inputs
+    model, path = build(tower), tmp_path / "tower.safetensors"
+    align(model, encode_catalogue(build(tower, seed=1)), inputs.warm_items)
+    path.write_bytes(state_bytes(model))
+    again = load(tower, inputs, path)
+    np.testing.assert_array_equal(encode_catalogue(again), encode_catalogue(model))
+    users, rows = np.array([3, -1]), histories([[1], [2, 3]])
+    np.testing.assert_array_equal(
+        encode_users(again, users, rows), encode_users(model, users, rows)
+    )
+
+
+def test_aligning_turns_one_space_onto_another_and_keeps_every_score(tower: Tower) -> None:
+    inputs, users = before().inputs, np.arange(10)
+    model = build(tower)
+    items, asking = encode_catalogue(model), encode_users(model, users, before().histories)
+    turned = items @ np.linalg.qr(np.random.default_rng(0).normal(size=(8, 8)))[0]
+    align(model, turned.astype(np.float32), inputs.warm_items)
+    np.testing.assert_allclose(encode_catalogue(model), turned, atol=1e-4)
+    scores = encode_users(model, users, before().histories) @ encode_catalogue(model).T
+    np.testing.assert_allclose(scores, asking @ items.T, atol=1e-4)

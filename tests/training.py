@@ -1,0 +1,76 @@
+"""Small generated data, and jobs over it, for the tests of training."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from train.datasets import Generated
+from train.features import Encoded, Features, encode
+from train.loop import Job, Training, Validation
+from train.losses import InBatchSoftmax
+from train.ragged import Array, Ragged
+from train.schema import Interactions
+from train.snapshot import Snapshot, snapshot, validation_window
+from train.splits import TRAIN, Folds, Time
+from train.towers import TowerInputs, TwoTower
+
+GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
+
+
+@cache
+def small() -> tuple[Encoded, Folds]:
+    """Return a data set of 150 users and 80 items, and its folds in time."""
+    data = encode(GENERATED.load())
+    return data, Time().folds(data.interactions, len(data.users), len(data.items))
+
+
+@cache
+def before() -> Snapshot:
+    """Return what was known of it before the validation window."""
+    data, folds = small()
+    return snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+
+
+def make_job(**changes: Any) -> Job:
+    """Return a job on what `before` knows; `changes` are fields of the job or of `Training`."""
+    fields = {name: changes.pop(name) for name in [*changes] if name in Job.__dataclass_fields__}
+    known = before()
+    values: dict[str, Any] = {
+        "tower": TwoTower(width=8, history=5),
+        "loss": InBatchSoftmax(),
+        "training": Training(
+            **{"batch_size": 64, "epochs": 3, "context_length": 5, "threads": 1, **changes}
+        ),
+        "seed": 0,
+        "inputs": known.inputs,
+        "interactions": known.interactions,
+    }
+    return Job(**(values | fields))
+
+
+def validation() -> Validation:
+    """Return the validation users of `small`, for early stopping."""
+    data, folds = small()
+    window = validation_window(data, folds, before())
+    return Validation(window.users, before().histories.take(window.users), window.relevant)
+
+
+def plain_inputs(n_users: int, n_items: int) -> TowerInputs:
+    """Return the inputs of users and items that are all warm and have no attributes."""
+    return TowerInputs(
+        Features.empty(n_users),
+        Features.empty(n_items),
+        np.ones(n_users, bool),
+        np.ones(n_items, bool),
+    )
+
+
+def events(user: Array, item: Array) -> Interactions:
+    """Return interactions in the order given, a second after one another."""
+    return Interactions.ordered(user, item, np.arange(len(user)), np.ones(len(user)))
+
+
+def histories(rows: list[list[int]]) -> Ragged:
+    """Return histories from lists."""
+    return Ragged.from_rows(rows)

@@ -1,0 +1,184 @@
+"""The softmax loss by hand, its gradient, and what its correction for popularity converges to."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training import events, make_job, plain_inputs
+from train.batches import Batch
+from train.loop import Training, World, batch_loss, train
+from train.losses import FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax, softmax_loss
+from train.ragged import Array
+from train.towers import TwoTower
+
+NONE = torch.zeros(2, 3, dtype=torch.bool)
+
+
+def test_by_hand() -> None:
+    positive = torch.tensor([2.0, 0.0])
+    negative = torch.tensor([[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    first = -math.log(math.exp(2) / (math.exp(2) + math.exp(1) + 1 + math.exp(-1)))
+    loss = softmax_loss(positive, negative, hits=NONE)
+    assert loss.item() == pytest.approx((first + math.log(4)) / 2)
+
+
+def test_hits_are_left_out() -> None:
+    positive, negative = torch.tensor([2.0]), torch.tensor([[9.0, 1.0]])
+    hits = torch.tensor([[True, False]])
+    expected = softmax_loss(positive, negative[:, 1:])
+    assert softmax_loss(positive, negative, hits=hits).item() == pytest.approx(expected.item())
+
+
+def test_nothing_but_hits_is_a_loss_of_0() -> None:
+    loss = softmax_loss(torch.tensor([2.0]), torch.tensor([[2.0]]), hits=torch.tensor([[True]]))
+    assert loss.item() == 0
+
+
+def test_a_popular_negative_counts_less() -> None:
+    """A negative drawn twice as often as another one weighs half of it: `exp(s) / q`."""
+    q = torch.tensor([0.5, 0.25])
+    loss = softmax_loss(
+        torch.tensor([1.0]),
+        torch.tensor([[0.3, 0.3]]),
+        positive_log_q=torch.log(torch.tensor([0.1])),
+        negative_log_q=torch.log(q),
+    )
+    own, others = math.exp(1) / 0.1, math.exp(0.3) / 0.5 + math.exp(0.3) / 0.25
+    assert loss.item() == pytest.approx(-math.log(own / (own + others)))
+
+
+def test_weights_multiply_the_loss_of_each_positive() -> None:
+    positive, negative = torch.tensor([2.0, 0.5]), torch.tensor([[1.0], [-1.0]])
+    each = [softmax_loss(positive[i : i + 1], negative[i : i + 1]).item() for i in (0, 1)]
+    loss = softmax_loss(positive, negative, weight=torch.tensor([1.5, 0.5]))
+    assert loss.item() == pytest.approx((1.5 * each[0] + 0.5 * each[1]) / 2)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_the_gradient_is_that_of_the_loss(corrected: bool) -> None:
+    torch.manual_seed(0)
+    positive = torch.randn(4, dtype=torch.float64, requires_grad=True)
+    negative = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    hits = torch.rand(4, 6) < 0.3
+    log_q = torch.rand(10, dtype=torch.float64).log() if corrected else None
+
+    def loss(positive: Tensor, negative: Tensor) -> Tensor:
+        first, rest = (log_q[:4], log_q[4:]) if log_q is not None else (None, None)
+        return softmax_loss(
+            positive, negative, hits=hits, positive_log_q=first, negative_log_q=rest
+        )
+
+    assert torch.autograd.gradcheck(loss, (positive, negative))
+
+
+def test_log_q_is_the_share_in_training() -> None:
+    log_q = InBatchSoftmax().log_q(torch.tensor([3.0, 1.0, 0.0]))
+    assert log_q is not None
+    assert log_q.exp()[:2].tolist() == pytest.approx([0.75, 0.25])
+    assert torch.isfinite(log_q).all()
+    assert InBatchSoftmax(correct_log_q=False).log_q(torch.ones(3)) is None
+
+
+def test_scores_are_divided_by_the_temperature() -> None:
+    torch.manual_seed(0)
+    users, positives, negatives = torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4)
+    hot = FullSoftmax(temperature=0.5)(users, positives, negatives, NONE)
+    doubled = FullSoftmax()(2 * users, positives, negatives, NONE)
+    assert hot.item() == pytest.approx(doubled.item())
+
+
+def test_uniform_negatives_are_uniform_and_the_same_for_a_seed() -> None:
+    catalogue, loss = torch.tensor([2, 5, 7]), SampledSoftmax(count=3000)
+    drawn = loss.negatives(catalogue, 1)
+    assert drawn is not None
+    counts = drawn.bincount(minlength=8)
+    assert counts[[2, 5, 7]].sum() == 3000
+    assert (abs(counts[[2, 5, 7]] - 1000) < 150).all()
+    again, other = loss.negatives(catalogue, 1), loss.negatives(catalogue, 2)
+    assert again is not None and other is not None
+    assert torch.equal(drawn, again)
+    assert not torch.equal(drawn, other)
+
+
+USERS, ITEMS, EACH = 4, 12, 1200
+
+
+def planted() -> Array:
+    """Return what share of a user's interactions each item has, `[U, I]`.
+
+    All users rank the items as 0, 1, 2, ... but each likes one of the rare ones, its own, third.
+    """
+    order = np.array([[0, 1, 8 + u, *(i for i in range(2, 12) if i != 8 + u)] for u in range(4)])
+    share = np.exp(-0.3 * np.argsort(order, axis=1))
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
+
+
+@cache
+def learned(loss: Loss) -> Array:
+    """Return the scores `[U, I]` after the real loop has trained on the planted interactions."""
+    counts = np.rint(planted() * EACH).astype(int)
+    user, item = np.divmod(np.repeat(np.arange(USERS * ITEMS), counts.ravel()), ITEMS)
+    training = Training(
+        batch_size=240, epochs=20, learning_rate=0.05, weight_decay=0, context_length=1
+    )
+    job = make_job(
+        tower=TwoTower(width=ITEMS, history=0),
+        loss=loss,
+        training=training,
+        inputs=plain_inputs(USERS, ITEMS),
+        interactions=events(user, item),
+        stop_after=training.epochs,
+    )
+    weights = train(job, World())["model"]
+    return np.asarray(weights["user_input.id.weight"] @ weights["item_input.id.weight"].T)
+
+
+def ranking(scores: Array) -> list[list[int]]:
+    order: list[list[int]] = np.argsort(-scores, axis=1).tolist()
+    return order
+
+
+@pytest.mark.parametrize(
+    "loss", [FullSoftmax(), InBatchSoftmax(), SampledSoftmax(count=32)], ids=lambda loss: loss.name
+)
+def test_every_softmax_converges_to_the_planted_ranking(loss: Loss) -> None:
+    assert ranking(learned(loss)) == ranking(planted())
+
+
+def test_the_full_softmax_converges_to_the_planted_shares() -> None:
+    scores = torch.tensor(learned(FullSoftmax())).softmax(dim=1).numpy()
+    np.testing.assert_allclose(scores, planted(), atol=0.02)
+
+
+def test_uncorrected_in_batch_negatives_punish_what_is_popular() -> None:
+    """They converge to `p(i | u) / p(i)`: everyone's rare favourite comes first, wrongly."""
+    scores = learned(InBatchSoftmax(correct_log_q=False))
+    assert scores.argmax(axis=1).tolist() == [8, 9, 10, 11]
+    assert ranking(scores) != ranking(planted())
+    lift = np.log(planted() / planted().mean(axis=0))
+    assert np.corrcoef(scores.ravel(), lift.ravel())[0, 1] > 0.9
+
+
+def test_the_batch_is_its_own_negatives() -> None:
+    """By hand, from the vectors: other positives of the batch, without the same item."""
+    torch.manual_seed(0)
+    vectors, items = torch.randn(2, 4, 8), torch.tensor([5, 6, 5, 7])
+
+    class Fixed(torch.nn.Module):
+        def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+            return vectors[0], vectors[1]
+
+    batch = Batch(torch.arange(4), items, torch.full((4, 1), -1))
+    frequency = torch.tensor([1.0] * 5 + [4.0, 2.0, 1.0])
+    loss = InBatchSoftmax()
+    found = batch_loss(Fixed(), loss, batch, None, loss.log_q(frequency), workers=1)
+    scores = vectors[0] @ vectors[1].T - (frequency / frequency.sum()).log()[items]
+    terms = []
+    for row in range(4):
+        others = [j for j in range(4) if items[j] != items[row]]
+        terms.append(scores[row, [row, *others]].logsumexp(0) - scores[row, row])
+    assert found.item() == pytest.approx(torch.stack(terms).mean().item())
