@@ -1,0 +1,51 @@
+"""`python -m tune SWEEP.toml`: many trials of a run, and the best of them as a run file."""
+
+import argparse
+import logging
+import sys
+from typing import Any
+
+from cluster import storage
+from cluster.command import run
+from tune.config import Sweep, read_sweep
+
+
+def main(arguments: list[str]) -> None:
+    """Run a sweep; print the table of its trials and how to train the best one."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for package in ("train", "tune"):
+        logging.getLogger(package).setLevel(logging.INFO)
+    flags = vars(_parser().parse_args(arguments))
+    source, address = flags.pop("sweep"), flags.pop("address")
+    sweep = read_sweep(source, {key: value for key, value in flags.items() if value is not None})
+    base = sweep.base()
+    from cluster.session import connect
+    from tune.report import render
+    from tune.search import claim, search
+
+    home = claim(sweep)
+    connect(address)
+    records = search(sweep, base)
+    print(render(records, sweep.metric))
+    print(f"python -m train fit {storage.join(home, 'best.toml')}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tune", description=main.__doc__, allow_abbrev=False
+    )
+    parser.add_argument("sweep", metavar="SWEEP.toml", help="a sweep file, or the name of a preset")
+    parser.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
+    for name, field in Sweep.model_fields.items():
+        if name != "space":
+            # Settings read their values from text, with their own messages.
+            parser.add_argument(f"--{name.replace('_', '-')}", help=_help(name, field))
+    return parser
+
+
+def _help(name: str, field: Any) -> str:
+    return f"{name.replace('_', ' ')} (by default what the file says, else {field.default})"
+
+
+if __name__ == "__main__":
+    run(main)
