@@ -1,0 +1,235 @@
+"""Spaces: what they may say, what is drawn from them, and that no draw is an invalid run."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.command import run as command
+from train.config import Run, presets
+from tune.__main__ import main
+from tune.config import Sweep, read_sweep
+from tune.spaces import check, corners, override, parse, suggest
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+RUN = Run.model_validate({"data": "generated"})
+LOSSES = {
+    "choice": [
+        {"name": "in_batch_softmax", "temperature": {"uniform": [0.1, 2]}},
+        {"name": "sampled_softmax", "count": {"choice": [16, 64]}},
+        {"name": "full_softmax"},
+    ]
+}
+
+
+def draw(space: Any, seed: int) -> dict[str, Any]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    return suggest(space, study.ask())
+
+
+@pytest.mark.parametrize("name", presets("tune"))
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_every_draw_from_a_preset_is_a_run(name: str, seed: int) -> None:
+    sweep = read_sweep(name)
+    drawn = draw(sweep.ranges(), seed)
+    varied = override(sweep.base(), drawn)
+    assert drawn.keys() == sweep.ranges().keys()
+    assert varied.table()["loss"].items() >= drawn["loss"].items()
+    assert varied.train.learning_rate == drawn["train.learning_rate"]
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    low=st.integers(1, 50),
+    more=st.integers(1, 50),
+    options=st.lists(st.integers() | st.text(max_size=5) | st.booleans(), min_size=1, max_size=5),
+)
+@settings(deadline=None, max_examples=50)
+def test_draws_lie_between_the_ends(seed: int, low: int, more: int, options: list[Any]) -> None:
+    high = low + more
+    table = {
+        "a": {"uniform": [low, high]},
+        "b": {"loguniform": [low, high]},
+        "c": {"int": [low, high]},
+        "d": {"choice": options},
+    }
+    drawn = draw(parse(table), seed)
+    assert all(low <= drawn[key] <= high for key in "abc")
+    assert isinstance(drawn["c"], int)
+    assert drawn["d"] in options
+
+
+def test_a_chosen_table_has_only_its_own_keys() -> None:
+    space = parse({"loss": LOSSES})
+    drawn = [draw(space, seed)["loss"] for seed in range(40)]
+    assert {table["name"]: set(table) for table in drawn} == {
+        "in_batch_softmax": {"name", "temperature"},
+        "sampled_softmax": {"name", "count"},
+        "full_softmax": {"name"},
+    }
+
+
+def test_options_of_one_name_are_told_apart() -> None:
+    tables = [{"name": "full_softmax", "temperature": t} for t in (0.1, 0.2)]
+    space = parse({"loss": {"choice": tables}})
+    assert {draw(space, seed)["loss"]["temperature"] for seed in range(20)} == {0.1, 0.2}
+
+
+def test_corners_have_each_end_and_each_option() -> None:
+    found = corners(parse({"train": {"epochs": {"int": [2, 9]}}, "loss": LOSSES}))
+    assert {corner["train.epochs"] for corner in found} == {2, 9}
+    assert [corner["loss"] for corner in found[2:]] == [
+        {"name": "in_batch_softmax", "temperature": 0.1},
+        {"name": "in_batch_softmax", "temperature": 0.1},
+        {"name": "in_batch_softmax", "temperature": 2},
+        {"name": "sampled_softmax", "count": 16},
+        {"name": "sampled_softmax", "count": 16},
+        {"name": "sampled_softmax", "count": 64},
+        {"name": "full_softmax"},
+    ]
+
+
+def test_an_override_keeps_the_rest_of_a_table_and_a_choice_replaces_it() -> None:
+    base = override(RUN, {"loss.temperature": 0.5, "loss.correct_log_q": False})
+    assert base.loss.model_dump() == {
+        "name": "in_batch_softmax",
+        "temperature": 0.5,
+        "correct_log_q": False,
+    }
+    assert override(base, {"loss": {"name": "full_softmax"}}).loss.temperature == 1.0
+    assert RUN.loss.temperature == 1.0
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, 'empty; name a key of the run: "train.epochs" = { int = [1, 9] }'),
+        (
+            {"train": {"epochs": {"int": [9, 1]}}},
+            "train.epochs: int takes [low, high] with low below high, got [9, 1]",
+        ),
+        (
+            {"train.epochs": {"int": [1, 2.5]}},
+            "train.epochs: int takes two whole numbers, [low, high], got [1, 2.5]",
+        ),
+        (
+            {"train.epochs": {"uniform": 3}},
+            "train.epochs: uniform takes two numbers, [low, high], got 3",
+        ),
+        (
+            {"train.learning_rate": {"loguniform": [0, 1]}},
+            "train.learning_rate: loguniform takes bounds above 0, got [0, 1]",
+        ),
+        (
+            {"train.epochs": {"choice": []}},
+            "train.epochs: choice takes a list of at least one option, got []",
+        ),
+        (
+            {"train.epochs": 3},
+            "train.epochs: expected a table with one of choice, int, loguniform, uniform, got 3",
+        ),
+        (
+            {"train.epochs": {"itn": [1, 3]}},
+            "train.epochs: unknown kind of range 'itn'; did you mean int? available: choice, int, "
+            "loguniform, uniform",
+        ),
+        (
+            {"train.epochs": {"int": [1, 3], "uniform": [1, 3]}},
+            "train.epochs: expected one kind of range alone, got int, uniform",
+        ),
+        (
+            {"loss": LOSSES, "loss.temperature": {"uniform": [0.1, 1]}},
+            "loss.temperature: a choice replaces the whole of loss; put this range into its tables",
+        ),
+        (
+            {"loss": {"choice": [{"name": "full_softmax", "temperature": {"uniform": [2, 1]}}]}},
+            "loss: choice: full_softmax.temperature: uniform takes [low, high] with low below "
+            "high, got [2, 1]",
+        ),
+    ],
+)
+def test_a_space_that_cannot_be_drawn_from_says_why(space: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(space)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("key", ["reranker.depth", "seed", "data.users", "train.workers"])
+def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=f"space: {key} changes nothing that a trial measures"):
+        check(parse({key: {"int": [1, 2]}}), RUN)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "message"),
+    [
+        (
+            'space."loss.temperatur" = {uniform = [0.1, 1]}',
+            [],
+            "loss.temperatur: unknown key 'temperatur'; did you mean temperature? available:",
+        ),
+        ('space."los.temperature" = {uniform = [0.1, 1]}', [], "did you mean loss?"),
+        (
+            'space.loss.choice = [{name = "full_softmax", count = 3}]',
+            [],
+            "unknown key 'count'",
+        ),
+        (
+            'space.loss.choice = ["full_softmax", "full_softmx"]',
+            [],
+            "unknown loss 'full_softmx'; available",
+        ),
+        (
+            'space."loss.temperature" = {uniform = [-1, 1]}',
+            [],
+            "loss.temperature: should be greater than 0, got -1",
+        ),
+        (
+            'space."seed.x" = {int = [1, 2]}',
+            [],
+            "seed.x: seed is a value (0), not a table",
+        ),
+        (
+            'space."train.epochs" = {int = [2, 1]}',
+            [],
+            "space: train.epochs: int takes [low, high] with low below high, got [2, 1]",
+        ),
+        ("", ["--trials", "0"], "trials: should be greater than or equal to 1, got '0'"),
+        ("", ["--metric", "recall"], "metric: should be 'ndcg', got 'recall'"),
+        ("", ["--name", "../x"], "name: String should match pattern"),
+        ("trails = 3", [], "unknown key 'trails'; did you mean trials?"),
+        ("", ["--run", "no.toml"], "no file 'no.toml'; expected a TOML file or one of the presets"),
+    ],
+)
+def test_a_mistake_ends_the_command_before_anything_starts(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: str,
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text('data = "generated"\n')
+    space = "" if "space" in changes else 'space."train.epochs" = {int = [1, 2]}\n'
+    Path("sweep.toml").write_text(f'run = "run.toml"\n{changes}\n{space}')
+    with pytest.raises(SystemExit) as ended:
+        command(main, ["sweep.toml", *flags])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.toml", "sweep.toml"]
+
+
+def test_flags_go_over_the_file() -> None:
+    sweep = read_sweep("losses", {"trials": "3", "seed": "7"})
+    assert (sweep.trials, sweep.seed, sweep.name) == (3, 7, "losses")
+
+
+def test_a_sweep_can_be_written_down_and_read_again() -> None:
+    sweep = read_sweep("losses")
+    assert Sweep.model_validate_json(sweep.model_dump_json()) == sweep
