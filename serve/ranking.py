@@ -4,7 +4,7 @@ from serve.loopback import bind_to_node
 from train.bundle import open_bundle
 from train.candidates import Candidates, Queries
 from train.ragged import Array, Ragged
-from train.stages import Ranking, Retrieved
+from train.stages import Ranking, Request, Retrieval, Retrieved
 
 Message = tuple[Array, Array, Array, Array, Array, Array, int]
 
@@ -18,7 +18,11 @@ class RankingReplica:
 
     def __init__(self, bundle: str) -> None:
         bind_to_node()
-        self._ranking = Ranking(open_bundle(bundle))
+        opened = open_bundle(bundle)
+        self._ranking = Ranking(opened)
+        # What is computed once is computed now, not while the first request waits.
+        found = Retrieval(opened).retrieve([Request(opened.users.ids[0].as_py())])
+        self._ranking.rank(*unpack(pack(found, 1)))
 
     async def rank(self, message: Message) -> tuple[Array, Array]:
         """Return the best items of each query, int32 `[B, k]`, and their scores."""

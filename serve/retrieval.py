@@ -29,10 +29,18 @@ class RetrievalReplica:
         self._retrieval = Retrieval(self._bundle, args.candidates)
         self._remote = ranking
         self._local = Ranking(self._bundle) if ranking is None else None
+        self._warm_up()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
         self._batched = serve.batch(
             max_batch_size=args.max_batch, batch_wait_timeout_s=0.0, max_concurrent_batches=2
         )(self._recommend)
+
+    def _warm_up(self) -> None:
+        """Load now what is loaded once, the tower above all, and not while a request waits."""
+        known = Request(history=[self._bundle.items.ids[0].as_py()])
+        found = self._retrieval.retrieve([known])
+        if self._local is not None:
+            self._local.rank(found.queries, found.vectors, found.candidates, 1)
 
     def __serve_build_asgi_app__(self) -> Application:
         """Return the HTTP face; Ray calls this once the replica is constructed."""

@@ -204,7 +204,7 @@ def show(found: dict[int, dict[str, Measured]]) -> None:
                 f"{row['vs_batching']:.2f}",
             )
         table.add_section()
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":
