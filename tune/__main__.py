@@ -19,15 +19,11 @@ def main(arguments: list[str]) -> None:
     source, address = flags.pop("sweep"), flags.pop("address")
     sweep = read_sweep(source, {key: value for key, value in flags.items() if value is not None})
     base = sweep.base()
-    from cluster.session import connect
     from tune.report import render
-    from tune.search import claim, search
+    from tune.search import BEST, place, search
 
-    home = claim(sweep)
-    connect(address)
-    records = search(sweep, base)
-    print(render(records, sweep.metric))
-    print(f"python -m train fit {storage.join(home, 'best.toml')}")
+    print(render(search(sweep, base, address), sweep.metric))
+    print(f"python -m train fit {storage.join(place(sweep), BEST)}")
 
 
 def _parser() -> argparse.ArgumentParser:

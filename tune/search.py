@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from cluster import storage
-from cluster.session import scaling
+from cluster.session import connect, scaling
 from train.config import Run
 from train.fit import prepare, tower_job
 from train.loop import Job
@@ -26,35 +26,40 @@ from tune.trial import trial
 
 logger = logging.getLogger(__name__)
 
+BEST = "best.toml"
 
-def search(sweep: Sweep, run: Run) -> list[Record]:
-    """Run all trials of a sweep; write `trials.json` and, of the best, `best.toml`.
+
+def search(sweep: Sweep, run: Run, address: str | None = None) -> list[Record]:
+    """Run all trials of a sweep; write `trials.json` and, of the best one, `BEST`.
+
+    Nothing is started before the data is checked.
+
+    Args:
+        sweep: what to vary.
+        run: what is varied, `sweep.base()`.
+        address: of a Ray head; see `cluster.session.connect`.
 
     Raises:
         ValueError: a sweep of this name exists, or no trial came to an end.
     """
-    home = claim(sweep)
+    home = place(sweep)
+    if storage.names(home):
+        raise ValueError(f"{home} exists; choose another --name, or delete that folder")
     job = shared_job(run)
-    storage.write_bytes(storage.join(home, "sweep.json"), _json(sweep.model_dump(mode="json")))
     _quiet()
+    connect(address)
+    storage.write_bytes(storage.join(home, "sweep.json"), _json(sweep.model_dump(mode="json")))
     grid = _tuner(sweep, run, job, home).fit()
-    results = [grid[place] for place in range(len(grid))]
+    results = [grid[number] for number in range(len(grid))]
     records = [record(run, r.config or {}, r.metrics, r.error, sweep.metric) for r in results]
     storage.write_bytes(storage.join(home, "trials.json"), _json(records))
-    storage.write_bytes(storage.join(home, "best.toml"), best(sweep, run, records).encode())
+    storage.write_bytes(storage.join(home, BEST), best(sweep, run, records).encode())
     return records
 
 
-def claim(sweep: Sweep) -> str:
-    """Return the folder or URI of a sweep, which is to be new.
-
-    Raises:
-        ValueError: something of this name is there.
-    """
-    home = storage.join(storage.absolute(sweep.storage), sweep.name)
-    if storage.names(home):
-        raise ValueError(f"{home} exists; choose another --name, or delete that folder")
-    return home
+def place(sweep: Sweep) -> str:
+    """Return the folder or URI of a sweep's files."""
+    return storage.join(storage.absolute(sweep.storage), sweep.name)
 
 
 def shared_job(run: Run) -> Job:
