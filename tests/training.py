@@ -1,13 +1,16 @@
 """Small generated data, and jobs over it, for the tests of training."""
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from train.datasets import Generated
 from train.features import Encoded, Features, encode
-from train.loop import Job, Training, Validation
+from train.loop import Job, Training, Validation, World, train
 from train.losses import InBatchSoftmax
 from train.ragged import Array, Ragged
 from train.schema import Interactions
@@ -74,3 +77,22 @@ def events(user: Array, item: Array) -> Interactions:
 def histories(rows: list[list[int]]) -> Ragged:
     """Return histories from lists."""
     return Ragged.from_rows(rows)
+
+
+def gloo_worker(rank: int, size: int, port: int, jobs: list[Job], folder: str) -> None:
+    """Train each job as worker `rank` of `size`, without Ray; rank 0 leaves the curves in files."""
+    import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
+
+    dist.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size
+    )
+
+    def wrap(model: nn.Module) -> nn.Module:
+        return DistributedDataParallel(model, broadcast_buffers=False)
+
+    for number, job in enumerate(jobs):
+        state = train(job, World(rank, size, wrap=wrap))
+        if rank == 0:
+            (Path(folder) / f"{number}.json").write_text(json.dumps(state["curve"]))
+    dist.destroy_process_group()

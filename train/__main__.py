@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | recommend`: from a run file to a bundle, and what it answers."""
+"""`python -m train fit | evaluate | recommend`: from a run file to a bundle and its answers."""
 
 import argparse
 import json
@@ -9,16 +9,14 @@ from cluster.command import run
 
 
 def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
-    """Train both stages, evaluate them and write a bundle; print the table and the bundle's place."""
+    """Train both stages, evaluate them and write a bundle; print the table and its place."""
     from train.config import read_run
 
     settings = read_run(arguments.run, flags)
-    from cluster.session import connect
     from train import fit as driver
     from train.bundle import check
 
-    connect(arguments.address)
-    place = driver.fit(settings)
+    place = driver.fit(settings, arguments.address)
     _print_report(check(place)[1])
     print(place)
 

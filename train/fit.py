@@ -9,6 +9,9 @@ final    towers on everything, for serving (unless final_fit is before_test)
 import json
 import logging
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +24,7 @@ import ray.train.torch
 import torch
 
 from cluster import storage
-from cluster.session import scaling
+from cluster.session import connect, scaling
 from train import bundle
 from train.config import Run
 from train.evaluate import evaluate
@@ -41,6 +44,8 @@ from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, s
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
 
 logger = logging.getLogger(__name__)
+
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -66,20 +71,31 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     return data, folds
 
 
-def fit(run: Run) -> str:
+def fit(run: Run, address: str | None = None) -> str:
     """Run the whole line, reusing whatever this run already finished; return the bundle's place.
 
+    Nothing is started before the data is checked, and nothing is written before the workers are.
+
+    Args:
+        run: what to do.
+        address: of a Ray head; see `cluster.session.connect`.
+
     Raises:
-        ValueError: the data, or a run of the same name with another configuration.
+        ValueError: the data, the number of workers, or a run of the same name with another
+            configuration.
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
-    _claim(home, {"config": run.table(), "data": fingerprint(data)})
+    identity = {"config": run.table(), "data": fingerprint(data)}
+    _check_name(home, identity)
     done = storage.join(home, "done.json")
     if storage.exists(done):
         place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
         logger.info("this run is complete; its bundle is %s", place)
         return place
+    connect(address)
+    scaling(run.train.workers, run.train.gpu)
+    storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     version = _write(home, run, data, *_fitted(home, run, data, folds))
     storage.write_bytes(done, json.dumps({"version": version}).encode())
     return storage.join(home, "bundles", version)
@@ -164,11 +180,10 @@ def _write(
     return bundle.write(storage.join(home, "bundles"), parts, record, files)
 
 
-def _claim(home: str, identity: dict[str, Any]) -> None:
-    """Write down what this run is, or check that it is the one that was here before."""
-    place = storage.join(home, "run.json")
+def _check_name(home: str, identity: dict[str, Any]) -> None:
+    """Check that a run that was here before is this one."""
+    place = storage.join(home, RUN)
     if not storage.exists(place):
-        storage.write_bytes(place, json.dumps(identity, indent=2).encode())
         return
     earlier = json.loads(storage.read_bytes(place))
     if earlier == identity:
@@ -248,19 +263,20 @@ def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
         ValueError: training diverged.
     """
     logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    trainer = ray.train.torch.TorchTrainer(
-        _worker,  # type: ignore[arg-type]
-        train_loop_config={"job": ray.put(job)},
-        scaling_config=scaling(job.training.workers, job.training.gpu),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=place,
-            failure_config=ray.train.FailureConfig(max_failures=job.training.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[_Progress(name)],  # type: ignore[list-item]
-        ),
-    )
-    result: Any = trainer.fit()
+    with _logged(name) as epochs:
+        trainer = ray.train.torch.TorchTrainer(
+            _worker,  # type: ignore[arg-type]
+            train_loop_config={"job": ray.put(job)},
+            scaling_config=scaling(job.training.workers, job.training.gpu),
+            run_config=ray.train.RunConfig(
+                name=name,
+                storage_path=place,
+                failure_config=ray.train.FailureConfig(max_failures=job.training.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
+            ),
+        )
+        result: Any = trainer.fit()
     if result.return_value:
         raise ValueError(result.return_value)
     assert result.checkpoint is not None
@@ -304,23 +320,49 @@ def _wrap(model: torch.nn.Module) -> torch.nn.Module:
     return wrapped
 
 
-class _Progress(ray.train.UserCallback):
-    """Logs a line an epoch in the driver."""
+class _Epochs(ray.train.UserCallback):
+    """Appends the metrics of rank 0 to a file.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    Ray calls it in a process of its own, on the driver's machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def after_report(
         self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
     ) -> None:
-        """Log the metrics of rank 0."""
-        row = metrics[0]
-        ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
-        logger.info(
-            "%s: epoch %d, loss %.4f%s, %.1f s",
-            self.name,
-            row["epoch"],
-            row["loss"],
-            ndcg,
-            row["seconds"],
-        )
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(metrics[0]) + "\n")
+
+
+@contextmanager
+def _logged(name: str) -> Iterator[Path]:
+    """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
+    with TemporaryDirectory() as folder:
+        path, done = Path(folder) / "epochs", threading.Event()
+        path.touch()
+        thread = threading.Thread(target=_follow, args=(name, path, done))
+        thread.start()
+        try:
+            yield path
+        finally:
+            done.set()
+            thread.join()
+
+
+def _follow(name: str, path: Path, done: threading.Event) -> None:
+    with path.open() as lines:
+        last = False
+        while not last:
+            last = done.wait(0.2)
+            for line in lines:
+                _log(name, json.loads(line))
+
+
+def _log(name: str, row: dict[str, Any]) -> None:
+    ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
+    logger.info(
+        "%s: epoch %d, loss %.4f%s, %.1f s", name, row["epoch"], row["loss"], ndcg, row["seconds"]
+    )

@@ -97,9 +97,11 @@ class TwoTowerModel(nn.Module):
             settings.user_id,
             settings.user_attributes,
         )
-        self.history = nn.Linear(width, width)
-        nn.init.eye_(self.history.weight)
-        nn.init.zeros_(self.history.bias)
+        # With several workers every parameter has to be used.
+        self.history = nn.Linear(width, width) if settings.history else None
+        if self.history is not None:
+            nn.init.eye_(self.history.weight)
+            nn.init.zeros_(self.history.bias)
         self.dropout = nn.Dropout(settings.dropout)
         self.user_layers = _layers(width, settings.hidden, settings.dropout)
         self.item_layers = _layers(width, settings.hidden, settings.dropout)
@@ -108,8 +110,8 @@ class TwoTowerModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.history.weight.device
+        """Where the parameters and tables are."""
+        return self.rotation.device
 
     def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Encode users `[B]` with histories `[B, h]` and items `[M]`: `[B, d]` and `[M, d]`.
@@ -140,7 +142,7 @@ class TwoTowerModel(nn.Module):
 
     def _users(self, users: Tensor, pooled: Tensor) -> Tensor:
         hidden = self.user_input(users)
-        if self.settings.history:
+        if self.history is not None:
             hidden = hidden + self.history(self.dropout(pooled))
         return self._finish(hidden, self.user_layers)
 

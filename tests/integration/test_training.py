@@ -1,0 +1,132 @@
+"""Training on several workers, through Ray: their number, a stop or a kill change no result."""
+
+import itertools
+import json
+import logging
+import math
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from torch.multiprocessing.spawn import spawn
+
+from cluster.session import Session
+from tests.training import gloo_worker, make_job, plain_inputs, validation
+from train.fit import train_on_ray
+from train.loop import Job, World, train
+from train.losses import LOSSES
+from train.towers import TwoTower
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+EPOCHS = 6
+
+
+def job(**changes: Any) -> Job:
+    """Two workers with half a batch each, and validation."""
+    values = {"workers": 2, "batch_size": 32, "epochs": EPOCHS, "patience": EPOCHS}
+    return make_job(**(values | {"validation": validation()} | changes))
+
+
+def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+
+
+def numbers(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
+    return [(row["loss"], row.get("ndcg", math.nan)) for row in curve]
+
+
+@pytest.fixture(scope="module")
+def unbroken(local_ray: Session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The state after all epochs on two Ray workers."""
+    return train_on_ray(job(), str(tmp_path_factory.mktemp("unbroken")), "select")
+
+
+def test_two_workers_train_as_one_with_twice_the_batch(unbroken: dict[str, Any]) -> None:
+    alone = train(job(batch_size=64), World())
+    for ours, single in zip(numbers(unbroken["curve"]), numbers(alone["curve"]), strict=True):
+        assert ours == pytest.approx(single, abs=1e-5)
+    assert unbroken["best"]["epoch"] == alone["best"]["epoch"]
+
+
+def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None:
+    """The same without Ray, for every loss, and for towers with parts that are not used."""
+    jobs = [make_job(loss=loss(), batch_size=32, half_life=30) for loss in LOSSES.values()]
+    n_users, n_items = len(jobs[0].inputs.warm_users), len(jobs[0].inputs.warm_items)
+    for history, context in ((0, "all"), (5, "before")):
+        tower = TwoTower(width=8, history=history, hidden=4, normalize=True)
+        jobs.append(
+            make_job(
+                tower=tower,
+                batch_size=32,
+                context=context,
+                inputs=plain_inputs(n_users, n_items),
+            )
+        )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn(gloo_worker, (2, port, jobs, str(tmp_path)), nprocs=2)
+    for number, half in enumerate(jobs):
+        training = half.training.model_copy(update={"batch_size": 64})
+        alone = train(Job(**{**half.__dict__, "training": training}), World())
+        shared = json.loads((tmp_path / f"{number}.json").read_text())
+        assert [row["loss"] for row in shared] == pytest.approx(
+            [row["loss"] for row in alone["curve"]], abs=1e-5
+        )
+
+
+def test_the_same_name_goes_on_where_it_stopped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "train.fit")
+    halves = [
+        train_on_ray(job(workers=1, stop_after=epochs), str(tmp_path), "refit") for epochs in (2, 5)
+    ]
+    assert epochs_logged(caplog) == [1, 2, 3, 4, 5]
+    straight = train(job(workers=1, stop_after=5), World())
+    assert numbers(halves[1]["curve"]) == numbers(straight["curve"])
+    assert same_weights(halves[1], straight)
+    assert not same_weights(halves[0], straight)
+
+
+def epochs_logged(caplog: pytest.LogCaptureFixture) -> list[int]:
+    return [int(n) for n in re.findall(r"epoch (\d+), loss", caplog.text)]
+
+
+def kill_a_worker(folder: Path, killed: list[int]) -> None:
+    """Kill one of this test's Ray Train workers once the first checkpoint is there."""
+    for _ in itertools.takewhile(lambda _: not killed, range(6000)):
+        time.sleep(0.01)
+        if not list(folder.glob("select/checkpoint_*/checkpoint.pt")):
+            continue
+        for process in psutil.Process().children(recursive=True):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                process.kill()
+                killed.append(process.pid)
+                return
+
+
+def test_a_killed_worker_changes_no_result(
+    unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "train.fit")
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path, killed))
+    killer.start()
+    state = train_on_ray(job(max_failures=1), str(tmp_path), "select")
+    killer.join()
+    assert killed
+    assert numbers(state["curve"]) == numbers(unbroken["curve"])
+    assert same_weights(state, unbroken)
+    assert epochs_logged(caplog).count(1) == 1
+
+
+def test_a_diverged_loss_says_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"loss is nan in epoch 1; lower train.learning_rate"):
+        train_on_ray(job(workers=1, learning_rate=1e30), str(tmp_path), "select")
