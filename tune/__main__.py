@@ -40,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help(name: str, field: Any) -> str:
-    return f"{name.replace('_', ' ')} (by default what the file says, else {field.default})"
+    default = "" if field.is_required() else f", else {field.default}"
+    return f"{name.replace('_', ' ')}; what the file says{default}"
 
 
 if __name__ == "__main__":
