@@ -29,7 +29,7 @@ from train import bundle
 from train.config import Run
 from train.evaluate import evaluate
 from train.features import Encoded, encode
-from train.loop import Job, Validation, World, load_state, save_state, train
+from train.loop import CHECKPOINT, Job, Validation, World, checkpoint_bytes, read_checkpoint, train
 from train.rerankers import RerankerSettings
 from train.snapshot import (
     Snapshot,
@@ -93,8 +93,9 @@ def fit(run: Run, address: str | None = None) -> str:
         place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
         logger.info("this run is complete; its bundle is %s", place)
         return place
-    connect(address)
-    scaling(run.train.workers, run.train.gpu)
+    if run.train.workers:
+        connect(address)
+        scaling(run.train.workers, run.train.gpu)
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     version = _write(home, run, data, *_fitted(home, run, data, folds))
     storage.write_bytes(done, json.dumps({"version": version}).encode())
@@ -214,7 +215,8 @@ def _towers(
 ) -> Fitted:
     """Train the towers of one phase, or read them where the phase was finished before."""
     job = tower_job(run, known, window, epochs)
-    state = train_on_ray(job, storage.join(home, "training"), phase)
+    trained = train_on_ray if run.train.workers else train_here
+    state = trained(job, storage.join(home, "training"), phase)
     model = run.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"] if epochs is None else state["model"])
     model.eval()
@@ -281,7 +283,35 @@ def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
         raise ValueError(result.return_value)
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as folder:
-        return load_state(Path(folder))
+        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+
+
+def train_here(job: Job, place: str, name: str) -> dict[str, Any]:
+    """Train in this process, without Ray; arguments, result and errors are those on Ray."""
+    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
+    kept = storage.join(place, name, CHECKPOINT)
+    cuda = job.training.gpu is not False and torch.cuda.is_available()
+
+    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+        assert state is not None
+        storage.write_bytes(kept, checkpoint_bytes(state))
+        _log(name, metrics)
+
+    world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
+    state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
+    with _threads(job.training.threads):
+        return train(job, world, state)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads for a while; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _worker(config: dict[str, Any]) -> str | None:
@@ -295,7 +325,7 @@ def _worker(config: dict[str, Any]) -> str | None:
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            state = load_state(Path(folder))
+            state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
     try:
         train(job, world, state)
     except ValueError as error:
@@ -308,7 +338,7 @@ def _report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
         ray.train.report(metrics)
         return
     with TemporaryDirectory() as folder:
-        save_state(state, Path(folder))
+        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(state))
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

@@ -1,10 +1,10 @@
 """The loop that runs on each worker: batches, forward, loss, step, validate, checkpoint."""
 
+import io
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -321,12 +321,15 @@ def _restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Opt
         optimizer.load_state_dict(state["optimizer"])
 
 
-def save_state(state: dict[str, Any], folder: Path) -> None:
-    """Write a checkpoint's state into a folder."""
-    torch.save(state, folder / CHECKPOINT)
+def checkpoint_bytes(state: dict[str, Any]) -> bytes:
+    """Return a checkpoint's content."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's state; only tensors and plain values are accepted."""
-    state: dict[str, Any] = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+def read_checkpoint(content: bytes) -> dict[str, Any]:
+    """Read a checkpoint's content; only tensors and plain values are accepted."""
+    file = io.BytesIO(content)
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state

@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
 from tests.training import gloo_worker, make_job, plain_inputs, validation
-from train.fit import train_on_ray
+from train.fit import train_here, train_on_ray
 from train.loop import Job, World, train
 from train.losses import LOSSES
 from train.towers import TwoTower
@@ -81,13 +82,13 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
         )
 
 
+@pytest.mark.parametrize("run", [train_here, train_on_ray], ids=["here", "ray"])
 def test_the_same_name_goes_on_where_it_stopped(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.fit")
-    halves = [
-        train_on_ray(job(workers=1, stop_after=epochs), str(tmp_path), "refit") for epochs in (2, 5)
-    ]
+    place = str(tmp_path)
+    halves = [run(job(workers=1, stop_after=epochs), place, "refit") for epochs in (2, 5)]
     assert epochs_logged(caplog) == [1, 2, 3, 4, 5]
     straight = train(job(workers=1, stop_after=5), World())
     assert numbers(halves[1]["curve"]) == numbers(straight["curve"])
