@@ -1,0 +1,265 @@
+"""Whole small runs: from generated data to a bundle, and what the command line makes of it."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster import command
+from cluster.session import Session
+from train import fit as driver
+from train.__main__ import main
+from train.bundle import Bundle, open_bundle
+from train.config import Run
+from train.fit import fit
+from train.metrics import NAMES
+from train.ragged import Ragged
+from train.snapshot import Window
+from train.stages import Request, Retrieval, recommend
+from train.two_stages import MIN_GROUPS
+
+ROOT = Path(__file__).parents[2]
+SYSTEMS = ["popularity", "recent_popularity", "stage_1", "both_stages"]
+NEW = 10**6
+
+
+def make_run(storage: Path, **changes: Any) -> Run:
+    """Return a run of a few seconds on 300 users and 120 items, in this process."""
+    table: dict[str, Any] = {
+        "storage": str(storage),
+        "data": {
+            "name": "generated",
+            "users": 300,
+            "items": 120,
+            "interactions": 9_000,
+            "tastes": 6,
+        },
+        "tower": {"name": "two_tower", "width": 8, "history": 10},
+        "train": {
+            "workers": 0,
+            "batch_size": 256,
+            "epochs": 5,
+            "learning_rate": 0.02,
+            "weight_decay": 1.0,
+            "threads": 1,
+        },
+        "reranker": {"name": "catboost", "iterations": 40},
+        "candidates": 40,
+        "evaluation": {"resamples": 200},
+    }
+    return Run.model_validate(table | changes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run on one Ray worker that is served as it was tested."""
+    plain = make_run(tmp_path_factory.mktemp("runs"), name="first", final_fit="before_test")
+    return plain.model_copy(update={"train": plain.train.model_copy(update={"workers": 1})})
+
+
+@pytest.fixture(scope="module")
+def place(run: Run, local_ray: Session) -> str:
+    return fit(run)
+
+
+@pytest.fixture(scope="module")
+def bundle(place: str) -> Bundle:
+    return open_bundle(place)
+
+
+def cli(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    """Run `python -m train` with these words and return its JSON."""
+    with pytest.raises(SystemExit) as ended:
+        command.run(main, [str(word) for word in words])
+    said = capsys.readouterr()
+    assert not ended.value.code, said.err
+    return json.loads(said.out)
+
+
+def test_the_table_has_every_system_and_metric(bundle: Bundle) -> None:
+    report = bundle.manifest["metrics"]
+    assert list(report["systems"]) == SYSTEMS
+    for metrics in report["systems"].values():
+        assert list(metrics) == [*NAMES, "coverage"]
+        for name in NAMES:
+            assert 0 <= metrics[name]["low"] <= metrics[name]["mean"] <= metrics[name]["high"] <= 1
+    ceiling = report["recall@candidates"]["mean"]
+    assert ceiling >= max(report["systems"][name]["recall"]["mean"] for name in SYSTEMS[2:])
+    assert report["gain"]["ndcg"]["mean"] == pytest.approx(
+        report["systems"]["both_stages"]["ndcg"]["mean"]
+        - report["systems"]["stage_1"]["ndcg"]["mean"]
+    )
+
+
+def test_towers_find_the_planted_tastes(bundle: Bundle) -> None:
+    systems = bundle.manifest["metrics"]["systems"]
+    assert systems["stage_1"]["ndcg"]["low"] > systems["popularity"]["ndcg"]["high"]
+
+
+def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    assert Run.model_validate(manifest["config"]) == run
+    assert manifest["name"] == "first"
+    assert len(manifest["data"]["sha256"]) == 64
+    curve = manifest["training"]["select"]
+    assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
+    best = max(curve, key=lambda row: row["ndcg"])
+    assert manifest["training"]["epochs"] == best["epoch"]
+    judged = manifest["reranker"]
+    assert judged["name"] == "catboost"
+    assert judged["earned"] == (judged["low"] > 0)
+    assert manifest["index"]["recall"] >= 0.99
+
+
+def test_the_same_run_again_is_the_same_bundle(run: Run, place: str) -> None:
+    assert fit(run) == place
+    assert open_bundle(Path(run.storage) / run.name).folder == Path(place)
+
+
+def test_the_same_name_for_another_run_is_refused(run: Run, place: str) -> None:
+    other = run.model_copy(update={"candidates": 41, "seed": 5})
+    with pytest.raises(ValueError, match=r"another configuration \(candidates, seed changed\)"):
+        fit(other)
+    assert fit(run) == place
+
+
+def test_evaluate_gives_the_recorded_numbers(
+    bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+
+
+def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["evaluate", place])
+    said = capsys.readouterr().out
+    for word in ("popularity", "stage 1", "both stages", "ndcg@10", "coverage@10", "recall@40"):
+        assert word in said
+
+
+def test_recommend_loads_neither_ray_nor_torch(bundle: Bundle, place: str) -> None:
+    user = bundle.users.external(np.array([3]))[0]
+    words = [sys.executable, "-X", "importtime", "-m", "train", "recommend", place]
+    done = subprocess.run(
+        [*words, "--user-id", str(user), "--k", "7"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == recommend(bundle, [Request(user_id=user, k=7)])[0]["items"]
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "numpy" in loaded
+    assert not loaded & {"ray", "torch"}
+
+
+def test_recommend_names_items_with_titles(
+    bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = bundle.users.external(np.array([5]))[0]
+    answer = cli(capsys, "recommend", place, "--user-id", user)
+    assert len(answer) == 10
+    seen = bundle.items.external(bundle.histories.take(np.array([5])).values)
+    for item in answer:
+        assert set(item) == {"item_id", "score", "title"}
+        assert item["item_id"] not in seen
+        row = bundle.items.index([item["item_id"]])[0]
+        assert item["title"] == bundle.titles[int(row)].as_py()  # type: ignore[index]
+
+
+def test_a_new_user_is_answered_from_the_history(
+    bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two tastes, two answers: items like those in the history."""
+    tastes = [np.flatnonzero(bundle.item_features.categories.values == code) for code in (0, 1)]
+    answers = []
+    for taste in tastes:
+        history = bundle.items.external(taste[:6])
+        words = ("--user-id", NEW, "--history", *history)
+        answer = cli(capsys, "recommend", place, *words)
+        assert not {item["item_id"] for item in answer} & set(history)
+        answers.append([item["item_id"] for item in answer])
+    assert len(answers[0]) == len(answers[1]) == 10
+    assert answers[0] != answers[1]
+
+
+def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = fit(make_run(tmp_path, reranker={"name": "mlp", "epochs": 4}))
+    bundle = open_bundle(place)
+    assert bundle.reranker is not None
+    assert bundle.reranker.name == bundle.manifest["reranker"]["name"] == "mlp"
+    assert (Path(place) / "reranker.safetensors").exists()
+    assert bundle.histories.lengths.sum() == 9_000
+    assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS
+    # The test is in what these towers learned: the numbers are those from before.
+    assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+    user = bundle.users.external(np.array([0]))[0]
+    assert len(cli(capsys, "recommend", place, "--user-id", user)) == 10
+
+
+def senseless(window: Window) -> Window:
+    """Return a window in which all took what chance gave them: there is nothing to be learned."""
+    taken = np.random.default_rng(0).integers(0, 120, len(window.relevant.values))
+    return Window(window.users, Ragged(taken.astype(np.int32), window.relevant.offsets))
+
+
+def test_a_reranker_that_does_not_earn_its_place_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = driver.validation_window
+    monkeypatch.setattr(driver, "validation_window", lambda *args: senseless(real(*args)))
+    bundle = open_bundle(fit(make_run(tmp_path)))
+    judged = bundle.manifest["reranker"]
+    assert bundle.reranker is not None
+    assert not judged["earned"]
+    assert judged["low"] <= 0
+    requests = [Request(user_id=user) for user in bundle.users.external(np.arange(20))]
+    first = Retrieval(bundle, 40).retrieve(requests).candidates
+    for answer, items in zip(recommend(bundle, requests), first.items, strict=True):
+        assert [i["item_id"] for i in answer["items"]] == bundle.items.external(items[:10])
+
+
+def test_too_few_users_for_a_reranker_are_said_and_served_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = driver.validation_window
+
+    def few(*args: Any) -> Window:
+        window = real(*args)
+        return Window(window.users[:9], window.relevant.take(np.arange(9)))
+
+    monkeypatch.setattr(driver, "validation_window", few)
+    bundle = open_bundle(fit(make_run(tmp_path)))
+    assert bundle.reranker is None
+    assert f"a reranker needs {MIN_GROUPS}" in bundle.manifest["reranker"]["reason"]
+    assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS[:3]
+    user = bundle.users.external(np.array([0]))[0]
+    assert len(recommend(bundle, [Request(user_id=user)])[0]["items"]) == 10
+
+
+def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, home = make_run(tmp_path, reranker="none"), tmp_path / "run"
+    with monkeypatch.context() as broken:
+        broken.setattr("train.bundle._publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(run)
+    assert not list((home / "bundles").iterdir())
+    assert not (home / "done.json").exists()
+    caplog.set_level(logging.INFO, "train.fit")
+    caplog.clear()
+    bundle = open_bundle(fit(run))
+    assert bundle.manifest["reranker"] == {
+        "earned": False,
+        "reason": "the configuration asks for none",
+    }
+    assert "epoch" not in caplog.text
+    assert [path.name for path in (home / "bundles").iterdir()] == [bundle.version]
+
+
+def interrupted(*args: object) -> None:
+    raise KeyboardInterrupt
