@@ -31,8 +31,14 @@ class Reranker(Protocol):
 
 
 class RerankerSettings(Settings):
-    """Settings of a reranker; `fit` makes one."""
+    """Settings of a reranker; `fit` makes one.
 
+    Attributes:
+        negatives: candidates not taken that are fitted on, a query, on average.
+        max_rows: that are fitted on, in whole queries.
+    """
+
+    negatives: int = Field(default=30, gt=0)
     max_rows: int = Field(default=200_000, gt=0)
 
     def fit(
@@ -45,7 +51,7 @@ class RerankerSettings(Settings):
         threads: int,
         evaluation: tuple[Pairs, Array] | None = None,
     ) -> Reranker:
-        """Fit on the queries that have a positive, at most `max_rows` rows of them.
+        """Fit on queries that have a positive.
 
         Args:
             pairs: the rows, all those of a query next to each other.
@@ -60,7 +66,7 @@ class RerankerSettings(Settings):
             ValueError: no row is positive, or the shapes do not fit each other.
         """
         _check(pairs, labels, feature_names)
-        kept = _useful(pairs, labels, self.max_rows, seed)
+        kept = _useful(pairs, labels, self, seed)
         return self._fit(
             pairs.take(kept), labels[kept], item_vectors, feature_names, seed, threads, evaluation
         )
@@ -331,16 +337,22 @@ def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
         )
 
 
-def _useful(pairs: Pairs, labels: Array, max_rows: int, seed: int) -> Array:
-    """Return the rows, bool [R], of queries with a positive: as many, at random, as fit."""
-    positives = np.bincount(pairs.query, labels > 0)
-    lengths = np.bincount(pairs.query)
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(positives))
-    fits = np.cumsum(lengths[order]) <= max_rows
+def _useful(pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int) -> Array:
+    """Return the rows, bool [R], to fit on: of queries with a positive, as many as fit, at random.
+
+    With fewer negatives fitting is several times faster, and the model no worse at other times.
+    """
+    rng = np.random.default_rng(seed)
+    positive = labels > 0
+    lengths = np.bincount(pairs.query, ~positive)
+    share = settings.negatives / np.maximum(lengths, 1)
+    drawn = positive | (rng.random(len(labels)) < share[pairs.query])
+    order = rng.permutation(np.flatnonzero(np.bincount(pairs.query, positive)))
+    fits = np.cumsum(np.bincount(pairs.query, drawn)[order]) <= settings.max_rows
     fits[:1] = True
-    kept = np.zeros(len(lengths), dtype=bool)
-    kept[order[fits]] = True
-    return kept[pairs.query]
+    chosen = np.zeros(len(lengths), dtype=bool)
+    chosen[order[fits]] = True
+    return drawn & chosen[pairs.query]
 
 
 def _fold(query: Array, folds: int, seed: int) -> Array:

@@ -35,8 +35,8 @@ def test_ranked_keeps_stage_1s_order_of_equal_scores(rows: list[list[float]]) ->
 
 
 class _Spy(CatBoost):
-    def _fit(self, pairs: Pairs, *_: Any) -> Reranker:
-        return _Seen(np.unique(pairs.query))
+    def _fit(self, pairs: Pairs, labels: Array, *_: Any) -> Reranker:
+        return _Seen(pairs, labels)
 
 
 class _Seen:
@@ -44,8 +44,9 @@ class _Seen:
 
     name = "seen"
 
-    def __init__(self, queries: Array) -> None:
-        self._queries = queries
+    def __init__(self, pairs: Pairs, labels: Array) -> None:
+        self.pairs, self.labels = pairs, labels
+        self._queries = np.unique(pairs.query)
 
     def score(self, pairs: Pairs) -> Array:
         return np.isin(pairs.query, self._queries) + np.float32(len(self._queries))
@@ -95,11 +96,31 @@ def test_queries_that_took_nothing_do_not_count() -> None:
     assert nothing["queries"] == 0 and not nothing["earned"]
 
 
-def test_max_rows_limits_what_is_fitted_on() -> None:
-    pairs, labels, vectors = planted()
-    few = CatBoost(iterations=5, max_rows=100).fit(pairs, labels, vectors, NAMES, 0, 1)
-    alone = CatBoost(iterations=5).fit(pairs, labels, vectors, NAMES, 0, 1)
-    assert (few.score(pairs) != alone.score(pairs)).any()
+def _fitted_on(settings: _Spy, labels: Array, pairs: Pairs, seed: int = 0) -> _Seen:
+    seen = settings.fit(pairs, labels, np.zeros((ITEMS, WIDTH)), NAMES, seed, 1)
+    assert isinstance(seen, _Seen)
+    return seen
+
+
+def test_some_negatives_and_every_positive_of_queries_that_have_one() -> None:
+    pairs, labels, _ = planted(queries=200)
+    labels[pairs.query < 20] = 0
+    seen = _fitted_on(_Spy(negatives=5), labels, pairs)
+    assert set(seen.pairs.query.tolist()) == set(range(20, 200))
+    assert seen.labels.sum() == labels.sum()
+    assert (seen.labels == 0).sum() == pytest.approx(5 * 180, rel=0.15)
+    key = seen.pairs.query * ITEMS + seen.pairs.item
+    before = dict(zip((pairs.query * ITEMS + pairs.item).tolist(), labels.tolist(), strict=True))
+    assert [before[row] for row in key.tolist()] == seen.labels.tolist()
+
+
+def test_max_rows_leaves_whole_queries_out() -> None:
+    pairs, labels, _ = planted()
+    seen = _fitted_on(_Spy(max_rows=100), labels, pairs)
+    assert np.unique(seen.pairs.query, return_counts=True)[1].tolist() == [20] * 5
+    other = _fitted_on(_Spy(max_rows=100), labels, pairs, seed=1)
+    assert set(seen.pairs.query.tolist()) != set(other.pairs.query.tolist())
+    assert len(_fitted_on(_Spy(max_rows=3), labels, pairs).labels) == 20
 
 
 def test_unknown_name(tmp_path: Path) -> None:
