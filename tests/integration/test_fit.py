@@ -19,7 +19,7 @@ from train.config import Run
 from train.fit import fit
 from train.metrics import NAMES
 from train.ragged import Ragged
-from train.snapshot import Window
+from train.snapshot import Window, validation_window
 from train.stages import Request, Retrieval, recommend
 from train.two_stages import MIN_GROUPS
 
@@ -209,8 +209,9 @@ def senseless(window: Window) -> Window:
 def test_a_reranker_that_does_not_earn_its_place_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = driver.validation_window
-    monkeypatch.setattr(driver, "validation_window", lambda *args: senseless(real(*args)))
+    monkeypatch.setattr(
+        driver, "validation_window", lambda *args: senseless(validation_window(*args))
+    )
     bundle = open_bundle(fit(make_run(tmp_path)))
     judged = bundle.manifest["reranker"]
     assert bundle.reranker is not None
@@ -225,10 +226,8 @@ def test_a_reranker_that_does_not_earn_its_place_is_skipped(
 def test_too_few_users_for_a_reranker_are_said_and_served_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = driver.validation_window
-
     def few(*args: Any) -> Window:
-        window = real(*args)
+        window = validation_window(*args)
         return Window(window.users[:9], window.relevant.take(np.arange(9)))
 
     monkeypatch.setattr(driver, "validation_window", few)

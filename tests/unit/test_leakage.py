@@ -1,0 +1,134 @@
+"""No knowledge of the window or of the test reaches what the reranker learns from; a leak would.
+
+Towers are trained before t1, candidates are described as of t1, and only labels come from the
+window [t1, t2). Here that is tried by changing what came later, and by planting the leak.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from train.candidates import Pairs, feature_names, pairs
+from train.datasets import Generated
+from train.features import Encoded, encode
+from train.index import IndexSettings
+from train.loop import Job, Training, World, train
+from train.losses import InBatchSoftmax
+from train.metrics import per_user
+from train.ragged import Array
+from train.rerankers import CatBoost, cross_fit, earns
+from train.schema import Interactions
+from train.snapshot import Snapshot, Window, held_out_window, snapshot, validation_window
+from train.splits import TEST, TRAIN, Folds, Time
+from train.towers import TwoTower, encode_catalogue, encode_users
+from train.two_stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
+
+CANDIDATES = 60
+RERANKER = CatBoost(iterations=25, learning_rate=0.15)
+
+
+@cache
+def small() -> tuple[Encoded, Folds]:
+    data = encode(Generated(users=500, items=200, interactions=12_000, tastes=8, seed=2).load())
+    return data, Time().folds(data.interactions, len(data.users), len(data.items))
+
+
+def known_at(data: Encoded, folds: Folds, test: bool) -> Snapshot:
+    """Return what is known at t1, or when the test begins."""
+    if test:
+        return snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, 7)
+    return snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+
+
+def fitted(known: Snapshot) -> StageOne:
+    """Return stage 1 on what is known, its towers trained by the real loop for a few epochs."""
+    training = Training(batch_size=256, epochs=4, learning_rate=0.02, weight_decay=1.0)
+    tower = TwoTower(width=8, user_id=False)
+    job = Job(tower, InBatchSoftmax(), training, 0, known.inputs, known.interactions, stop_after=4)
+    model = tower.build(known.inputs)
+    model.load_state_dict(train(job, World())["model"])
+    users = np.arange(len(known.histories))
+    vectors = encode_users(model, users, known.histories), encode_catalogue(model)
+    return stage_one(known, vectors, IndexSettings(kind="exact"), seed=0)
+
+
+@cache
+def stage(test: bool = False) -> StageOne:
+    return fitted(known_at(*small(), test))
+
+
+def with_other_future(since: int) -> Encoded:
+    """Return the data with other items, at other times, from some time on; the same before."""
+    data, _ = small()
+    events, random = data.interactions, np.random.default_rng(5)
+    later = events.timestamp >= since
+    item, time = events.item.copy(), events.timestamp.copy()
+    item[later] = random.integers(0, len(data.items), later.sum())
+    time[later] += random.integers(0, 10**6, later.sum())
+    return replace(data, interactions=Interactions.ordered(events.user, item, time, events.weight))
+
+
+def rows_of(data: Encoded, t1: int, t2: int) -> tuple[Pairs, Array]:
+    """Return the reranker's rows and labels, all made anew from the data."""
+    folds = Time(at=t2, validation_at=t1).folds(data.interactions, len(data.users), len(data.items))
+    found = fitted(known_at(data, folds, test=False))
+    window = validation_window(data, folds, found.snapshot)
+    # Of the same users, whatever they took.
+    users = np.flatnonzero(found.snapshot.inputs.warm_users).astype(np.int32)
+    place = np.where(np.isin(users, window.users), np.searchsorted(window.users, users), -1)
+    window = Window(users, window.relevant.take(place))
+    return training_rows(data, found, window, CANDIDATES)
+
+
+def test_what_happens_later_changes_labels_and_nothing_else() -> None:
+    data, folds = small()
+    rows, labels = rows_of(data, folds.t1, folds.t2)
+    other, other_labels = rows_of(with_other_future(folds.t1), folds.t1, folds.t2)
+    np.testing.assert_array_equal(rows.item, other.item)
+    np.testing.assert_array_equal(rows.query, other.query)
+    np.testing.assert_array_equal(rows.user_vectors, other.user_vectors)
+    np.testing.assert_array_equal(rows.features, other.features)
+    assert (labels != other_labels).any()
+
+
+def test_the_test_changes_not_even_labels() -> None:
+    data, folds = small()
+    rows, labels = rows_of(data, folds.t1, folds.t2)
+    other, other_labels = rows_of(with_other_future(folds.t2), folds.t1, folds.t2)
+    np.testing.assert_array_equal(rows.features, other.features)
+    np.testing.assert_array_equal(labels, other_labels)
+
+
+def learned(leaky: bool) -> tuple[float, float]:
+    """Return the reranker's NDCG@10 out of fold in the window, and in the test.
+
+    Args:
+        leaky: describe the window's candidates as of t2, when it was over: histories and counts
+            then have what was taken in it.
+    """
+    data, folds = small()
+    first, last = stage(), stage(test=True)
+    window = validation_window(data, folds, first.snapshot)
+    described, queries = catalogue(data, first), first.queries(window.users)
+    found = first.candidates(queries, CANDIDATES)
+    if leaky:
+        described = replace(described, statistics=last.snapshot.statistics)
+        queries = replace(queries, history=last.snapshot.histories.take(window.users))
+    rows = pairs(described, queries, first.user_vectors[window.users], found)
+    labels = taken(rows, window.relevant, len(data.items))
+    names = feature_names(described)
+    scores = cross_fit(RERANKER, rows, labels, first.item_vectors, names)
+    judged = earns(rows, labels, scores, window.relevant)
+    model = RERANKER.fit(rows, labels, first.item_vectors, names, seed=0, threads=1)
+    test = held_out_window(data, folds)
+    ranked, _ = rank_both(data, last, model, test.users, CANDIDATES, 10)
+    return judged["ndcg"], float(per_user(ranked, test.relevant, 10)["ndcg"].mean())
+
+
+def test_a_planted_leak_shines_in_training_and_fails_in_the_test() -> None:
+    honest, leaky = learned(leaky=False), learned(leaky=True)
+    assert leaky[0] > honest[0] + 0.3
+    assert leaky[1] < honest[1] - 0.05
+    # What is honest promises what it keeps.
+    assert abs(honest[0] - honest[1]) < 0.1
