@@ -5,14 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
+from train.feature_tables import MAX_COLUMNS, Tables
 from train.features import Features
 from train.ragged import Array, Ragged
-from train.statistics import DAY, Statistics
+from train.statistics import Statistics
 
 HISTORY = 50
 RECENT = 10
-MAX_CODES = 8
-MAX_COLUMNS = 16
 DECAY = 0.9
 
 RETRIEVAL = ("retrieval_score", "retrieval_gap", "retrieval_rank")
@@ -95,9 +94,9 @@ class Catalogue:
     statistics: Statistics
 
     @cached_property
-    def tables(self) -> "_Tables":
+    def tables(self) -> Tables:
         """What of the features can be computed once for all queries."""
-        return _Tables.of(self)
+        return Tables.of(self.item_vectors, self.item_features, self.user_features, self.statistics)
 
 
 def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
@@ -116,9 +115,7 @@ def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
     )
 
 
-def candidate_features(
-    catalogue: Catalogue, queries: Queries, user_vectors: Array, candidates: Candidates
-) -> Array:
+def candidate_features(catalogue: Catalogue, queries: Queries, candidates: Candidates) -> Array:
     """Describe every candidate of every query: float32 `[R, F]`, `R = B * C`, in Fortran order.
 
     A row depends on its own query alone, whatever else is in the batch, and on nothing at or after
@@ -127,7 +124,6 @@ def candidate_features(
     Args:
         catalogue: the items and users, as of the time of the queries.
         queries: `B` of them.
-        user_vectors: float32 `[B, d]`, in the space of the item vectors.
         candidates: `[B, C]`.
     """
     batch = _Batch.of(catalogue.tables, queries, candidates)
@@ -144,74 +140,16 @@ def candidate_features(
 def pairs(
     catalogue: Catalogue, queries: Queries, user_vectors: Array, candidates: Candidates
 ) -> Pairs:
-    """Describe the candidates as `candidate_features` does, rows of padding removed."""
-    features = candidate_features(catalogue, queries, user_vectors, candidates)
+    """Describe the candidates as `candidate_features` does, rows of padding removed.
+
+    `user_vectors`, float32 `[B, d]`, go along for rerankers that read them.
+    """
+    features = candidate_features(catalogue, queries, candidates)
     rows, width = candidates.items.shape
     query, item = np.repeat(np.arange(rows), width), candidates.items.reshape(-1)
     described = Pairs(features, query, item, user_vectors)
     real = item >= 0
     return described if real.all() else described.take(real)
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Rows of items, each table with one more row of zeros that index -1 picks.
-
-    Attributes:
-        item_names: `[S]`.
-        item: the features of an item alone, float32 `[S, I + 1]`.
-        popularity: log popularity, float32 `[I + 1]`.
-        units: item vectors of length 1, float32 `[I + 1, d]`.
-        neighbours, weights: of the statistics, `[I + 1, K]`.
-        codes: categories, `V` for none, int32 `[M, I + 1]`.
-        code_weights: inverse document frequency, 0 for none, float32 `[V + 1]`.
-        code_norms: of an item's weighted categories, at least 1e-6, float32 `[I + 1]`.
-        columns: dense attributes of items, float32 `[A, I + 1]`.
-        column_norms: of these, float32 `[I + 1]`.
-        user_columns: dense attributes of users, float32 `[U + 1, A']`.
-        idle: log days since a user's last interaction, float32 `[U + 1]`.
-    """
-
-    item_names: tuple[str, ...]
-    item: Array
-    popularity: Array
-    units: Array
-    neighbours: Array
-    weights: Array
-    codes: Array
-    code_weights: Array
-    code_norms: Array
-    columns: Array
-    column_norms: Array
-    user_columns: Array
-    idle: Array
-
-    @classmethod
-    def of(cls, catalogue: Catalogue) -> "_Tables":
-        statistics, items = catalogue.statistics, catalogue.item_features
-        described = _described(statistics)
-        columns = items.dense[:, :MAX_COLUMNS]
-        described |= {
-            f"item_{name}": column
-            for name, column in zip(items.dense_names, columns.T, strict=False)
-        }
-        codes, code_weights = _coded(items)
-        norms = np.sqrt((code_weights[codes] ** 2).sum(axis=0))
-        return cls(
-            item_names=tuple(described),
-            item=_padded(np.array(list(described.values())).T).T.copy(),
-            popularity=_padded(described["popularity"]),
-            units=_padded(_unit(catalogue.item_vectors)),
-            neighbours=_padded(statistics.neighbours),
-            weights=_padded(statistics.neighbour_weights),
-            codes=codes,
-            code_weights=code_weights,
-            code_norms=np.maximum(norms, 1e-6),
-            columns=_padded(columns).T.copy(),
-            column_norms=_padded(np.linalg.norm(columns, axis=1)),
-            user_columns=_padded(catalogue.user_features.dense[:, :MAX_COLUMNS]),
-            idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
-        )
 
 
 @dataclass(frozen=True)
@@ -237,7 +175,7 @@ class _Batch:
     scores: Array
 
     @classmethod
-    def of(cls, tables: _Tables, queries: Queries, candidates: Candidates) -> "_Batch":
+    def of(cls, tables: Tables, queries: Queries, candidates: Candidates) -> "_Batch":
         history = queries.history.last(HISTORY)
         lengths = queries.history.lengths
         known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
@@ -252,71 +190,20 @@ class _Batch:
         )
 
 
-def _described(statistics: Statistics) -> dict[str, Array]:
-    """Return the features of an item alone; counts are relative to the mean item's."""
-    total = _relative(statistics.item_count)
-    recent = [_relative(counts) for counts in statistics.item_recent]
-    days = statistics.recent_days.tolist()
-    rank = np.empty(len(total))
-    rank[statistics.popular(recent=True)] = np.arange(len(total))
-    return {
-        "popularity": np.log1p(total),
-        **{f"popularity_{d}d": np.log1p(r) for d, r in zip(days, recent, strict=True)},
-        **{
-            f"trend_{d}d": np.log((r + 0.1) / (total + 0.1))
-            for d, r in zip(days, recent, strict=True)
-        },
-        "popularity_rank": np.log1p(rank),
-        "item_age": _log_days(statistics.as_of - statistics.item_first),
-        "item_idle_days": _log_days(statistics.as_of - statistics.item_last),
-    }
-
-
-def _relative(counts: Array) -> Array:
-    return counts / max(float(counts.mean()), 1e-12) if len(counts) else counts
-
-
-def _log_days(seconds: Array) -> Array:
-    return np.log1p(np.maximum(seconds, 0) / DAY).astype(np.float32)
-
-
-def _unit(vectors: Array) -> Array:
-    units: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return units
-
-
-def _padded(table: Array) -> Array:
-    kind = np.int32 if np.issubdtype(table.dtype, np.integer) else np.float32
-    return np.concatenate([table, np.zeros((1, *table.shape[1:]))]).astype(kind)
-
-
-def _coded(items: Features) -> tuple[Array, Array]:
-    """Return the first categories of each item [M, I + 1] and the weight of each one [V + 1]."""
-    codes, size = items.categories, len(items.vocabulary)
-    width = min(int(codes.lengths.max(initial=1)), MAX_CODES) or 1
-    table = np.full((width, len(codes) + 1), size, dtype=np.int32)
-    place = np.arange(len(codes.values)) - codes.offsets[codes.rows]
-    kept = place < width
-    table[place[kept], codes.rows[kept]] = codes.values[kept]
-    frequency = np.bincount(codes.values, minlength=size)
-    weights = np.log((len(codes) + 1) / (frequency + 1)) + 0.1
-    return table, np.append(weights, 0).astype(np.float32)
-
-
-def _retrieval(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _retrieval(tables: Tables, batch: _Batch, out: Array) -> int:
     out[0] = batch.scores
     np.subtract(batch.scores[:, :1], batch.scores, out=out[1])
     out[2] = np.log1p(np.arange(batch.scores.shape[1]))
     return 3
 
 
-def _item(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _item(tables: Tables, batch: _Batch, out: Array) -> int:
     count = len(tables.item)
     np.take(tables.item, batch.items, axis=1, out=out[:count], mode="wrap")
     return count
 
 
-def _user(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _user(tables: Tables, batch: _Batch, out: Array) -> int:
     out[0] = np.log1p(batch.activity)[:, None]
     out[1] = tables.idle[batch.user][:, None]
     out[2] = batch.popularity
@@ -325,7 +212,7 @@ def _user(tables: _Tables, batch: _Batch, out: Array) -> int:
     return 3 + len(columns)
 
 
-def _history(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _history(tables: Tables, batch: _Batch, out: Array) -> int:
     seen = tables.units.take(batch.history, axis=0)
     mean = seen.sum(axis=1, keepdims=True) / batch.known[:, :, None]
     profile = np.concatenate([mean, seen[:, -RECENT:]], axis=1)
@@ -340,7 +227,7 @@ def _history(tables: _Tables, batch: _Batch, out: Array) -> int:
     return 6
 
 
-def _together(tables: _Tables, batch: _Batch, out: Array) -> None:
+def _together(tables: Tables, batch: _Batch, out: Array) -> None:
     """Sum, for each candidate, its weights as a neighbour of the items of the history.
 
     `place` says for every item which candidate of the query it is, from 1, or 0 for none.
@@ -361,7 +248,7 @@ def _together(tables: _Tables, batch: _Batch, out: Array) -> None:
     out[1] = np.bincount(cell, faded, rows * width).reshape(rows, width)
 
 
-def _category(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _category(tables: Tables, batch: _Batch, out: Array) -> int:
     size = len(tables.code_weights)
     if size == 1:
         return 0
@@ -385,7 +272,7 @@ def _category(tables: _Tables, batch: _Batch, out: Array) -> int:
     return 3
 
 
-def _attribute(tables: _Tables, batch: _Batch, out: Array) -> int:
+def _attribute(tables: Tables, batch: _Batch, out: Array) -> int:
     width = len(tables.columns)
     if not width:
         return 0

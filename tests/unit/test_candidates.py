@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from train.candidates import (
     DECAY,
     HISTORY,
-    MAX_CODES,
-    MAX_COLUMNS,
     RECENT,
     Candidates,
     Catalogue,
@@ -21,6 +19,7 @@ from train.candidates import (
     feature_names,
     pairs,
 )
+from train.feature_tables import MAX_CODES, MAX_COLUMNS
 from train.features import Features
 from train.ragged import Array, Ragged
 from train.schema import Interactions
@@ -93,7 +92,7 @@ class _Case:
         self.candidates = _candidates(rng)
 
     def features(self) -> Array:
-        return candidate_features(self.catalogue, self.queries, self.vectors, self.candidates)
+        return candidate_features(self.catalogue, self.queries, self.candidates)
 
     def named(self) -> dict[str, Array]:
         columns = self.features().T.reshape(-1, *self.candidates.items.shape)
@@ -252,7 +251,6 @@ def test_a_query_does_not_depend_on_its_batch(case: _Case) -> None:
                 case.queries.history.take(row),
                 case.queries.exclude.take(row),
             ),
-            case.vectors[row],
             Candidates(case.candidates.items[row], case.candidates.scores[row]),
         )
         np.testing.assert_array_equal(columns[:, query], one.T)
@@ -264,7 +262,7 @@ def test_without_attributes_their_features_are_not_there(case: _Case) -> None:
     )
     names = feature_names(plain)
     assert not [name for name in names if name.startswith(("category", "attribute", "gap"))]
-    features = candidate_features(plain, case.queries, case.vectors, case.candidates)
+    features = candidate_features(plain, case.queries, case.candidates)
     assert features.shape[1] == len(names)
     named = case.named()
     for name, column in zip(names, features.T, strict=True):
@@ -283,7 +281,7 @@ def test_wide_attributes_are_cut(case: _Case) -> None:
     names = feature_names(catalogue)
     assert sum(name.startswith("item_clip_") for name in names) == MAX_COLUMNS
     assert len(catalogue.tables.codes) == MAX_CODES
-    features = candidate_features(catalogue, case.queries, case.vectors, case.candidates)
+    features = candidate_features(catalogue, case.queries, case.candidates)
     assert features.shape[1] == len(names) and np.isfinite(features).all()
 
 
@@ -304,5 +302,5 @@ def test_pairs_leave_padding_out(case: _Case) -> None:
 def test_no_queries(case: _Case) -> None:
     none = Queries(np.empty(0, np.int32), Ragged.empty(0), Ragged.empty(0))
     empty = Candidates(np.empty((0, 5), np.int32), np.empty((0, 5), np.float32))
-    features = candidate_features(case.catalogue, none, np.empty((0, WIDTH), np.float32), empty)
+    features = candidate_features(case.catalogue, none, empty)
     assert features.shape == (0, len(feature_names(case.catalogue)))
