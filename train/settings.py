@@ -24,6 +24,8 @@ def one_of(kind: str, entries: Mapping[str, type[Settings]]) -> BeforeValidator:
     def pick(value: Any) -> Any:
         if isinstance(value, tuple(entries.values())):
             return value
+        if not isinstance(value, str | Mapping):
+            raise ValueError(f"expected a table or a name, got {value!r}")
         table = {"name": value} if isinstance(value, str) else dict(value)
         name = table.get("name")
         if name not in entries:

@@ -1,0 +1,209 @@
+"""A run's settings: defaults, then the file, then flags; and what is said of those it has not."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cluster.command import explain
+from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, presets, read_run
+from train.datasets import DATASETS
+from train.index import IndexSettings
+from train.loop import Training
+from train.losses import LOSSES, FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.rerankers import RERANKERS, CatBoost
+from train.splits import SPLITS, LastDays, Time
+from train.towers import TOWERS, TwoTower
+
+DATA = {"data": {"name": "generated"}}
+ENTRIES: dict[str, Mapping[str, Any]] = {
+    "data": DATASETS,
+    "split": SPLITS,
+    "tower": TOWERS,
+    "loss": LOSSES,
+    "reranker": {"none": NoReranker, **RERANKERS},
+}
+
+
+def toml(folder: Path, text: str) -> str:
+    path = folder / "run.toml"
+    path.write_text('data = "generated"\n' + text)
+    return str(path)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    run = read_run(toml(tmp_path, ""))
+    assert (run.name, run.seed, run.final_fit) == ("run", 0, "everything")
+    assert run.loss == InBatchSoftmax()
+    assert run.tower == TwoTower()
+    assert run.split == Time()
+    assert run.reranker == CatBoost()
+    assert (run.train, run.index, run.evaluation) == (Training(), IndexSettings(), Evaluation())
+
+
+def test_the_file_goes_over_defaults_and_flags_over_the_file(tmp_path: Path) -> None:
+    text = '[loss]\nname = "in_batch_softmax"\ntemperature = 0.5\ncorrect_log_q = false\n'
+    source = toml(tmp_path, text + "[train]\nepochs = 3\nbatch_size = 64\n")
+    run = read_run(source)
+    assert run.loss == InBatchSoftmax(temperature=0.5, correct_log_q=False)
+    assert run.train == Training(epochs=3, batch_size=64)
+    run = read_run(source, ["--loss.temperature", "0.05", "--train.epochs=7", "--name", "hot"])
+    assert run.loss == InBatchSoftmax(temperature=0.05, correct_log_q=False)
+    assert run.train == Training(epochs=7, batch_size=64)
+    assert run.name == "hot"
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "value"),
+    [
+        (["--seed", "7"], "seed", 7),
+        (["--storage", "s3://bucket/runs"], "storage", "s3://bucket/runs"),
+        (["--final-fit", "before_test"], "final_fit", "before_test"),
+        (["--train.gpu", "auto"], "train.gpu", "auto"),
+        (["--train.gpu", "False"], "train.gpu", False),
+        (["--train.half-life", "7"], "train.half_life", 7.0),
+        (["--train.epoch_examples", "100"], "train.epoch_examples", 100),
+        (["--tower.no-user-id"], "tower.user_id", False),
+        (["--data.users", "44"], "data.users", 44),
+        (["--split.at", "2024-01-31"], "split.at", "2024-01-31"),
+        (["--reranker.iterations", "9"], "reranker.iterations", 9),
+        (["--index.kind", "hnsw"], "index.kind", "hnsw"),
+        (["--evaluation.k", "20"], "evaluation.k", 20),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_every_part_has_flags(flags: list[str], key: str, value: Any) -> None:
+    found: Any = apply_flags(DATA, flags).table()
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    "flags", [["--loss.name", "sampled_softmax"], ["--loss.name=sampled_softmax"]], ids=len
+)
+def test_a_name_in_a_flag_takes_the_place_of_the_whole_table(flags: list[str]) -> None:
+    table = DATA | {"loss": {"name": "in_batch_softmax", "correct_log_q": False}}
+    assert apply_flags(table, flags).loss == SampledSoftmax()
+    with_count = apply_flags(table, ["--loss.count", "5", *flags])
+    assert with_count.loss == SampledSoftmax(count=5)
+
+
+def test_the_name_that_is_there_already_changes_nothing() -> None:
+    table = DATA | {"loss": {"name": "full_softmax", "temperature": 0.2}}
+    flags = ["--loss.name", "full_softmax", "--loss.temperature", "0.3"]
+    assert apply_flags(table, flags[:2]).loss == FullSoftmax(temperature=0.2)
+    assert apply_flags(table, flags).loss == FullSoftmax(temperature=0.3)
+
+
+def test_several_names_in_flags() -> None:
+    run = apply_flags(DATA, ["--split.name", "last_days", "--reranker.name", "none"])
+    assert (run.split, run.reranker) == (LastDays(), NoReranker())
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ({"tran": {}}, "tran: unknown key 'tran'; did you mean train? available: candidates"),
+        (
+            {"train": {"epoch": 3}},
+            "train.epoch: unknown key 'epoch'; did you mean epochs? available: batch_size, ",
+        ),
+        (
+            {"loss": {"name": "full_softmax", "temperatur": 1}},
+            "loss.temperatur: unknown key 'temperatur'; did you mean temperature? available: ",
+        ),
+        (
+            {"loss": "bprr"},
+            "loss: unknown loss 'bprr'; available: full_softmax, in_batch_softmax, sampled_softmax",
+        ),
+        (
+            {"tower": {"width": 8}},
+            "tower: [tower] has no name; set name to one of: two_tower",
+        ),
+        ({"train": {"epochs": "many"}}, "train.epochs: should be a valid integer"),
+        ({"loss": {"name": "full_softmax", "temperature": 0}}, "loss.temperature: should be gr"),
+        ({"name": "../up"}, "name: "),
+        ({"split": {"name": "time", "at": 1, "quantile": 0.5}}, "split: the time split takes at"),
+        ({"data": 3}, "data: expected a table or a name, got 3"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_by_its_key(table: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        apply_flags(DATA | table, [])
+    assert explain(caught.value).startswith(line)
+
+
+def test_the_data_has_to_be_named() -> None:
+    with pytest.raises(ValidationError) as caught:
+        apply_flags({}, [])
+    assert explain(caught.value) == "data: is needed, and was not given"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--loss.temprature", "1"], ["--loss.temprature", "--loss.temperature"]),
+        (["--train.epochs", "many"], ["--train.epochs", "many"]),
+        (["--loss.name", "bprr"], ["unknown loss 'bprr'", "in_batch_softmax"]),
+        (["--loss.name"], ["unknown loss ''", "in_batch_softmax"]),
+        (["--loss.temperature", "-1"], ["temperature", "greater than 0", "-1"]),
+        (["stray"], ["stray"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_wrong_flag_is_named(
+    flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((SystemExit, ValueError)) as caught:
+        apply_flags(DATA, flags)
+    if isinstance(caught.value, SystemExit):
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+    else:
+        said = str(caught.value)
+    for word in words:
+        assert word in said
+
+
+def test_a_missing_file_is_named_with_the_presets(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file '.*none.toml'; .* the presets: demo"):
+        read_run(str(tmp_path / "none.toml"))
+
+
+def test_what_is_no_toml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"run.toml is not TOML: .*line 2"):
+        read_run(toml(tmp_path, "epochs = = 3\n"))
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_is_a_run(name: str) -> None:
+    run = read_run(name)
+    assert run.name == name
+    assert run == Run.model_validate(tomllib.loads(presets()[name]))
+
+
+def every_entry() -> list[tuple[str, str]]:
+    return [(choice, name) for choice, entries in ENTRIES.items() for name in entries]
+
+
+def test_every_choice_is_tried() -> None:
+    assert set(ENTRIES) == set(CHOICES)
+
+
+@pytest.mark.parametrize(("choice", "name"), every_entry())
+def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
+    needed = {"interactions": "events.csv"} if name == "files" else {}
+    run = Run.model_validate(DATA | {choice: {"name": name, **needed}})
+    assert type(getattr(run, choice)) is ENTRIES[choice][name]
+    text = json.dumps(run.table())
+    again = Run.model_validate(json.loads(text))
+    assert again == run
+    assert again.table() == run.table()
+    # With flags too: they pass through another model.
+    assert apply_flags(run.table(), ["--seed", "3"]) == run.model_copy(update={"seed": 3})
