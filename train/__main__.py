@@ -42,6 +42,8 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     from train.stages import Request
     from train.stages import recommend as answer
 
+    if arguments.k < 1:
+        raise ValueError(f"--k: expected at least 1, got {arguments.k}")
     bundle = open_bundle(arguments.bundle)
     asked = [] if arguments.user_id is None else [arguments.user_id]
     users = _ids(asked, bundle.users.is_integer, "--user-id")

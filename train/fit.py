@@ -25,7 +25,7 @@ import torch
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train import bundle
+from train import bundle, manifest
 from train.config import Run
 from train.evaluate import evaluate
 from train.features import Encoded, encode
@@ -86,7 +86,7 @@ def fit(run: Run, address: str | None = None) -> str:
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
-    identity = {"config": run.table(), "data": fingerprint(data)}
+    identity = {"config": manifest.plain(run.table()), "data": fingerprint(data)}
     _check_name(home, identity)
     done = storage.join(home, "done.json")
     if storage.exists(done):

@@ -1,0 +1,305 @@
+"""What the command lines say to a mistake: what was expected, what came, what to do."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster import command
+from serve.__main__ import main as serve_main
+from tests.bundles import write_bundle
+from train import fit as driver
+from train.__main__ import main as train_main
+
+ROOT = Path(__file__).parents[2]
+RUN = """
+name = "wrong"
+storage = "{folder}/runs"
+
+[data]
+name = "files"
+interactions = "{folder}/events.csv"
+items = "{folder}/items.csv"
+title = "title"
+
+[data.item_columns]
+year = "number"
+"""
+EVENTS = "user_id,item_id,timestamp\n" + "".join(
+    f"{user},{item},{100 * user + item}\n" for user in range(1, 9) for item in range(1, 9)
+)
+ITEMS = "item_id,title,year\n" + "".join(f"{item},T{item},{1990 + item}\n" for item in range(1, 9))
+
+
+def exit_of(
+    main: Callable[[list[str]], int | None], *words: object, debug: bool = False
+) -> int | str | None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(main, [*map(str, words), *(["--debug"] if debug else [])])
+    return ended.value.code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a run file and its data, all in order."""
+    (tmp_path / "run.toml").write_text(RUN.format(folder=tmp_path))
+    (tmp_path / "events.csv").write_text(EVENTS)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    return tmp_path
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where Ray would be started: a mistake has to be found before."""
+
+    def started(*args: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(driver, "connect", started)
+
+
+def rewrite(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def missing(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def parquet(**columns: pa.Array) -> Callable[[Path], None]:
+    """Return what gives the interactions as Parquet, with some columns changed."""
+
+    def change(folder: Path) -> None:
+        count = 64
+        table = {"user_id": pa.array(range(count)), "item_id": pa.array([1] * count)}
+        table |= {"timestamp": pa.array(range(count))} | columns
+        pq.write_table(pa.table(table), folder / "events.parquet")
+        rewrite("run.toml", "events.csv", "events.parquet")(folder)
+
+    return change
+
+
+def all_at_once(folder: Path) -> None:
+    rows = [f"{user},{item},5\n" for user in range(9) for item in range(1, 5)]
+    (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
+    "missing run file": (
+        missing("run.toml"),
+        [],
+        ["no file '", "run.toml'; expected a TOML file or one of the presets: demo"],
+    ),
+    "missing data file": (missing("events.csv"), [], ["no file or folder '", "events.csv'"]),
+    "missing column": (
+        rewrite("events.csv", "user_id", "user"),
+        [],
+        ["events.csv: no column 'user_id'; it has: user, item_id, timestamp. Set the column names"],
+    ),
+    "wrong dtype": (
+        rewrite("items.csv", "1993", "soon"),
+        [],
+        ["items.csv: column 'year' (8 rows): expected numbers; 1 is not: 'soon' (row 3)"],
+    ),
+    "wrong dtype in Parquet": (
+        parquet(user_id=pa.array([0.5] * 64)),
+        [],
+        ["events.parquet: column 'user_id' (64 rows): expected ids, integers or strings; it holds"],
+    ),
+    "empty split": (
+        all_at_once,
+        [],
+        ["empty split: no ", "interactions are left", "Move the cut or lower the minimum counts"],
+    ),
+    "duplicate ids": (
+        rewrite("items.csv", "2,T2", "3,T2"),
+        [],
+        ["items.csv: column 'item_id' (8 rows): expected every id once; 2 are not: ", "Keep one"],
+    ),
+    "NaN timestamps": (
+        rewrite("events.csv", ",203\n", ",NaN\n"),
+        [],
+        ["column 'timestamp' (64 rows): expected a time in every row; 1 is not: 'NaN' (row 11)"],
+    ),
+    "NaN timestamps in Parquet": (
+        parquet(timestamp=pa.array([float("nan"), *map(float, range(63))])),
+        [],
+        ["column 'timestamp' (64 rows): expected a time in every row; 1 is not: ", "(row 1)"],
+    ),
+    "unknown key": (
+        rewrite("run.toml", 'title = "title"', 'titel = "title"'),
+        [],
+        ["data.titel: unknown key 'titel'; did you mean title? available: "],
+    ),
+    "unknown name": (
+        lambda folder: None,
+        ["--loss.name", "bprr"],
+        ["loss: unknown loss 'bprr'; available: full_softmax, in_batch_softmax"],
+    ),
+    "unknown data set": (
+        rewrite("run.toml", '"files"', '"file"'),
+        [],
+        ["data: unknown dataset 'file'; available: files, generated, movielens-100k"],
+    ),
+    "no TOML": (rewrite("run.toml", "[data]", "[data"), [], ["run.toml is not TOML: "]),
+    "unknown scheme": (
+        rewrite("run.toml", 'storage = "', 'storage = "nowhere://'),
+        [],
+        ["unknown scheme 'nowhere'; expected a path, or a URI such as s3://"],
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_ray")
+@pytest.mark.parametrize(("spoil", "flags", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_a_run_is_said_before_anything_is_done(
+    spoil: Callable[[Path], None],
+    flags: list[str],
+    words: list[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(folder)
+    assert exit_of(train_main, "fit", folder / "run.toml", *flags) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    message = said.err[said.err.index("error: ") :]
+    for word in words:
+        assert word in message
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_debug_shows_the_traceback_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing("events.csv")(folder)
+    assert exit_of(train_main, "fit", folder / "run.toml", debug=True) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "error: no file or folder" in said
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_workers_that_do_not_fit_leave_the_name_free(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of(train_main, "fit", folder / "run.toml", "--train.workers", "99") == 2
+    assert "99 workers with 1 CPU" in capsys.readouterr().err
+    assert not (folder / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("bundles"), users=30, items=60, trees=3)
+
+
+@pytest.fixture
+def copy(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+READERS: dict[str, tuple[Callable[[list[str]], int | None], list[str]]] = {
+    "evaluate": (train_main, ["evaluate"]),
+    "recommend": (train_main, ["recommend"]),
+    "serve": (serve_main, []),
+}
+
+
+@pytest.mark.parametrize(("main", "words"), READERS.values(), ids=READERS)
+def test_each_file_of_a_bundle_flipped_by_a_byte_is_found(
+    main: Callable[[list[str]], int | None],
+    words: list[str],
+    copy: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in sorted(copy.iterdir()):
+        content = path.read_bytes()
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+        assert exit_of(main, *words, copy) == 2, path.name
+        said = capsys.readouterr().err
+        assert f"is damaged: {path.name}: " in said
+        assert "copy it again or write it anew" in said
+        assert "Traceback" not in said
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("main", "words"), READERS.values(), ids=READERS)
+def test_what_is_no_bundle_is_said(
+    main: Callable[[list[str]], int | None],
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_of(main, *words, tmp_path / "absent") == 2
+    assert "absent: expected a bundle's or a run's folder" in capsys.readouterr().err
+    assert exit_of(main, *words, tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "is not a bundle: it holds no manifest.json" in said
+    assert "give a folder that `python -m train fit` wrote" in said
+    (tmp_path / "manifest.json").write_text('{"format": "other"}')
+    assert exit_of(main, *words, tmp_path) == 2
+    assert "expected manifest.json with format 'raytower-bundle'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--user-id", "seven"], "--user-id: the ids of this bundle are integers, got ['seven']"),
+        (["--history", "5", "x"], "--history: the ids of this bundle are integers, got ['5', 'x']"),
+        (["--k", "0"], "--k: expected at least 1, got 0"),
+        (["--kay", "5"], "unknown arguments: --kay 5; see --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_a_question_is_said(
+    words: list[str], said: str, written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_of(train_main, "recommend", written, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_said(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert exit_of(serve_main, written, "--port", port) == 2
+    said = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said
+    assert "choose another port with --port" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "fit", "run.toml", "--tran.epochs", "3"], "--tran.epochs"),
+        (["train", "recommend", "."], "error: . is not a bundle: it holds no manifest.json"),
+        (["serve", "absent"], "error: no bundle at absent: expected a bundle's or a run's folder"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_real_command_lines(words: list[str], message: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "runs").exists()
