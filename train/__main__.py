@@ -73,7 +73,8 @@ def _print_report(manifest: dict[str, object]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    one = commands.add_parser("fit", help=fit.__doc__, allow_abbrev=False)
+    # `fit RUN.toml --help` is answered with every setting of the run.
+    one = commands.add_parser("fit", help=fit.__doc__, allow_abbrev=False, add_help=False)
     one.add_argument("run", metavar="RUN.toml", help="a run file, or the name of a preset")
     one.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
     one.set_defaults(call=fit)

@@ -36,6 +36,7 @@ from train.snapshot import (
     Window,
     fingerprint,
     held_out_window,
+    like_test,
     snapshot,
     validation_window,
 )
@@ -239,6 +240,7 @@ def tower_job(
     """
     validation = None
     if window is not None:
+        window = like_test(window, known, run.split)
         histories = known.histories.take(window.users)
         validation = Validation(window.users, histories, window.relevant)
     return Job(

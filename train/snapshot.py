@@ -8,7 +8,7 @@ import numpy as np
 from train.features import Encoded
 from train.ragged import Array, Ragged
 from train.schema import Interactions
-from train.splits import TEST, TRAIN, VALIDATION, Folds, first_pairs
+from train.splits import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
 from train.statistics import Statistics
 from train.towers import TowerInputs
 
@@ -75,6 +75,18 @@ def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
     counts &= before.inputs.warm_items[data.interactions.item]
     counts &= before.inputs.warm_users[data.interactions.user]
     return _window(data, counts)
+
+
+def like_test(window: Window, before: Snapshot, split: Split) -> Window:
+    """Return the window's users who would be tested: enough history and items taken.
+
+    Where the split asks for much of its test users, few others say little about them; where it
+    leaves nobody, all of the window's users stay.
+    """
+    enough = before.histories.lengths[window.users] >= split.min_user_history
+    enough &= window.relevant.lengths >= split.min_user_test
+    rows = np.flatnonzero(enough) if enough.any() else np.arange(len(window.users))
+    return Window(window.users[rows], window.relevant.take(rows))
 
 
 def held_out_window(data: Encoded, folds: Folds) -> Window:

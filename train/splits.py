@@ -35,8 +35,9 @@ def _seconds(moment: int | str) -> int:
     return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
 
 
-def _readable(moment: int | str) -> int | str:
-    _seconds(moment)
+def _readable(moment: int | str | None) -> int | str | None:
+    if moment is not None:
+        _seconds(moment)
     return moment
 
 
@@ -45,7 +46,7 @@ def _text(moment: Any) -> Any:
 
 
 # TOML has dates of its own; the settings keep them as text, which JSON can hold too.
-Moment = Annotated[int | str, BeforeValidator(_text), AfterValidator(_readable)]
+Moment = Annotated[int | str | None, BeforeValidator(_text), AfterValidator(_readable)]
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,10 @@ class Time(Split):
     """
 
     name: Literal["time"] = "time"
-    at: Moment | None = None
+    at: Moment = None
     quantile: Quantile | None = None
     validation_quantile: Quantile = 0.9
-    validation_at: Moment | None = None
+    validation_at: Moment = None
 
     @model_validator(mode="after")
     def _one_cut(self) -> "Time":
