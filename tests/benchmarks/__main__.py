@@ -1,9 +1,11 @@
 """`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all, one after another.
 
 A benchmark is a module here with a `main`; each runs in a process of its own. Names that end in
-`_server` are programs that a benchmark starts.
+`_server` are programs that a benchmark starts. Lines that begin with `ratio` are shown once more
+at the end, together.
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +28,35 @@ def main(names: list[str]) -> int:
     for name in names:
         if name not in available():
             raise ValueError(unknown("benchmark", name, available()))
-    failed = 0
-    for name in names or available():
-        print(f"== {name}", flush=True)
-        failed |= subprocess.run([sys.executable, "-m", f"tests.benchmarks.{name}"]).returncode
-    return int(bool(failed))
+    ended = {name: _run(name) for name in names or runnable()}
+    print("== ratios", flush=True)
+    for name, (code, ratios) in ended.items():
+        for line in ratios or ["failed" if code else "no ratio"]:
+            print(f"{name:12} {line}")
+    return int(any(code for code, _ in ended.values()))
+
+
+def runnable() -> list[str]:
+    """Return the names of those whose programs are installed; say which are left out."""
+    found = available()
+    if shutil.which("wrk") is None:
+        print("== serve_http needs wrk, which is not installed: apt-get install wrk", flush=True)
+        found.remove("serve_http")
+    return found
+
+
+def _run(name: str) -> tuple[int, list[str]]:
+    """Run one, its output shown as it comes; return its exit code and what its ratios were."""
+    print(f"== {name}", flush=True)
+    words = [sys.executable, "-m", f"tests.benchmarks.{name}"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ratios = []
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith("ratio"):
+                ratios.append(line.removeprefix("ratio").strip())
+    return process.returncode, ratios
 
 
 if __name__ == "__main__":

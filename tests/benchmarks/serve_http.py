@@ -205,6 +205,10 @@ def show(found: dict[int, dict[str, Measured]]) -> None:
             )
         table.add_section()
     Console(width=100).print(table)
+    most = max(found)
+    for name, target in (("split", 0.8), ("fused", 1.1)):
+        ratio = found[most][name]["vs_plain"]
+        print(f"ratio  {name} / {PLAIN}, {most} connections  {ratio:.2f} (target {target})")
 
 
 if __name__ == "__main__":

@@ -249,13 +249,14 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
             fit(run)
     assert not list((home / "bundles").iterdir())
     assert not (home / "done.json").exists()
-    caplog.set_level(logging.INFO, "train.fit")
+    caplog.set_level(logging.INFO, "train")
     caplog.clear()
     bundle = open_bundle(fit(run))
     assert bundle.manifest["reranker"] == {
         "earned": False,
         "reason": "the configuration asks for none",
     }
+    assert "final: 9,000 interactions" in caplog.text
     assert "epoch" not in caplog.text
     assert [path.name for path in (home / "bundles").iterdir()] == [bundle.version]
 
