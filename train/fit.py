@@ -9,19 +9,10 @@ final    towers on everything, for serving (unless final_fit is before_test)
 import json
 import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import ray
-import ray.train
-import ray.train.torch
-import torch
 
 from cluster import storage
 from cluster.session import connect, scaling
@@ -29,7 +20,7 @@ from train import bundle, manifest
 from train.config import Run
 from train.evaluate import evaluate
 from train.features import Encoded, encode
-from train.loop import CHECKPOINT, Job, Validation, World, checkpoint_bytes, read_checkpoint, train
+from train.loop import Job, Validation
 from train.rerankers import RerankerSettings
 from train.snapshot import (
     Snapshot,
@@ -43,6 +34,7 @@ from train.snapshot import (
 from train.splits import LEFT_OUT, TEST, TRAIN, Folds
 from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
+from train.workers import train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
 
@@ -252,149 +244,4 @@ def tower_job(
         interactions=known.interactions,
         validation=validation,
         stop_after=epochs,
-    )
-
-
-def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
-    """Train on Ray Train workers; return the last state.
-
-    Args:
-        job: what to train.
-        place: folder or URI of the checkpoints.
-        name: the same name at the same place resumes from the last checkpoint there.
-
-    Raises:
-        ValueError: training diverged.
-    """
-    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    with _logged(name) as epochs:
-        trainer = ray.train.torch.TorchTrainer(
-            _worker,  # type: ignore[arg-type]
-            train_loop_config={"job": ray.put(job)},
-            scaling_config=scaling(job.training.workers, job.training.gpu),
-            run_config=ray.train.RunConfig(
-                name=name,
-                storage_path=place,
-                failure_config=ray.train.FailureConfig(max_failures=job.training.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
-            ),
-        )
-        result: Any = trainer.fit()
-    if result.return_value:
-        raise ValueError(result.return_value)
-    assert result.checkpoint is not None
-    with result.checkpoint.as_directory() as folder:
-        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
-
-
-def train_here(job: Job, place: str, name: str) -> dict[str, Any]:
-    """Train in this process, without Ray; arguments, result and errors are those on Ray."""
-    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    kept = storage.join(place, name, CHECKPOINT)
-    cuda = job.training.gpu is not False and torch.cuda.is_available()
-
-    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
-        assert state is not None
-        storage.write_bytes(kept, checkpoint_bytes(state))
-        _log(name, metrics)
-
-    world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
-    state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
-    with _threads(job.training.threads):
-        return train(job, world, state)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads for a while; 0 changes nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _worker(config: dict[str, Any]) -> str | None:
-    """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
-    job: Job = ray.get(config["job"])
-    context = ray.train.get_context()
-    size = context.get_world_size()
-    torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // size))
-    world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
-    checkpoint = ray.train.get_checkpoint()
-    state = None
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
-    try:
-        train(job, world, state)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
-    if state is None:
-        ray.train.report(metrics)
-        return
-    with TemporaryDirectory() as folder:
-        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(state))
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def _wrap(model: torch.nn.Module) -> torch.nn.Module:
-    # The buffers are tables that are the same everywhere; sending them at each step is waste.
-    wrapped: torch.nn.Module = ray.train.torch.prepare_model(
-        model, parallel_strategy_kwargs={"broadcast_buffers": False}
-    )
-    return wrapped
-
-
-class _Epochs(ray.train.UserCallback):
-    """Appends the metrics of rank 0 to a file.
-
-    Ray calls it in a process of its own, on the driver's machine.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def after_report(
-        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
-    ) -> None:
-        """Append a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(metrics[0]) + "\n")
-
-
-@contextmanager
-def _logged(name: str) -> Iterator[Path]:
-    """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
-    with TemporaryDirectory() as folder:
-        path, done = Path(folder) / "epochs", threading.Event()
-        path.touch()
-        thread = threading.Thread(target=_follow, args=(name, path, done))
-        thread.start()
-        try:
-            yield path
-        finally:
-            done.set()
-            thread.join()
-
-
-def _follow(name: str, path: Path, done: threading.Event) -> None:
-    with path.open() as lines:
-        last = False
-        while not last:
-            last = done.wait(0.2)
-            for line in lines:
-                _log(name, json.loads(line))
-
-
-def _log(name: str, row: dict[str, Any]) -> None:
-    ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
-    logger.info(
-        "%s: epoch %d, loss %.4f%s, %.1f s", name, row["epoch"], row["loss"], ndcg, row["seconds"]
     )

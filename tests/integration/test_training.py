@@ -19,10 +19,10 @@ from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
 from tests.training import gloo_worker, make_job, plain_inputs, validation
-from train.fit import train_here, train_on_ray
 from train.loop import Job, World, train
 from train.losses import LOSSES
 from train.towers import TwoTower
+from train.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS = 6
@@ -86,7 +86,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
 def test_the_same_name_goes_on_where_it_stopped(
     run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.fit")
+    caplog.set_level(logging.INFO, "train.workers")
     place = str(tmp_path)
     halves = [run(job(workers=1, stop_after=epochs), place, "refit") for epochs in (2, 5)]
     assert epochs_logged(caplog) == [1, 2, 3, 4, 5]
@@ -116,7 +116,7 @@ def kill_a_worker(folder: Path, killed: list[int]) -> None:
 def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.fit")
+    caplog.set_level(logging.INFO, "train.workers")
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path, killed))
     killer.start()

@@ -16,8 +16,8 @@ MAY_IMPORT = {
     "tune": {"tune", "train", "cluster"},
     "serve": {"serve", "train", "cluster"},
 }
-# In `train`, only the driver and the worker's loop know Ray.
-TRAIN_WITH_RAY = {"train.fit", "train.loop"}
+# In `train`, only what starts the workers and runs on them knows Ray.
+TRAIN_WITH_RAY = {"train.workers"}
 
 
 def module_name(path: Path) -> str:
