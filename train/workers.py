@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +48,29 @@ def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
                 callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
             ),
         )
-        result: Any = trainer.fit()
+        with _interruptible():
+            result: Any = trainer.fit()
     if result.return_value:
         raise ValueError(result.return_value)
     assert result.checkpoint is not None
     with result.checkpoint.as_directory() as folder:
         return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C stop the workers and then be a KeyboardInterrupt, as everywhere else.
+
+    Ray handles it by an exit with code 0, and goes on to do so once training is over.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def train_here(job: Job, place: str, name: str) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Training on several workers, through Ray: their number, a stop or a kill change no result."""
 
-import itertools
 import json
 import logging
 import math
+import os
 import re
+import signal
 import socket
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,22 +78,21 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
     spawn(gloo_worker, (2, port, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):
         training = half.training.model_copy(update={"batch_size": 64})
-        alone = train(Job(**{**half.__dict__, "training": training}), World())
+        alone = train(replace(half, training=training), World())
         shared = json.loads((tmp_path / f"{number}.json").read_text())
         assert [row["loss"] for row in shared] == pytest.approx(
             [row["loss"] for row in alone["curve"]], abs=1e-5
         )
 
 
-@pytest.mark.parametrize("run", [train_here, train_on_ray], ids=["here", "ray"])
-def test_the_same_name_goes_on_where_it_stopped(
-    run: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_without_ray_the_same_name_goes_on_where_it_stopped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
     place = str(tmp_path)
-    halves = [run(job(workers=1, stop_after=epochs), place, "refit") for epochs in (2, 5)]
+    halves = [train_here(job(workers=0, stop_after=epochs), place, "refit") for epochs in (2, 5)]
     assert epochs_logged(caplog) == [1, 2, 3, 4, 5]
-    straight = train(job(workers=1, stop_after=5), World())
+    straight = train(job(workers=0, stop_after=5), World())
     assert numbers(halves[1]["curve"]) == numbers(straight["curve"])
     assert same_weights(halves[1], straight)
     assert not same_weights(halves[0], straight)
@@ -100,32 +102,64 @@ def epochs_logged(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [int(n) for n in re.findall(r"epoch (\d+), loss", caplog.text)]
 
 
-def kill_a_worker(folder: Path, killed: list[int]) -> None:
-    """Kill one of this test's Ray Train workers once the first checkpoint is there."""
-    for _ in itertools.takewhile(lambda _: not killed, range(6000)):
-        time.sleep(0.01)
-        if not list(folder.glob("select/checkpoint_*/checkpoint.pt")):
-            continue
-        for process in psutil.Process().children(recursive=True):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                process.kill()
-                killed.append(process.pid)
+@contextmanager
+def at_the_first_checkpoint(folder: Path, act: Callable[[], None]) -> Iterator[threading.Event]:
+    """Call `act` once training has left a checkpoint; the event says that it was called."""
+    over, acted = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            if list(folder.glob("select/checkpoint_*/checkpoint.pt")):
+                act()
+                acted.set()
                 return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield acted
+    finally:
+        over.set()
+        thread.join()
+
+
+def kill_a_worker() -> None:
+    """Kill one of this test's own Ray Train workers."""
+    for process in psutil.Process().children(recursive=True):
+        if "RayTrainWorker" in " ".join(process.cmdline()):
+            process.kill()
+            return
 
 
 def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
-    killed: list[int] = []
-    killer = threading.Thread(target=kill_a_worker, args=(tmp_path, killed))
-    killer.start()
-    state = train_on_ray(job(max_failures=1), str(tmp_path), "select")
-    killer.join()
-    assert killed
+    with at_the_first_checkpoint(tmp_path, kill_a_worker) as killed:
+        state = train_on_ray(job(max_failures=1), str(tmp_path), "select")
+    assert killed.is_set()
     assert numbers(state["curve"]) == numbers(unbroken["curve"])
     assert same_weights(state, unbroken)
     assert epochs_logged(caplog).count(1) == 1
+
+
+def test_on_ray_an_interrupted_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "train.workers")
+    before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, patience=500)
+    interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        at_the_first_checkpoint(tmp_path, interrupt),
+    ):
+        train_on_ray(long, str(tmp_path), "select")
+    assert signal.getsignal(signal.SIGINT) is before
+    reached = max(epochs_logged(caplog))
+    rest = replace(long, stop_after=reached + 2)
+    state = train_on_ray(rest, str(tmp_path), "select")
+    assert epochs_logged(caplog).count(1) == 1
+    assert same_weights(state, train(rest, World()))
 
 
 def test_a_diverged_loss_says_what_to_change(tmp_path: Path) -> None:
