@@ -45,6 +45,8 @@ class Training(Settings):
         epochs: at the most; the learning rate falls linearly to 0 over them.
         epoch_examples: cut an epoch at so many examples; all by default.
         patience: stop after so many epochs without a better validation NDCG@10.
+        tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
+            its learning rate is lower, and smaller differences are noise.
         learning_rate: of AdamW (Loshchilov and Hutter 2019).
         weight_decay: of AdamW; it pulls rare users and items towards zero.
         context: what describes the user of an example: "all" the other items of the user, or only
@@ -62,6 +64,7 @@ class Training(Settings):
     epochs: int = Field(default=10, ge=1)
     epoch_examples: int | None = Field(default=None, ge=1)
     patience: int = Field(default=2, ge=1)
+    tolerance: float = Field(default=0.01, ge=0, lt=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     context: Literal["all", "before"] = "all"
@@ -276,12 +279,12 @@ def _next_state(
     loss: float,
     seconds: float,
 ) -> dict[str, Any]:
-    """Return the state after an epoch, with the best weights so far."""
+    """Return the state after an epoch, with the weights to keep so far."""
     row: dict[str, Any] = {"epoch": state["epoch"] + 1, "loss": loss, "seconds": seconds}
-    best = state["best"]
+    best, peak = state["best"], _peak(state["curve"])
     if job.validation is not None:
         row["ndcg"] = validation_ndcg(model, job, world)
-    if best is None or "ndcg" not in row or row["ndcg"] > best["ndcg"]:
+    if peak is None or row["ndcg"] >= peak["ndcg"] * (1 - job.training.tolerance):
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         best = {"epoch": row["epoch"], "ndcg": row.get("ndcg"), "weights": weights}
     return {
@@ -294,11 +297,16 @@ def _next_state(
 
 
 def _finished(state: dict[str, Any], job: Job) -> bool:
-    epoch, best = state["epoch"], state["best"]
+    epoch, peak = state["epoch"], _peak(state["curve"])
     if job.stop_after is not None:
         return bool(epoch >= job.stop_after)
-    stale = best is not None and epoch - best["epoch"] >= job.training.patience
+    stale = peak is not None and epoch - peak["epoch"] >= job.training.patience
     return bool(epoch >= job.training.epochs or stale)
+
+
+def _peak(curve: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the first epoch with the best validation NDCG@10; None where none was validated."""
+    return max((row for row in curve if "ndcg" in row), key=lambda row: row["ndcg"], default=None)
 
 
 def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
