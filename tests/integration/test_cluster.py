@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -247,13 +247,21 @@ def test_others_join_a_head_that_is_opened_to_them_and_stop_ends_both(
         address = re.findall(r"head at (\S+),", first.stdout)[0]
         second = run("cluster", "start", "--address", address, "--num-cpus=1", env=env)
         assert second.returncode == 0, second.stderr
-        assert "0.0/2.0 CPU" in status(env)
+        # A head tells of a node that joined some seconds later.
+        wait_until(lambda: "0.0/2.0 CPU" in status(env))
         assert folder in commands_that_run()
         stopped = run("cluster", "stop", env=env)
         assert stopped.stdout == f"stopped {address}\n" * 2
         assert folder not in commands_that_run()
     # Another Ray of the same machine and user goes on.
     assert ray.get(ray.put(1)) == 1
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.5)
 
 
 def commands_that_run() -> str:

@@ -113,7 +113,7 @@ def free_port() -> int:
 
 
 def test_every_file_of_the_layout_is_there_and_every_file_is_in_it() -> None:
-    named = set(re.findall(r"^\| `([a-z_/]+\.[a-z]+)`", README, re.MULTILINE))
+    named = set(re.findall(r"^\| `([a-z_/]+\.[A-Za-z]+)`", README, re.MULTILINE))
     listed = {
         f"{package}/{path.name}"
         for package in ("cluster", "train", "tune", "serve")
