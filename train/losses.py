@@ -46,9 +46,11 @@ def softmax_loss(
         positive_scores = positive_scores - positive_log_q
         negative_scores = negative_scores - negative_log_q
     if hits is not None:
-        negative_scores = negative_scores.masked_fill(hits, -torch.inf)
-    logits = torch.cat([positive_scores[:, None], negative_scores], dim=1)
-    losses = logits.logsumexp(dim=1) - positive_scores
+        # Where all are hits, -inf would have no gradient.
+        negative_scores = negative_scores.masked_fill(hits, -1e9)
+    # Passes over [B, M] are what training takes most of its time for: none to join both.
+    others = negative_scores.logsumexp(dim=1)
+    losses = torch.logaddexp(positive_scores, others) - positive_scores
     return (losses if weight is None else losses * weight).mean()
 
 
@@ -85,9 +87,10 @@ class Loss(Settings):
         weight: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of users `[B, d]`, positives `[B, d]` and negatives `[M, d]`."""
+        users = users / self.temperature
         return softmax_loss(
-            (users * positives).sum(1) / self.temperature,
-            users @ negatives.T / self.temperature,
+            (users * positives).sum(1),
+            users @ negatives.T,
             hits=hits,
             positive_log_q=positive_log_q,
             negative_log_q=negative_log_q,

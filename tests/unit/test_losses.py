@@ -34,8 +34,12 @@ def test_hits_are_left_out() -> None:
 
 
 def test_nothing_but_hits_is_a_loss_of_0() -> None:
-    loss = softmax_loss(torch.tensor([2.0]), torch.tensor([[2.0]]), hits=torch.tensor([[True]]))
+    positive = torch.tensor([2.0], requires_grad=True)
+    loss = softmax_loss(positive, positive[:, None], hits=torch.tensor([[True]]))
+    loss.backward()
     assert loss.item() == 0
+    assert positive.grad is not None
+    assert positive.grad.tolist() == [0]
 
 
 def test_a_popular_negative_counts_less() -> None:
