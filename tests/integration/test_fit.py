@@ -108,8 +108,8 @@ def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
     assert len(manifest["data"]["sha256"]) == 64
     curve = manifest["training"]["select"]
     assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
-    best = max(curve, key=lambda row: row["ndcg"])
-    assert manifest["training"]["epochs"] == best["epoch"]
+    kept = curve[manifest["training"]["epochs"] - 1]
+    assert kept["ndcg"] >= 0.99 * max(row["ndcg"] for row in curve)
     judged = manifest["reranker"]
     assert judged["name"] == "catboost"
     assert judged["earned"] == (judged["low"] > 0)

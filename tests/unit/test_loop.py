@@ -1,0 +1,68 @@
+"""When training stops, and which epoch it keeps."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training import make_job, validation
+from train import loop
+from train.loop import World, checkpoint_bytes, read_checkpoint, train
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:
+    """Train while the validation says these scores, one an epoch."""
+    said = iter(scores)
+    monkeypatch.setattr(loop, "validation_ndcg", lambda *args: next(said))
+    job = make_job(validation=validation(), epochs=len(scores), epoch_examples=64, **changes)
+    return train(job, World())
+
+
+@pytest.mark.parametrize(
+    ("scores", "epochs", "kept"),
+    [
+        ([0.1, 0.2, 0.3, 0.4], 4, 4),
+        ([0.1, 0.4, 0.3, 0.2, 0.9], 4, 2),
+        # Within 1 % of the best, the later one.
+        ([0.1, 0.400, 0.398, 0.2, 0.9], 4, 3),
+        ([0.1, 0.400, 0.395, 0.2, 0.9], 4, 2),
+        # Small steps down do not add up.
+        ([0.400, 0.398, 0.395, 0.9], 3, 2),
+        ([0.0, 0.0, 0.0, 0.0], 3, 3),
+    ],
+)
+def test_it_stops_without_a_better_epoch_and_keeps_the_last_of_the_best(
+    monkeypatch: pytest.MonkeyPatch, scores: list[float], epochs: int, kept: int
+) -> None:
+    state = trained(monkeypatch, scores, patience=2)
+    assert [row["epoch"] for row in state["curve"]] == list(range(1, epochs + 1))
+    assert (state["best"]["epoch"], state["best"]["ndcg"]) == (kept, scores[kept - 1])
+
+
+def test_the_weights_kept_are_those_of_that_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = trained(monkeypatch, [0.1, 0.9, 0.1, 0.1], patience=3)
+    straight = train(make_job(epochs=4, epoch_examples=64, stop_after=2), World())
+    for name, value in straight["model"].items():
+        assert torch.equal(state["best"]["weights"][name], value)
+
+
+def test_a_refit_trains_as_many_epochs_as_asked() -> None:
+    state = train(make_job(epochs=5, epoch_examples=64, stop_after=3), World())
+    assert [row["epoch"] for row in state["curve"]] == [1, 2, 3]
+    assert state["best"]["epoch"] == 3
+
+
+def test_a_checkpoint_comes_back() -> None:
+    state = train(make_job(epochs=1, epoch_examples=64), World())
+    again = read_checkpoint(checkpoint_bytes(state))
+    assert again["curve"] == state["curve"]
+    assert all(torch.equal(again["model"][name], state["model"][name]) for name in state["model"])
+
+
+def test_a_diverged_loss_names_the_settings() -> None:
+    with pytest.raises(ValueError) as caught:
+        train(make_job(learning_rate=1e30), World())
+    assert str(caught.value) == (
+        "the loss is nan in epoch 1; lower train.learning_rate (1e+30) "
+        "or raise loss.temperature (1.0)"
+    )
