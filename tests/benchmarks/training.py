@@ -26,7 +26,7 @@ from train.snapshot import snapshot
 from train.towers import TowerInputs, TwoTower
 from train.workers import train_on_ray
 
-BATCH, EXAMPLES = 1024, 200_000
+BATCH, EXAMPLES = 1024, 100_000
 DATA = Generated(users=20_000, items=5_000, interactions=400_000)
 
 
@@ -59,7 +59,7 @@ def job(
     training = Training(
         workers=workers, threads=1, batch_size=batch, epochs=epochs, epoch_examples=EXAMPLES
     )
-    return Job(TwoTower(), InBatchSoftmax(), training, 0, inputs, interactions, stop_after=epochs)
+    return Job(TwoTower(user_id=False), InBatchSoftmax(), training, 0, inputs, interactions, stop_after=epochs)
 
 
 def measure(name: str, run: Callable[[], dict[str, Any]]) -> float:
