@@ -59,7 +59,15 @@ def job(
     training = Training(
         workers=workers, threads=1, batch_size=batch, epochs=epochs, epoch_examples=EXAMPLES
     )
-    return Job(TwoTower(user_id=False), InBatchSoftmax(), training, 0, inputs, interactions, stop_after=epochs)
+    return Job(
+        TwoTower(user_id=False),
+        InBatchSoftmax(),
+        training,
+        0,
+        inputs,
+        interactions,
+        stop_after=epochs,
+    )
 
 
 def measure(name: str, run: Callable[[], dict[str, Any]]) -> float:
