@@ -76,10 +76,9 @@ def _rankings(
         rankings[name] = rank_catalogue(
             user_vectors[users], item_vectors, known.inputs.warm_items, seen, settings.k
         )
-    first, found = rank_both(data, stage, None, users, max(candidates, settings.k), settings.k)
-    rankings["stage_1"] = first
+    count = max(candidates, settings.k)
+    both, found = rank_both(data, stage, reranker, users, count, settings.k)
+    rankings["stage_1"] = found[:, : settings.k]
     if reranker is not None:
-        rankings["both_stages"], _ = rank_both(
-            data, stage, reranker, users, max(candidates, settings.k), settings.k
-        )
+        rankings["both_stages"] = both
     return rankings, found
