@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from train.datasets import Generated
@@ -79,20 +80,31 @@ def histories(rows: list[list[int]]) -> Ragged:
     return Ragged.from_rows(rows)
 
 
-def gloo_worker(rank: int, size: int, port: int, jobs: list[Job], folder: str) -> None:
-    """Train each job as worker `rank` of `size`, without Ray; rank 0 leaves the curves in files."""
+def gloo_worker(rank: int, size: int, jobs: list[Job], folder: str, average: bool = True) -> None:
+    """Train each job as worker `rank` of `size`, without Ray; rank 0 leaves the curves in files.
+
+    Without `average` each worker takes its own steps, as if it were alone.
+    """
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size
-    )
+    torch.set_num_threads(1)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
 
     def wrap(model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model, broadcast_buffers=False) if average else model
 
     for number, job in enumerate(jobs):
         state = train(job, World(rank, size, wrap=wrap))
         if rank == 0:
             (Path(folder) / f"{number}.json").write_text(json.dumps(state["curve"]))
+    # A worker that leaves first closes connections that the other may still wait on.
+    dist.barrier()
     dist.destroy_process_group()
+
+
+def read_curve(folder: Path, number: int) -> list[dict[str, Any]]:
+    """Return the curve of a job that `gloo_worker` has trained."""
+    curve: list[dict[str, Any]] = json.loads((folder / f"{number}.json").read_text())
+    return curve

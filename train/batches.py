@@ -1,7 +1,7 @@
 """Which examples make a batch, and which history describes the user of each, all by index.
 
-Nothing here depends on how many workers share a batch: worker r of W with batch B takes rows
-`[rB, (r + 1)B)` of the batch of W * B that a single worker would take.
+Every worker knows the order of all examples, so each draws the whole step of W workers with B each,
+as a single worker with W * B would, and trains on its share of it, rows `[rB, (r + 1)B)`.
 """
 
 import warnings
@@ -43,12 +43,16 @@ class Batch:
     Attributes:
         users: `[B]`.
         items: the positives, `[B]`.
+        step_items: the positives of all workers, in order of rank, `[W B]`.
+        rank: of this worker.
         history: items that describe each user, `[B, h]`, -1 padded.
         weights: `[B]` or None.
     """
 
     users: Tensor
     items: Tensor
+    step_items: Tensor
+    rank: int
     history: Tensor
     weights: Tensor | None = None
 
@@ -93,15 +97,14 @@ def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> 
 
 
 def epoch_batches(
-    data: Examples, *, batch: int, rank: int, workers: int, steps: int, seed: int
+    data: Examples, *, batch: int, workers: int, steps: int, seed: int
 ) -> Iterator[Tensor]:
-    """Yield this worker's example indices `[B]` of each step, drawn without replacement."""
+    """Yield the example indices `[W B]` of each step of all workers, without replacement."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(data), generator=generator).to(data.users.device)
-    size = min(batch, len(data) // workers)
+    size = min(batch, len(data) // workers) * workers
     for step in range(steps):
-        first = (step * workers + rank) * size
-        yield order[first : first + size]
+        yield order[step * size : (step + 1) * size]
 
 
 def history_before(data: Examples, index: Tensor, length: int) -> Tensor:

@@ -158,15 +158,15 @@ def _epoch(
     total, began = torch.zeros((), device=world.device), time.perf_counter()
     model.train()
     batches = epoch_batches(
-        data, batch=training.batch_size, rank=world.rank, workers=world.size, steps=steps, seed=seed
+        data, batch=training.batch_size, workers=world.size, steps=steps, seed=seed
     )
     for step, index in enumerate(batches):
         _set_rate(optimizer, training, epoch + step / steps)
-        batch = _batch(data, index, job, seed)
+        batch = _batch(data, index, job, world, seed)
         negatives = job.loss.negatives(catalogue, seed * 1_000_003 + step)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(world.device.type, torch.bfloat16, enabled=world.device.type == "cuda"):
-            loss = batch_loss(model, job.loss, batch, negatives, log_q, world.size)
+            loss = batch_loss(model, job.loss, batch, negatives, log_q)
         loss.backward()
         optimizer.step()
         total += loss.detach()
@@ -179,69 +179,39 @@ def _epoch(
     return mean, time.perf_counter() - began
 
 
-def _batch(data: Examples, index: Tensor, job: Job, seed: int) -> Batch:
+def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> Batch:
+    """Return this worker's share of the examples `[W B]` of a step."""
+    index = step.chunk(world.size)[world.rank]
     length = job.training.context_length if getattr(job.tower, "history", 0) else 1
     if job.training.context == "before":
         history = history_before(data, index, length)
     else:
         history = history_sample(data, index, length, seed)
     weights = None if data.weights is None else data.weights[index]
-    return Batch(data.users[index].long(), data.items[index].long(), history, weights)
+    users, items = data.users[index].long(), data.items[index].long()
+    return Batch(users, items, data.items[step].long(), world.rank, history, weights)
 
 
 def batch_loss(
-    model: nn.Module,
-    loss: Loss,
-    batch: Batch,
-    negatives: Tensor | None,
-    log_q: Tensor | None,
-    workers: int,
+    model: nn.Module, loss: Loss, batch: Batch, negatives: Tensor | None, log_q: Tensor | None
 ) -> Tensor:
-    """Return the mean loss over this worker's positives; negatives None: those of all workers."""
-    size = len(batch.items)
-    wanted = batch.items if negatives is None else torch.cat([batch.items, negatives])
-    users, items = model(batch.users, batch.history, wanted)
-    positives, others = items[:size], items[size:]
-    if negatives is None:
-        negatives, others = gather(batch.items, workers), gather(positives, workers)
-    return loss(
-        users,
-        positives,
-        others,
-        negatives[None, :] == batch.items[:, None],
-        None if log_q is None else log_q[batch.items],
-        None if log_q is None else log_q[negatives],
-        batch.weights,
-    )
+    """Return the mean loss over this worker's positives; negatives None: those of all workers.
 
-
-class _Gather(torch.autograd.Function):
-    """Concatenate a tensor of every worker; the gradient of every worker comes back summed."""
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor, workers: int) -> Tensor:
-        parts = [torch.empty_like(local) for _ in range(workers)]
-        dist.all_gather(parts, local.contiguous())
-        ctx.size = len(local)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        first = dist.get_rank() * ctx.size
-        return gradient[first : first + ctx.size], None
-
-
-def gather(local: Tensor, workers: int) -> Tensor:
-    """Return the rows `[m, ...]` of all workers in order of rank, `[W m, ...]`, differentiably.
-
-    With DDP, which averages gradients, the sum over workers makes each step that of one worker
-    with the whole batch.
+    Each worker encodes the positives of all of them itself, which is less work than to score them,
+    and waits for nobody. Their gradients meet in the average that DDP takes, so that each step is
+    that of one worker with the whole batch.
     """
-    if workers == 1:
-        return local
-    return _Gather.apply(local, workers)  # type: ignore[no-any-return]
+    size = len(batch.items)
+    wanted = batch.step_items if negatives is None else torch.cat([batch.items, negatives])
+    users, items = model(batch.users, batch.history, wanted)
+    if negatives is None:
+        first = batch.rank * size
+        negatives, positives, others = batch.step_items, items[first : first + size], items
+    else:
+        positives, others = items[:size], items[size:]
+    hits = batch.items, negatives
+    shares = None if log_q is None else (log_q[batch.items], log_q[negatives])
+    return loss(users, positives, others, hits, shares, batch.weights)
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:

@@ -11,47 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from train.settings import Settings
-
-
-def softmax_loss(
-    positive_scores: Tensor,
-    negative_scores: Tensor,
-    *,
-    hits: Tensor | None = None,
-    positive_log_q: Tensor | None = None,
-    negative_log_q: Tensor | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy of each positive against its negatives, `-log softmax`, averaged over B.
-
-    Every score is corrected to `score - log q`, q being the probability with which its item was
-    drawn, so that the optimum is that of the softmax over the whole catalogue.
-
-    Args:
-        positive_scores: `[B]`.
-        negative_scores: `[B, M]`.
-        hits: bool `[B, M]`, negatives that are the positive itself (accidental hits); left out.
-        positive_log_q: `[B]`; none for no correction.
-        negative_log_q: `[M]`; none for no correction.
-        weight: of each positive, `[B]`; all 1 by default.
-
-    Returns:
-        A scalar.
-
-    References:
-        Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations,
-        RecSys 2019. Bengio and Senecal, Quick Training of Probabilistic Neural Nets, 2003.
-    """
-    if positive_log_q is not None and negative_log_q is not None:
-        positive_scores = positive_scores - positive_log_q
-        negative_scores = negative_scores - negative_log_q
-    if hits is not None:
-        # Where all are hits, -inf would have no gradient.
-        negative_scores = negative_scores.masked_fill(hits, -1e9)
-    # Passes over [B, M] are what training takes most of its time for: none to join both.
-    others = negative_scores.logsumexp(dim=1)
-    losses = torch.logaddexp(positive_scores, others) - positive_scores
-    return (losses if weight is None else losses * weight).mean()
+from train.softmax import softmax_loss
 
 
 class Loss(Settings):
@@ -81,21 +41,21 @@ class Loss(Settings):
         users: Tensor,
         positives: Tensor,
         negatives: Tensor,
-        hits: Tensor,
-        positive_log_q: Tensor | None = None,
-        negative_log_q: Tensor | None = None,
+        hits: tuple[Tensor, Tensor],
+        log_q: tuple[Tensor, Tensor] | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of users `[B, d]`, positives `[B, d]` and negatives `[M, d]`."""
-        users = users / self.temperature
-        return softmax_loss(
-            (users * positives).sum(1),
-            users @ negatives.T,
-            hits=hits,
-            positive_log_q=positive_log_q,
-            negative_log_q=negative_log_q,
-            weight=weight,
-        )
+        """Return the loss of users `[B, d]`, positives `[B, d]` and negatives `[M, d]`.
+
+        Args:
+            users: `[B, d]`.
+            positives: `[B, d]`.
+            negatives: `[M, d]`.
+            hits: items of the positives `[B]` and of the negatives `[M]`.
+            log_q: the same for `log_q`, where it corrects.
+            weight: of each positive, `[B]`.
+        """
+        return softmax_loss(users / self.temperature, positives, negatives, hits, log_q, weight)
 
 
 class InBatchSoftmax(Loss):

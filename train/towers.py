@@ -119,8 +119,7 @@ class TwoTowerModel(nn.Module):
         Every item that occurs is looked up once, however often it stands in the histories.
         """
         wanted = torch.cat([items, history.flatten().clamp(min=0)])
-        distinct, position = self._distinct(wanted)
-        inputs = self.item_input(distinct)
+        inputs, position = self._distinct(wanted)
         place = position[len(items) :].view_as(history)
         pooled = mean_pool(inputs, place, history >= 0)
         return self._users(users, pooled), self._items(inputs[position[: len(items)]])
@@ -135,10 +134,11 @@ class TwoTowerModel(nn.Module):
         return self._items(self.item_input(items))
 
     def _distinct(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the items that occur and the place of each in them."""
         if len(wanted) >= self.item_input.count:
-            return torch.arange(self.item_input.count, device=wanted.device), wanted
+            return self.item_input.everything(), wanted
         distinct, position = torch.unique(wanted, return_inverse=True)
-        return distinct, position
+        return self.item_input(distinct), position
 
     def _users(self, users: Tensor, pooled: Tensor) -> Tensor:
         hidden = self.user_input(users)
@@ -158,47 +158,68 @@ class TwoTowerModel(nn.Module):
 
 
 class Side(nn.Module):
-    """Id embedding plus encoded attributes of the users or the items, summed: `[m] -> [m, d]`."""
+    """Id embedding plus encoded attributes of the users or the items, summed: `[m] -> [m, d]`.
+
+    Rows without training interactions have an id embedding of 0. So has one row more, the last,
+    which stands for whoever is unknown and has no attributes either.
+    """
 
     def __init__(
         self, features: Features, warm: Array, width: int, with_id: bool, with_attributes: bool
     ) -> None:
         super().__init__()
         self.count, self.width = len(warm), width
-        self.id = nn.Embedding(self.count, width) if with_id else None
+        self.id = nn.Embedding(self.count + 1, width, self.count) if with_id else None
         if self.id is not None:
             nn.init.normal_(self.id.weight, std=width**-0.5)
-        self.warm: Tensor
-        self.register_buffer("warm", torch.tensor(warm, dtype=torch.float32))
+            with torch.no_grad():
+                self.id.weight[torch.tensor(np.append(~warm, True))] = 0
         self.attributes = Attributes(features, width) if with_attributes else None
+        self.nothing: Tensor
+        self.register_buffer("nothing", torch.zeros(1, width), persistent=False)
 
     def forward(self, index: Tensor) -> Tensor:
-        """Look up indices `[m]`; -1 and rows without training interactions get no id embedding."""
-        row = index.clamp(min=0)
-        known = (index >= 0).to(torch.float32)
-        total = torch.zeros(len(index), self.width, device=index.device)
-        if self.id is not None:
-            total = total + self.id(row) * (self.warm[row] * known)[:, None]
-        if self.attributes is not None:
-            total = total + self.attributes(row) * known[:, None]
-        return total
+        """Look up indices `[m]`, -1 for unknown."""
+        row = torch.where(index < 0, self.count, index)
+        return self._sum(
+            len(row),
+            None if self.id is None else self.id(row),
+            None if self.attributes is None else self.attributes(row),
+        )
+
+    def everything(self) -> Tensor:
+        """Return all rows and the unknown one, `[n + 1, d]`, without looking any of them up."""
+        return self._sum(
+            self.count + 1,
+            None if self.id is None else self.id.weight,
+            None if self.attributes is None else self.attributes.everything(),
+        )
+
+    def _sum(self, rows: int, *parts: Tensor | None) -> Tensor:
+        present = [part for part in parts if part is not None]
+        return sum(present[1:], present[0]) if present else self.nothing.expand(rows, -1)
 
 
 class Attributes(nn.Module):
-    """Category embeddings (mean over a row's codes) plus a linear map of the dense columns."""
+    """Category embeddings (mean over a row's codes) plus a linear map of the dense columns.
+
+    The last row is empty, for whoever is unknown.
+    """
 
     def __init__(self, features: Features, width: int) -> None:
         super().__init__()
         self.dense: Tensor
         self.codes: Tensor
         self.offsets: Tensor
-        categories = features.categories
-        self.register_buffer("dense", torch.tensor(features.dense), persistent=False)
-        self.register_buffer("codes", torch.tensor(categories.values).long(), persistent=False)
-        self.register_buffer("offsets", torch.tensor(categories.offsets), persistent=False)
+        codes, offsets = features.categories.values, features.categories.offsets
+        columns = features.dense.shape[1]
+        dense = np.concatenate([features.dense, np.zeros((1, columns), np.float32)])
+        self.register_buffer("dense", torch.tensor(dense), persistent=False)
+        self.register_buffer("codes", torch.tensor(codes).long(), persistent=False)
+        offsets = np.append(offsets, offsets[-1])
+        self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
         self.embedding = nn.Embedding(max(1, len(features.vocabulary)), width)
         nn.init.normal_(self.embedding.weight, std=0.1 * width**-0.5)
-        columns = features.dense.shape[1]
         self.linear = nn.Linear(columns, width, bias=False) if columns else None
 
     def forward(self, row: Tensor) -> Tensor:
@@ -210,11 +231,15 @@ class Attributes(nn.Module):
         total = int(ends[-1]) if len(row) else 0
         within = torch.arange(total, device=row.device) - begins.repeat_interleave(lengths)
         codes = self.codes[start.repeat_interleave(lengths) + within]
+        return self._encode(codes, begins, self.dense[row])
+
+    def everything(self) -> Tensor:
+        """Encode all rows: `[n + 1, d]`."""
+        return self._encode(self.codes, self.offsets[:-1], self.dense)
+
+    def _encode(self, codes: Tensor, begins: Tensor, dense: Tensor) -> Tensor:
         bags = F.embedding_bag(codes, self.embedding.weight, begins, mode="mean")
-        if self.linear is None:
-            return bags
-        dense: Tensor = self.linear(self.dense[row])
-        return bags + dense
+        return bags if self.linear is None else bags + self.linear(dense)
 
 
 def mean_pool(vectors: Tensor, place: Tensor, present: Tensor) -> Tensor:

@@ -3,20 +3,23 @@
 Run as `python -m tests.benchmarks.training`. All train the same towers by the same steps, with one
 thread a process: 1 worker takes batches of 2 B, 2 workers of B each. The time is the loop's own,
 the seconds of the median epoch but the first, without starting Ray, validating and writing
-checkpoints; how long all of it took stands beside it. The loop alone runs before and after, so
-that a machine that changes its speed is seen.
+checkpoints. Rounds take turns, so that a machine that changes its speed is seen, and the ratios
+are medians over them. What the machine could give at best is the last ratio: two loops of B each
+side by side, without Ray, that share nothing but the machine and average no gradients.
 """
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch.multiprocessing.spawn import spawn
 
 from cluster.session import connect
+from tests.training import gloo_worker, read_curve
 from train.datasets import Generated
 from train.features import encode
 from train.loop import Job, Training, World, train
@@ -26,31 +29,38 @@ from train.snapshot import snapshot
 from train.towers import TowerInputs, TwoTower
 from train.workers import train_on_ray
 
-BATCH, EXAMPLES = 1024, 100_000
+EXAMPLES = 100_000
 DATA = Generated(users=20_000, items=5_000, interactions=400_000)
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure the four runs, in turn, and print both ratios."""
+    """Measure all four in turn, several times, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=4)
-    epochs = parser.parse_args(words).epochs
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1024, help="B, examples a worker and step")
+    given = parser.parse_args(words)
     torch.set_num_threads(1)
     data = encode(DATA.load())
     now = int(data.interactions.timestamp.max()) + 1
     known = snapshot(data, data.interactions.timestamp < now, now, 7)
-    one = job(known.inputs, known.interactions, 1, 2 * BATCH, epochs)
-    two = job(known.inputs, known.interactions, 2, BATCH, epochs)
+    one = job(known.inputs, known.interactions, 1, 2 * given.batch, given.epochs)
+    two = job(known.inputs, known.interactions, 2, given.batch, given.epochs)
     connect("local", num_cpus=2)
     print(f"{DATA.users:,} users, {DATA.items:,} items, {EXAMPLES:,} examples an epoch")
-    before = measure("the loop alone", lambda: train(one, World()))
-    with tempfile.TemporaryDirectory() as folder:
-        single = measure("Ray, 1 worker", lambda: train_on_ray(one, folder, "one"))
-        double = measure("Ray, 2 workers", lambda: train_on_ray(two, folder, "two"))
-    after = measure("the loop alone, again", lambda: train(one, World()))
-    alone = (before + after) / 2
-    print(f"ratio  Ray Train with 1 worker / the loop alone  {single / alone:.2f} (target 0.95)")
-    print(f"ratio  2 workers / 1 worker  {double / single:.2f} (target 1.5)")
+    runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "the loop alone": lambda: train(one, World())["curve"],
+        "Ray, 1 worker": lambda: on_ray(one),
+        "Ray, 2 workers": lambda: on_ray(two),
+        "two loops apart": lambda: apart(two),
+    }
+    rounds = [
+        {name: rate(name, run(), given.batch) for name, run in runs.items()}
+        for _ in range(given.rounds)
+    ]
+    show(rounds, "Ray, 1 worker", "the loop alone", "(target 0.95)")
+    show(rounds, "Ray, 2 workers", "Ray, 1 worker", "(target 1.5)")
+    show(rounds, "two loops apart", "the loop alone", "(what the machine has)")
 
 
 def job(
@@ -70,20 +80,38 @@ def job(
     )
 
 
-def measure(name: str, run: Callable[[], dict[str, Any]]) -> float:
+def on_ray(job: Job) -> list[dict[str, Any]]:
+    """Return the curve of a job on Ray workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        curve: list[dict[str, Any]] = train_on_ray(job, folder, "benchmark")["curve"]
+    return curve
+
+
+def apart(job: Job) -> list[dict[str, Any]]:
+    """Return the curve of the first of two processes that train without averaging gradients."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(gloo_worker, (2, [job], folder, False), nprocs=2)
+        return read_curve(Path(folder), 0)
+
+
+def rate(name: str, curve: list[dict[str, Any]], batch: int) -> float:
     """Return the examples/s of a run's median epoch, and print them."""
-    began = time.perf_counter()
-    curve = run()["curve"]
-    wall = time.perf_counter() - began
-    seconds = [row["seconds"] for row in curve]
-    rate = float(EXAMPLES // (2 * BATCH) * (2 * BATCH) / median(seconds[1:]))
+    steps = EXAMPLES // (2 * batch)
+    found = float(steps * 2 * batch / median(row["seconds"] for row in curve[1:]))
     losses = ", ".join(f"{row['loss']:.4f}" for row in curve)
     print(
-        f"{name:22} {rate:9,.0f} examples/s; {wall:.0f} s in all, {sum(seconds):.0f} s of it in "
-        f"the loop; losses {losses}",
+        f"{name:16} {found:9,.0f} examples/s, {2e3 * batch / found:5.1f} ms a step; "
+        f"losses {losses}",
         flush=True,
     )
-    return rate
+    return found
+
+
+def show(rounds: list[dict[str, float]], name: str, against: str, remark: str) -> None:
+    """Print the median ratio of two runs and the ratio of each round."""
+    ratios = [rates[name] / rates[against] for rates in rounds]
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"ratio  {name} / {against}  {median(ratios):.2f} {remark}; rounds {each}")
 
 
 if __name__ == "__main__":

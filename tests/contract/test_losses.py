@@ -25,12 +25,11 @@ def test_a_batch_has_a_finite_loss_and_every_parameter_a_gradient(loss: Loss) ->
     data = examples(job.interactions, len(job.inputs.warm_users), torch.device("cpu"))
     index = torch.arange(0, len(data), 7)
     history = history_sample(data, index, 5, seed=0)
-    batch = Batch(data.users[index].long(), data.items[index].long(), history)
+    items = data.items[index].long()
+    batch = Batch(data.users[index].long(), items, items, 0, history)
     frequency = item_frequency(job.interactions.item, len(job.inputs.warm_items))
     catalogue = frequency.nonzero().flatten()
-    value = batch_loss(
-        model, loss, batch, loss.negatives(catalogue, 0), loss.log_q(frequency), workers=1
-    )
+    value = batch_loss(model, loss, batch, loss.negatives(catalogue, 0), loss.log_q(frequency))
     assert value.shape == ()
     assert torch.isfinite(value)
     assert value > 0

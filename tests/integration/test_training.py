@@ -1,12 +1,10 @@
 """Training on several workers, through Ray: their number, a stop or a kill change no result."""
 
-import json
 import logging
 import math
 import os
 import re
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
-from tests.training import gloo_worker, make_job, plain_inputs, validation
+from tests.training import gloo_worker, make_job, plain_inputs, read_curve, validation
 from train.loop import Job, World, train
 from train.losses import LOSSES
 from train.towers import TwoTower
@@ -72,14 +70,11 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
                 inputs=plain_inputs(n_users, n_items),
             )
         )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    spawn(gloo_worker, (2, port, jobs, str(tmp_path)), nprocs=2)
+    spawn(gloo_worker, (2, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):
         training = half.training.model_copy(update={"batch_size": 64})
         alone = train(replace(half, training=training), World())
-        shared = json.loads((tmp_path / f"{number}.json").read_text())
+        shared = read_curve(tmp_path, number)
         assert [row["loss"] for row in shared] == pytest.approx(
             [row["loss"] for row in alone["curve"]], abs=1e-5
         )
@@ -103,13 +98,18 @@ def epochs_logged(caplog: pytest.LogCaptureFixture) -> list[int]:
 
 
 @contextmanager
-def at_the_first_checkpoint(folder: Path, act: Callable[[], None]) -> Iterator[threading.Event]:
-    """Call `act` once training has left a checkpoint; the event says that it was called."""
+def after_the_first_epoch(
+    caplog: pytest.LogCaptureFixture, act: Callable[[], None]
+) -> Iterator[threading.Event]:
+    """Call `act` once an epoch is in the log, and so in a checkpoint; the event says that it was.
+
+    A checkpoint's file is there before Ray knows of it, and an epoch is logged after that.
+    """
     over, acted = threading.Event(), threading.Event()
 
     def watch() -> None:
         while not over.wait(0.01):
-            if list(folder.glob("select/checkpoint_*/checkpoint.pt")):
+            if epochs_logged(caplog):
                 act()
                 acted.set()
                 return
@@ -135,7 +135,7 @@ def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
-    with at_the_first_checkpoint(tmp_path, kill_a_worker) as killed:
+    with after_the_first_epoch(caplog, kill_a_worker) as killed:
         state = train_on_ray(job(max_failures=1), str(tmp_path), "select")
     assert killed.is_set()
     assert numbers(state["curve"]) == numbers(unbroken["curve"])
@@ -151,7 +151,7 @@ def test_on_ray_an_interrupted_run_goes_on(
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
     with (
         pytest.raises(KeyboardInterrupt),
-        at_the_first_checkpoint(tmp_path, interrupt),
+        after_the_first_epoch(caplog, interrupt),
     ):
         train_on_ray(long, str(tmp_path), "select")
     assert signal.getsignal(signal.SIGINT) is before

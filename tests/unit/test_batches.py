@@ -34,14 +34,13 @@ def test_the_workers_share_the_batch_of_one_worker(
     data = of(pairs * workers)
     steps = steps_per_epoch(len(data), batch, workers, None)
     assert steps == steps_per_epoch(len(data), batch * workers, 1, None)
-    shares = [
-        list(epoch_batches(data, batch=batch, rank=r, workers=workers, steps=steps, seed=seed))
-        for r in range(workers)
-    ]
-    together = [torch.cat(parts) for parts in zip(*shares, strict=True)]
-    alone = epoch_batches(data, batch=batch * workers, rank=0, workers=1, steps=steps, seed=seed)
+    together = epoch_batches(data, batch=batch, workers=workers, steps=steps, seed=seed)
+    alone = epoch_batches(data, batch=batch * workers, workers=1, steps=steps, seed=seed)
     for ours, single in zip(together, alone, strict=True):
         assert ours.tolist() == single.tolist()
+        shares = ours.chunk(workers)
+        assert len({len(share) for share in shares}) == 1
+        assert len(shares) == workers
 
 
 @given(PAIRS, st.integers(1, 9), st.integers(1, 3), st.integers(0, 99))
@@ -52,10 +51,7 @@ def test_an_epoch_draws_no_example_twice_and_all_but_a_rest(
     steps = steps_per_epoch(len(data), batch, workers, None)
     drawn = [
         index
-        for rank in range(workers)
-        for part in epoch_batches(
-            data, batch=batch, rank=rank, workers=workers, steps=steps, seed=seed
-        )
+        for part in epoch_batches(data, batch=batch, workers=workers, steps=steps, seed=seed)
         for index in part.tolist()
     ]
     assert len(set(drawn)) == len(drawn)
@@ -66,8 +62,7 @@ def test_an_epoch_draws_no_example_twice_and_all_but_a_rest(
 def test_another_epoch_is_another_order() -> None:
     data = of([(0, i % 10) for i in range(50)])
     orders = [
-        next(epoch_batches(data, batch=50, rank=0, workers=1, steps=1, seed=s)).tolist()
-        for s in (1, 1, 2)
+        next(epoch_batches(data, batch=50, workers=1, steps=1, seed=s)).tolist() for s in (1, 1, 2)
     ]
     assert orders[0] == orders[1] != orders[2]
 

@@ -11,72 +11,97 @@ from torch import Tensor
 from tests.training import events, make_job, plain_inputs
 from train.batches import Batch
 from train.loop import Training, World, batch_loss, train
-from train.losses import FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax, softmax_loss
+from train.losses import FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax
 from train.ragged import Array
+from train.softmax import softmax_loss
 from train.towers import TwoTower
 
-NONE = torch.zeros(2, 3, dtype=torch.bool)
+# A width of 1 and users of 1 make the vectors of the items their scores.
+ONE, TWO = torch.ones(1, 1), torch.ones(2, 1)
+
+
+def column(*scores: float) -> Tensor:
+    return torch.tensor(scores, dtype=torch.float32)[:, None]
 
 
 def test_by_hand() -> None:
-    positive = torch.tensor([2.0, 0.0])
-    negative = torch.tensor([[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    users, positives = torch.tensor([[1.0], [0.0]]), column(2, 5)
     first = -math.log(math.exp(2) / (math.exp(2) + math.exp(1) + 1 + math.exp(-1)))
-    loss = softmax_loss(positive, negative, hits=NONE)
+    loss = softmax_loss(users, positives, column(1, 0, -1))
     assert loss.item() == pytest.approx((first + math.log(4)) / 2)
 
 
 def test_hits_are_left_out() -> None:
-    positive, negative = torch.tensor([2.0]), torch.tensor([[9.0, 1.0]])
-    hits = torch.tensor([[True, False]])
-    expected = softmax_loss(positive, negative[:, 1:])
-    assert softmax_loss(positive, negative, hits=hits).item() == pytest.approx(expected.item())
+    hits = torch.tensor([7]), torch.tensor([7, 8])
+    expected = softmax_loss(ONE, column(2), column(1))
+    found = softmax_loss(ONE, column(2), column(9, 1), hits)
+    assert found.item() == pytest.approx(expected.item())
 
 
 def test_nothing_but_hits_is_a_loss_of_0() -> None:
-    positive = torch.tensor([2.0], requires_grad=True)
-    loss = softmax_loss(positive, positive[:, None], hits=torch.tensor([[True]]))
+    positive = column(2).requires_grad_()
+    loss = softmax_loss(ONE, positive, column(2), (torch.tensor([3]), torch.tensor([3])))
     loss.backward()
     assert loss.item() == 0
     assert positive.grad is not None
-    assert positive.grad.tolist() == [0]
+    assert positive.grad.tolist() == [[0]]
 
 
 def test_a_popular_negative_counts_less() -> None:
     """A negative drawn twice as often as another one weighs half of it: `exp(s) / q`."""
-    q = torch.tensor([0.5, 0.25])
-    loss = softmax_loss(
-        torch.tensor([1.0]),
-        torch.tensor([[0.3, 0.3]]),
-        positive_log_q=torch.log(torch.tensor([0.1])),
-        negative_log_q=torch.log(q),
-    )
+    log_q = torch.tensor([0.1]).log(), torch.tensor([0.5, 0.25]).log()
+    loss = softmax_loss(ONE, column(1), column(0.3, 0.3), log_q=log_q)
     own, others = math.exp(1) / 0.1, math.exp(0.3) / 0.5 + math.exp(0.3) / 0.25
     assert loss.item() == pytest.approx(-math.log(own / (own + others)))
 
 
 def test_weights_multiply_the_loss_of_each_positive() -> None:
-    positive, negative = torch.tensor([2.0, 0.5]), torch.tensor([[1.0], [-1.0]])
-    each = [softmax_loss(positive[i : i + 1], negative[i : i + 1]).item() for i in (0, 1)]
-    loss = softmax_loss(positive, negative, weight=torch.tensor([1.5, 0.5]))
+    positives, negatives = column(2, 0.5), column(1)
+    each = [softmax_loss(ONE, positives[i : i + 1], negatives).item() for i in (0, 1)]
+    loss = softmax_loss(TWO, positives, negatives, weight=torch.tensor([1.5, 0.5]))
     assert loss.item() == pytest.approx((1.5 * each[0] + 0.5 * each[1]) / 2)
 
 
 @pytest.mark.parametrize("corrected", [True, False])
 def test_the_gradient_is_that_of_the_loss(corrected: bool) -> None:
+    vectors = random_vectors(rows=20, columns=6)
+    hits = torch.randint(4, (20,)), torch.randint(4, (6,))
+    shares = torch.rand(26, dtype=torch.float64).log()
+    log_q = (shares[:20], shares[20:]) if corrected else None
+    weight = torch.rand(20, dtype=torch.float64)
+
+    def loss(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        return softmax_loss(users, positives, negatives, hits, log_q, weight)
+
+    assert torch.autograd.gradcheck(loss, vectors)
+
+
+def random_vectors(rows: int, columns: int) -> list[Tensor]:
+    """Users, positives and negatives that want a gradient."""
     torch.manual_seed(0)
-    positive = torch.randn(4, dtype=torch.float64, requires_grad=True)
-    negative = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
-    hits = torch.rand(4, 6) < 0.3
-    log_q = torch.rand(10, dtype=torch.float64).log() if corrected else None
+    sizes = rows, rows, columns
+    return [torch.randn(n, 3, dtype=torch.float64, requires_grad=True) for n in sizes]
 
-    def loss(positive: Tensor, negative: Tensor) -> Tensor:
-        first, rest = (log_q[:4], log_q[4:]) if log_q is not None else (None, None)
-        return softmax_loss(
-            positive, negative, hits=hits, positive_log_q=first, negative_log_q=rest
-        )
 
-    assert torch.autograd.gradcheck(loss, (positive, negative))
+@pytest.mark.parametrize("rows", [1, 16, 17, 50])
+def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss and gradients are those of the formula over the whole matrix of scores."""
+    monkeypatch.setattr("train.softmax.CPU_BLOCK", 1)
+    users, positives, negatives = random_vectors(rows, columns=30)
+    hits = torch.randint(9, (rows,)), torch.randint(9, (30,))
+    log_q = torch.randn(rows, dtype=torch.float64), torch.randn(30, dtype=torch.float64)
+    weight = torch.rand(rows, dtype=torch.float64)
+    found = softmax_loss(users, positives, negatives, hits, log_q, weight)
+    found.backward()
+    gradients = [vectors.grad for vectors in (users, positives, negatives)]
+    own = (users * positives).sum(1) - log_q[0]
+    others = (users @ negatives.T - log_q[1]).masked_fill(hits[0][:, None] == hits[1], -torch.inf)
+    scores = torch.cat([own[:, None], others], dim=1)
+    expected = ((scores.logsumexp(1) - own) * weight).mean()
+    assert found.item() == pytest.approx(expected.item())
+    plain = torch.autograd.grad(expected, (users, positives, negatives))
+    for ours, formula in zip(gradients, plain, strict=True):
+        torch.testing.assert_close(ours, formula)
 
 
 def test_log_q_is_the_share_in_training() -> None:
@@ -90,8 +115,9 @@ def test_log_q_is_the_share_in_training() -> None:
 def test_scores_are_divided_by_the_temperature() -> None:
     torch.manual_seed(0)
     users, positives, negatives = torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4)
-    hot = FullSoftmax(temperature=0.5)(users, positives, negatives, NONE)
-    doubled = FullSoftmax()(2 * users, positives, negatives, NONE)
+    hits = torch.tensor([0, 1]), torch.tensor([2, 3, 4])
+    hot = FullSoftmax(temperature=0.5)(users, positives, negatives, hits)
+    doubled = FullSoftmax()(2 * users, positives, negatives, hits)
     assert hot.item() == pytest.approx(doubled.item())
 
 
@@ -138,7 +164,8 @@ def learned(loss: Loss) -> Array:
         stop_after=training.epochs,
     )
     weights = train(job, World())["model"]
-    return np.asarray(weights["user_input.id.weight"] @ weights["item_input.id.weight"].T)
+    users, items = (weights[f"{side}_input.id.weight"][:-1] for side in ("user", "item"))
+    return np.asarray(users @ items.T)
 
 
 def ranking(scores: Array) -> list[list[int]]:
@@ -176,10 +203,10 @@ def test_the_batch_is_its_own_negatives() -> None:
         def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
             return vectors[0], vectors[1]
 
-    batch = Batch(torch.arange(4), items, torch.full((4, 1), -1))
+    batch = Batch(torch.arange(4), items, items, 0, torch.full((4, 1), -1))
     frequency = torch.tensor([1.0] * 5 + [4.0, 2.0, 1.0])
     loss = InBatchSoftmax()
-    found = batch_loss(Fixed(), loss, batch, None, loss.log_q(frequency), workers=1)
+    found = batch_loss(Fixed(), loss, batch, None, loss.log_q(frequency))
     scores = vectors[0] @ vectors[1].T - (frequency / frequency.sum()).log()[items]
     terms = []
     for row in range(4):
