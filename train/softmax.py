@@ -11,6 +11,9 @@ from torch import Tensor
 # Scores of one block: 0.5 MiB on a CPU, which a core's own cache holds, and 256 MiB on a GPU.
 CPU_BLOCK, GPU_BLOCK = 2**17, 2**26
 
+# Negatives in order of their items `[M]`; where those of each positive begin and how many, `[B]`.
+Hits = tuple[Tensor, Tensor, Tensor]
+
 
 def softmax_loss(
     users: Tensor,
@@ -49,8 +52,8 @@ def softmax_loss(
     # A sum of thousands of exponentials needs float32, autocast or not.
     with torch.autocast(users.device.type, enabled=False):
         vectors = (part.to(wide) for part in (users, positives, negatives))
-        hits = None if hits is None else (hits[0].int(), hits[1].int())
-        loss: Tensor = _Softmax.apply(*vectors, hits, log_q, weight)
+        found = None if hits is None else _find(*hits)
+        loss: Tensor = _Softmax.apply(*vectors, found, log_q, weight)
     return loss
 
 
@@ -63,7 +66,7 @@ class _Softmax(torch.autograd.Function):
         users: Tensor,
         positives: Tensor,
         negatives: Tensor,
-        hits: tuple[Tensor, Tensor] | None,
+        hits: Hits | None,
         log_q: tuple[Tensor, Tensor] | None,
         weight: Tensor,
     ) -> Tensor:
@@ -72,7 +75,12 @@ class _Softmax(torch.autograd.Function):
         losses, to_own = torch.empty_like(own), torch.empty_like(own)
         to_users, to_negatives = torch.empty_like(users), torch.zeros_like(negatives)
         for rows in _blocks(len(users), len(negatives), users.device):
-            scores = _scores(users[rows], negatives, rows, hits, log_q)
+            scores = users[rows] @ negatives.T
+            if log_q is not None:
+                scores -= log_q[1]
+            if hits is not None:
+                # Where all are hits, -inf would be nan.
+                scores[_places(hits, rows)] = -1e9
             top = torch.maximum(scores.amax(1), own[rows])
             first = (own[rows] - top).exp()
             scores.sub_(top[:, None]).exp_()
@@ -98,18 +106,16 @@ def _blocks(rows: int, columns: int, device: torch.device) -> list[slice]:
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def _scores(
-    users: Tensor,
-    negatives: Tensor,
-    rows: slice,
-    hits: tuple[Tensor, Tensor] | None,
-    log_q: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    """Return the scores of a block of rows against all negatives, hits at -1e9."""
-    scores = users @ negatives.T
-    if log_q is not None:
-        scores -= log_q[1]
-    if hits is not None:
-        # Where all are hits, -inf would be nan.
-        scores.masked_fill_(hits[0][rows, None] == hits[1], -1e9)
-    return scores
+def _find(wanted: Tensor, items: Tensor) -> Hits:
+    ordered, order = items.sort()
+    first = torch.searchsorted(ordered, wanted)
+    return order, first, torch.searchsorted(ordered, wanted, right=True) - first
+
+
+def _places(hits: Hits, rows: slice) -> tuple[Tensor, Tensor]:
+    """Return row and column of the hits in a block; they are too few for a mask of its size."""
+    order, first, count = hits[0], hits[1][rows], hits[2][rows]
+    row = torch.arange(len(count), device=order.device).repeat_interleave(count)
+    before = count.cumsum(0) - count
+    within = torch.arange(len(row), device=order.device) - before[row]
+    return row, order[first[row] + within]
