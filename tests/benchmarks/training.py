@@ -38,29 +38,33 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=1024, help="B, examples a worker and step")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1024, 2048], help="sizes B")
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     data = encode(DATA.load())
     now = int(data.interactions.timestamp.max()) + 1
     known = snapshot(data, data.interactions.timestamp < now, now, 7)
-    one = job(known.inputs, known.interactions, 1, 2 * given.batch, given.epochs)
-    two = job(known.inputs, known.interactions, 2, given.batch, given.epochs)
     connect("local", num_cpus=2)
     print(f"{DATA.users:,} users, {DATA.items:,} items, {EXAMPLES:,} examples an epoch")
+    for batch in given.batches:
+        print(f"B = {batch}")
+        one = job(known.inputs, known.interactions, 1, 2 * batch, given.epochs)
+        two = job(known.inputs, known.interactions, 2, batch, given.epochs)
+        compare(one, two, batch, given.rounds)
+
+
+def compare(one: Job, two: Job, batch: int, rounds: int) -> None:
+    """Run 1 worker, 2 workers and the loops without Ray in turn, and print the ratios."""
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "the loop alone": lambda: train(one, World())["curve"],
         "Ray, 1 worker": lambda: on_ray(one),
         "Ray, 2 workers": lambda: on_ray(two),
         "two loops apart": lambda: apart(two),
     }
-    rounds = [
-        {name: rate(name, run(), given.batch) for name, run in runs.items()}
-        for _ in range(given.rounds)
-    ]
-    show(rounds, "Ray, 1 worker", "the loop alone", "(target 0.95)")
-    show(rounds, "Ray, 2 workers", "Ray, 1 worker", "(target 1.5)")
-    show(rounds, "two loops apart", "the loop alone", "(what the machine has)")
+    found = [{name: rate(name, run(), batch) for name, run in runs.items()} for _ in range(rounds)]
+    show(found, batch, "Ray, 1 worker", "the loop alone", "(target 0.95)")
+    show(found, batch, "Ray, 2 workers", "Ray, 1 worker", "(target 1.5)")
+    show(found, batch, "two loops apart", "the loop alone", "(what the machine has)")
 
 
 def job(
@@ -107,11 +111,11 @@ def rate(name: str, curve: list[dict[str, Any]], batch: int) -> float:
     return found
 
 
-def show(rounds: list[dict[str, float]], name: str, against: str, remark: str) -> None:
+def show(rounds: list[dict[str, float]], batch: int, name: str, against: str, remark: str) -> None:
     """Print the median ratio of two runs and the ratio of each round."""
     ratios = [rates[name] / rates[against] for rates in rounds]
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    print(f"ratio  {name} / {against}  {median(ratios):.2f} {remark}; rounds {each}")
+    print(f"ratio  {name} / {against}, B = {batch}  {median(ratios):.2f} {remark}; rounds {each}")
 
 
 if __name__ == "__main__":

@@ -105,11 +105,11 @@ def test_http_answers_equal_offline_answers(server: Server) -> None:
     rng = np.random.default_rng(1)
     asked = [
         Request(user_id=int(user), k=int(k), exclude=rng.integers(5, 505, 3).tolist())
-        for user, k in zip(rng.integers(1000, 1300, 150), rng.integers(1, 60, 150), strict=True)
+        for user, k in zip(rng.permutation(300)[:200] + 1000, rng.integers(1, 60, 200), strict=True)
     ]
     asked += [Request(history=rng.integers(5, 505, 8).tolist(), user_id="new") for _ in range(40)]
     asked += [Request(user_id=1000 + i, history=[6, "x"]) for i in range(9)] + [Request(k=7)]
-    assert len(asked) == 200
+    assert len(asked) == 250
     with ThreadPoolExecutor(16) as pool:
         live = list(pool.map(lambda request: server.ask(**request.__dict__).json(), asked))
     for ours, theirs in zip(live, recommend(server.bundle, asked), strict=True):
