@@ -23,10 +23,15 @@ GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 
 
 @cache
+def generated(dataset: Generated) -> tuple[Encoded, Folds]:
+    """Return generated data, and its folds in time."""
+    data = encode(dataset.load())
+    return data, Time().folds(data.interactions, len(data.users), len(data.items))
+
+
 def small() -> tuple[Encoded, Folds]:
     """Return a data set of 150 users and 80 items, and its folds in time."""
-    data = encode(GENERATED.load())
-    return data, Time().folds(data.interactions, len(data.users), len(data.items))
+    return generated(GENERATED)
 
 
 @cache
@@ -53,11 +58,14 @@ def make_job(**changes: Any) -> Job:
     return Job(**(values | fields))
 
 
-def validation() -> Validation:
-    """Return the validation users of `small`, for early stopping."""
-    data, folds = small()
-    window = validation_window(data, folds, before())
-    return Validation(window.users, before().histories.take(window.users), window.relevant)
+def validation(
+    data: Encoded | None = None, folds: Folds | None = None, known: Snapshot | None = None
+) -> Validation:
+    """Return the validation users for early stopping, those of `small` by default."""
+    if data is None or folds is None or known is None:
+        (data, folds), known = small(), before()
+    window = validation_window(data, folds, known)
+    return Validation(window.users, known.histories.take(window.users), window.relevant)
 
 
 def plain_inputs(n_users: int, n_items: int) -> TowerInputs:

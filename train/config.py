@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import Field, ValidationInfo, create_model, model_validator
 
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
@@ -74,11 +74,20 @@ class Run(Settings):
     )
     evaluation: Evaluation = Evaluation()
 
+    @model_validator(mode="after")
+    def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
+        lack = self.loss.needs(normalize=getattr(self.tower, "normalize", False))
+        if lack and info.context != FLAGS_FOLLOW:
+            raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
+        return self
+
     def table(self) -> dict[str, Any]:
         """Return every setting as plain JSON values; `Run.model_validate` takes it back."""
         return self.model_dump(mode="json", serialize_as_any=True)
 
 
+# Flags that are still to come may mend what does not go together.
+FLAGS_FOLLOW = {"flags": "follow"}
 CHOICES = ("data", "split", "tower", "loss", "reranker")
 
 
@@ -124,7 +133,7 @@ def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
         ValueError: a key or value that is not known.
     """
     table, rest = _chosen(dict(table), list(flags))
-    run = Run.model_validate(table)
+    run = Run.model_validate(table, context=FLAGS_FOLLOW if rest else None)
     if not rest:
         return run
     import tyro

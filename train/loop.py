@@ -154,7 +154,9 @@ def _epoch(
     torch.manual_seed(seed * 1009 + world.rank)
     frequency = item_frequency(job.interactions.item, len(job.inputs.warm_items))
     log_q = job.loss.log_q(frequency.to(world.device))
-    catalogue = frequency.nonzero().flatten().to(world.device)
+    catalogue = frequency.nonzero().flatten()
+    frequency = frequency[catalogue].to(world.device)
+    catalogue = catalogue.to(world.device)
     total, began = torch.zeros((), device=world.device), time.perf_counter()
     model.train()
     batches = epoch_batches(
@@ -163,7 +165,8 @@ def _epoch(
     for step, index in enumerate(batches):
         _set_rate(optimizer, training, epoch + step / steps)
         batch = _batch(data, index, job, world, seed)
-        negatives = job.loss.negatives(catalogue, seed * 1_000_003 + step)
+        drawn = job.loss.negatives(catalogue, frequency, len(index), seed * 1_000_003 + step)
+        negatives = own_negatives(drawn, world)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(world.device.type, torch.bfloat16, enabled=world.device.type == "cuda"):
             loss = batch_loss(model, job.loss, batch, negatives, log_q)
@@ -192,23 +195,33 @@ def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> B
     return Batch(users, items, data.items[step].long(), world.rank, history, weights)
 
 
+def own_negatives(drawn: Tensor | None, world: World) -> Tensor | None:
+    """Return what of a step's negatives is scored here: all `[M]`, or `[B, n]` of `[W B, n]`."""
+    if drawn is None or drawn.dim() == 1:
+        return drawn
+    return drawn.chunk(world.size)[world.rank]
+
+
 def batch_loss(
     model: nn.Module, loss: Loss, batch: Batch, negatives: Tensor | None, log_q: Tensor | None
 ) -> Tensor:
-    """Return the mean loss over this worker's positives; negatives None: those of all workers.
+    """Return the mean loss over this worker's positives.
 
+    Negatives are `[M]` for all of them, `[B, n]` for each its own, or None: all workers' positives.
     Each worker encodes the positives of all of them itself, which is less work than to score them,
     and waits for nobody. Their gradients meet in the average that DDP takes, so that each step is
     that of one worker with the whole batch.
     """
     size = len(batch.items)
-    wanted = batch.step_items if negatives is None else torch.cat([batch.items, negatives])
+    wanted = batch.step_items
+    if negatives is not None:
+        wanted = torch.cat([batch.items, negatives.flatten()])
     users, items = model(batch.users, batch.history, wanted)
     if negatives is None:
         first = batch.rank * size
         negatives, positives, others = batch.step_items, items[first : first + size], items
     else:
-        positives, others = items[:size], items[size:]
+        positives, others = items[:size], items[size:].unflatten(0, negatives.shape)
     hits = batch.items, negatives
     shares = None if log_q is None else (log_q[batch.items], log_q[negatives])
     return loss(users, positives, others, hits, shares, batch.weights)

@@ -14,7 +14,7 @@ from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, pres
 from train.datasets import DATASETS
 from train.index import IndexSettings
 from train.loop import Training
-from train.losses import LOSSES, FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.losses import LOSSES, FullSoftmax, InBatchSoftmax, SampledSoftmax, Triplet
 from train.rerankers import RERANKERS, CatBoost
 from train.splits import SPLITS, LastDays, Time
 from train.towers import TOWERS, TwoTower
@@ -119,7 +119,7 @@ def test_several_names_in_flags() -> None:
         ),
         (
             {"loss": "bprr"},
-            "loss: unknown loss 'bprr'; available: full_softmax, in_batch_softmax, sampled_softmax",
+            f"loss: unknown loss 'bprr'; available: {', '.join(sorted(LOSSES))}",
         ),
         (
             {"tower": {"width": 8}},
@@ -188,6 +188,24 @@ def test_a_preset_is_a_run(name: str) -> None:
     assert run == Run.model_validate(tomllib.loads(presets()[name]))
 
 
+def test_a_loss_that_does_not_suit_the_tower_is_refused() -> None:
+    message = "loss 'triplet' needs vectors of length 1: set tower.normalize = true"
+    with pytest.raises(ValueError, match=message):
+        apply_flags(DATA, ["--loss.name", "triplet"])
+    with pytest.raises(ValueError, match=message):
+        apply_flags(DATA | {"loss": "triplet"}, [])
+
+
+def test_later_flags_make_a_loss_suit_the_tower(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--loss.name", "triplet", "--tower.normalize", "--loss.margin", "0.2"]
+    run = apply_flags(DATA, flags)
+    assert run.loss == Triplet(margin=0.2)
+    assert run.tower == TwoTower(normalize=True)
+    with pytest.raises(SystemExit):
+        apply_flags(DATA, [*flags, "--tower.no-normalize"])
+    assert "loss 'triplet' needs vectors" in capsys.readouterr().err
+
+
 def every_entry() -> list[tuple[str, str]]:
     return [(choice, name) for choice, entries in ENTRIES.items() for name in entries]
 
@@ -199,7 +217,10 @@ def test_every_choice_is_tried() -> None:
 @pytest.mark.parametrize(("choice", "name"), every_entry())
 def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     needed = {"interactions": "events.csv"} if name == "files" else {}
-    run = Run.model_validate(DATA | {choice: {"name": name, **needed}})
+    table: dict[str, Any] = DATA | {choice: {"name": name, **needed}}
+    if choice == "loss" and LOSSES[name]().needs(normalize=False):
+        table["tower"] = {"name": "two_tower", "normalize": True}
+    run = Run.model_validate(table)
     assert type(getattr(run, choice)) is ENTRIES[choice][name]
     text = json.dumps(run.table())
     again = Run.model_validate(json.loads(text))

@@ -11,7 +11,18 @@ from torch import Tensor
 from tests.training import events, make_job, plain_inputs
 from train.batches import Batch
 from train.loop import Training, World, batch_loss, train
-from train.losses import FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax
+from train.losses import (
+    BCE,
+    BPR,
+    LOSSES,
+    CosineContrastive,
+    FullSoftmax,
+    InBatchSoftmax,
+    Loss,
+    PairLoss,
+    SampledSoftmax,
+    Triplet,
+)
 from train.ragged import Array
 from train.softmax import softmax_loss
 from train.towers import TwoTower
@@ -123,15 +134,84 @@ def test_scores_are_divided_by_the_temperature() -> None:
 
 def test_uniform_negatives_are_uniform_and_the_same_for_a_seed() -> None:
     catalogue, loss = torch.tensor([2, 5, 7]), SampledSoftmax(count=3000)
-    drawn = loss.negatives(catalogue, 1)
+    frequency = torch.tensor([1.0, 1.0, 8.0])
+    drawn = loss.negatives(catalogue, frequency, 9, 1)
     assert drawn is not None
     counts = drawn.bincount(minlength=8)
     assert counts[[2, 5, 7]].sum() == 3000
     assert (abs(counts[[2, 5, 7]] - 1000) < 150).all()
-    again, other = loss.negatives(catalogue, 1), loss.negatives(catalogue, 2)
+    again, other = (loss.negatives(catalogue, frequency, 9, seed) for seed in (1, 2))
     assert again is not None and other is not None
     assert torch.equal(drawn, again)
     assert not torch.equal(drawn, other)
+
+
+def of_scores(loss: PairLoss, own: float, others: list[float], real: list[bool]) -> float:
+    found = loss.of_scores(torch.tensor([own]), torch.tensor([others]), torch.tensor([real]))
+    assert found.shape == (1,)
+    return found.item()
+
+
+def log_sigmoid(score: float) -> float:
+    return -math.log(1 + math.exp(-score))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (BCE(), -log_sigmoid(0.5) - log_sigmoid(-0.7) - log_sigmoid(0.2)),
+        (BPR(), -(log_sigmoid(0.5 - 0.7) + log_sigmoid(0.5 + 0.2)) / 2),
+        (Triplet(margin=0.3), (0.3 + 2 * (0.7 - 0.5)) / 2),
+        (Triplet(margin=0.3, hardest=True), 0.3 + 2 * (0.7 - 0.5)),
+        (CosineContrastive(margin=0.4, negative_weight=3), 1 - 0.5 + 3 * (0.7 - 0.4) / 2),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_pairs_by_hand(loss: PairLoss, expected: float) -> None:
+    """A positive at 0.5, negatives at 0.7 and -0.2, and one at 9 that is the positive itself."""
+    found = of_scores(loss, 0.5, [0.7, 9, -0.2], [True, False, True])
+    assert found == pytest.approx(expected)
+
+
+def test_a_triplet_is_of_squared_distances() -> None:
+    torch.manual_seed(0)
+    user, positive, negative = torch.nn.functional.normalize(torch.randn(3, 5), dim=1)
+    expected = 1.5 + (user - positive).square().sum() - (user - negative).square().sum()
+    found = of_scores(Triplet(margin=1.5), (user @ positive).item(), [user @ negative], [True])
+    assert found == pytest.approx(expected.item(), abs=1e-5)
+
+
+PAIR_LOSSES = [loss() for loss in LOSSES.values() if issubclass(loss, PairLoss)]
+
+
+@pytest.mark.parametrize("loss", PAIR_LOSSES, ids=lambda loss: loss.name)
+def test_own_and_shared_negatives_are_scored_alike(loss: PairLoss) -> None:
+    users, positives, negatives = random_vectors(rows=5, columns=7)
+    items = torch.randint(4, (5,)), torch.randint(4, (7,))
+    shared = loss(users, positives, negatives, items)
+    own = loss(users, positives, negatives.expand(5, 7, 3), (items[0], items[1].expand(5, 7)))
+    assert own.item() == pytest.approx(shared.item())
+
+
+@pytest.mark.parametrize("loss", PAIR_LOSSES, ids=lambda loss: loss.name)
+def test_the_gradient_of_pairs_is_that_of_the_loss(loss: PairLoss) -> None:
+    own, others, real = torch.randn(4).double(), torch.randn(4, 6).double(), torch.rand(4, 6) < 0.7
+    scores = own.requires_grad_(), others.requires_grad_()
+
+    def value(own: Tensor, others: Tensor) -> Tensor:
+        return loss.of_scores(own, others, real)
+
+    assert torch.autograd.gradcheck(value, scores)
+
+
+def test_popular_negatives_follow_the_power_of_their_frequency() -> None:
+    catalogue, frequency = torch.tensor([2, 5, 7]), torch.tensor([1.0, 16.0, 81.0])
+    drawn = BPR(sampling="popularity", count=10).negatives(catalogue, frequency, 3600, 0)
+    assert drawn is not None
+    assert drawn.shape == (3600, 10)
+    shares = drawn.flatten().bincount(minlength=8)[catalogue] / 36_000
+    assert shares.tolist() == pytest.approx([1 / 36, 8 / 36, 27 / 36], abs=0.01)
+    assert BPR(sampling="in_batch").negatives(catalogue, frequency, 3600, 0) is None
 
 
 USERS, ITEMS, EACH = 4, 12, 1200
