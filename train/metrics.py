@@ -4,16 +4,17 @@ import numpy as np
 
 from train.ragged import Array, Ragged
 
-NAMES = ("recall", "ndcg", "map", "hit_rate", "precision")
+NAMES = ("recall", "ndcg", "map", "mrr", "hit_rate", "precision")
 
 
 def per_user(ranked: Array, relevant: Ragged, k: int) -> dict[str, Array]:
-    """Return recall, NDCG, MAP, hit rate and precision at `k` of every user.
+    """Return recall, NDCG, MAP, MRR, hit rate and precision at `k` of every user.
 
     With hits `h_1..h_k` in {0, 1} and `r` relevant items: recall is `sum(h) / r`, precision
     `sum(h) / k`, hit rate `max(h)`; NDCG is `sum(h_i / log2(i + 1))` over the same sum for
     `min(r, k)` leading hits (Järvelin and Kekäläinen, 2002); average precision is the sum of the
-    precision at each hit over `min(r, k)`.
+    precision at each hit over `min(r, k)`; the reciprocal rank is 1 over the place of the first hit,
+    0 without one.
 
     Args:
         ranked: item indices, best first, -1 after the last, int `[U, >= k]`; no item twice.
@@ -40,6 +41,7 @@ def per_user(ranked: Array, relevant: Ragged, k: int) -> dict[str, Array]:
         "recall": found / some,
         "ndcg": hits @ gain / ideal,
         "map": (at_each * hits).sum(axis=1) / np.minimum(some, k),
+        "mrr": np.where(count > 0, (hits / np.arange(1, k + 1)).max(axis=1), np.nan),
         "hit_rate": np.where(count > 0, found > 0, np.nan),
         "precision": np.where(count > 0, found / k, np.nan),
     }

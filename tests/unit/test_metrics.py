@@ -40,6 +40,10 @@ def _trec(ranked: Array, relevant: list[set[int]], k: int) -> dict[str, list[flo
         name: [found[str(u)][f"{measure}_{k}"] for u in range(len(ranked))]
         for name, measure in {**MEASURES, "hit_rate": "success"}.items()
     }
+    # Its reciprocal rank has no cut of its own.
+    cut = {u: dict([*run.items()][:k]) for u, run in runs.items()}
+    first = pytrec_eval.RelevanceEvaluator(wanted, {"recip_rank"}).evaluate(cut)
+    values["mrr"] = [first.get(u, {"recip_rank": 0.0})["recip_rank"] for u in runs]
     # trec_eval divides average precision by all relevant items, ours by those that fit in k
     fits = [len(items) / min(len(items), k) for items in relevant]
     values["map"] = [value * factor for value, factor in zip(values["map"], fits, strict=True)]
@@ -65,6 +69,7 @@ def test_by_hand() -> None:
     assert values["precision"].tolist() == pytest.approx([1 / 3, 1.0])
     assert values["ndcg"].tolist() == pytest.approx([second / (1 + second), 1.0])
     assert values["map"].tolist() == pytest.approx([0.25, 1.0])
+    assert values["mrr"].tolist() == [0.5, 1.0]
     assert values["hit_rate"].tolist() == [1.0, 1.0]
 
 
