@@ -104,12 +104,13 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_another_format_version_is_refused(copy: Path, version: object) -> None:
     found = manifest.read(copy)
     manifest.write(copy, {**found, "format_version": version})
-    with pytest.raises(BundleError, match=f"format_version {version!r}, this installation reads 1"):
+    message = f"format_version {version!r}, this installation reads {manifest.FORMAT_VERSION}"
+    with pytest.raises(BundleError, match=message):
         open_bundle(copy)
 
 
 def test_a_newer_format_asks_for_an_update(copy: Path) -> None:
-    manifest.write(copy, {**manifest.read(copy), "format_version": 2})
+    manifest.write(copy, {**manifest.read(copy), "format_version": manifest.FORMAT_VERSION + 1})
     with pytest.raises(BundleError, match="update this installation"):
         open_bundle(copy)
 
