@@ -13,8 +13,8 @@ def per_user(ranked: Array, relevant: Ragged, k: int) -> dict[str, Array]:
     With hits `h_1..h_k` in {0, 1} and `r` relevant items: recall is `sum(h) / r`, precision
     `sum(h) / k`, hit rate `max(h)`; NDCG is `sum(h_i / log2(i + 1))` over the same sum for
     `min(r, k)` leading hits (Järvelin and Kekäläinen, 2002); average precision is the sum of the
-    precision at each hit over `min(r, k)`; the reciprocal rank is 1 over the place of the first hit,
-    0 without one.
+    precision at each hit over `min(r, k)`; the reciprocal rank (mrr) is 1 over the place of the
+    first hit, 0 without one.
 
     Args:
         ranked: item indices, best first, -1 after the last, int `[U, >= k]`; no item twice.
