@@ -18,7 +18,7 @@ def render(report: Mapping[str, Any], reranker: Mapping[str, Any] | None = None)
         table.add_column(f"{name.replace('_', ' ')}@{k}", justify="right")
     for name, metrics in report["systems"].items():
         table.add_row(name.replace("_", " "), *(_cell(metrics[m]) for m in (*NAMES, "coverage")))
-    console = Console(width=110)
+    console = Console(width=122)
     with console.capture() as capture:
         console.print(table)
     return capture.get() + "\n".join(_remarks(report, reranker)) + "\n"
