@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, create_model, model_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
+from train.baselines import BASELINES, Baseline, Popularity, RecentPopularity
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
 from train.loop import Training
@@ -31,11 +32,25 @@ class Evaluation(Settings):
         k: the cut of every metric.
         recent_days: window of the recent-popularity baseline.
         resamples: of the bootstrap over users.
+        baselines: systems to compare with, names or tables with a name; flags take names.
     """
 
     k: int = Field(default=10, ge=1)
     recent_days: int = Field(default=7, ge=1)
     resamples: int = Field(default=2000, ge=100)
+    baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (
+        Popularity(),
+        RecentPopularity(),
+    )
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        names = [baseline.name for baseline in baselines]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a baseline can be there once; more than once: {', '.join(twice)}")
+        return baselines
 
 
 class Run(Settings):
@@ -140,15 +155,33 @@ def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
 
     # Flags need to know which entry of each choice is meant.
     concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
+    evaluation = _with_baseline_names().model_construct(**dict(run.evaluation))
+    concrete["evaluation"] = (type(evaluation), evaluation)
     model = create_model("Run", __base__=Run, **concrete)
     parsed = tyro.cli(
         model,
         prog="python -m train fit RUN.toml",
-        default=model.model_construct(**dict(run)),
+        default=model.model_construct(**{**dict(run), "evaluation": evaluation}),
         args=rest,
         config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
     )
     return Run.model_validate(parsed.model_dump(mode="json", serialize_as_any=True))
+
+
+def _with_baseline_names() -> type[Evaluation]:
+    """Return the evaluation with baselines that are names to tyro; unnamed, they stay as given."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    names: Any = PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME ...]",
+        instance_from_str=tuple,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [entry.name for entry in value],
+    )
+    entries = Evaluation.model_fields["baselines"].annotation
+    field: Any = Annotated[entries, names]
+    return create_model("Evaluation", __base__=Evaluation, baselines=(field, ...))
 
 
 def _chosen(table: dict[str, Any], flags: list[str]) -> tuple[dict[str, Any], list[str]]:

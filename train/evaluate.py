@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from train.baselines import BASELINES
 from train.config import Evaluation
 from train.features import Encoded
 from train.metrics import NAMES, bootstrap, coverage, per_user
 from train.ragged import Array
 from train.rerankers import Reranker
 from train.snapshot import Window
-from train.top_k import rank_catalogue
+from train.top_k import rank_scores
 from train.two_stages import StageOne, rank_both, recall_at_candidates
 
 
@@ -31,7 +30,7 @@ def evaluate(
         users.
     """
     k = settings.k
-    rankings, found = _rankings(data, stage, reranker, window, candidates, settings)
+    rankings, found = _rankings(data, stage, reranker, window, candidates, settings, seed)
     scores = {name: per_user(ranked, window.relevant, k) for name, ranked in rankings.items()}
     size = int(stage.snapshot.inputs.warm_items.sum())
 
@@ -66,15 +65,16 @@ def _rankings(
     window: Window,
     candidates: int,
     settings: Evaluation,
+    seed: int,
 ) -> tuple[dict[str, Array], Array]:
     """Return the ranking `[V, k]` of every system, and the candidates `[V, C]`."""
     users, known = window.users, stage.snapshot
     seen = known.histories.take(users)
     rankings = {}
-    for name, fit in BASELINES.items():
-        user_vectors, item_vectors = fit(known.statistics, settings.recent_days)
-        rankings[name] = rank_catalogue(
-            user_vectors[users], item_vectors, known.inputs.warm_items, seen, settings.k
+    for baseline in settings.baselines:
+        score = baseline.fit(known, settings.recent_days, seed)
+        rankings[baseline.name] = rank_scores(
+            score, users, known.inputs.warm_items, seen, settings.k
         )
     count = max(candidates, settings.k)
     both, found = rank_both(data, stage, reranker, users, count, settings.k)

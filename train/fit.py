@@ -51,10 +51,19 @@ class Fitted:
 
 
 def prepare(run: Run) -> tuple[Encoded, Folds]:
-    """Load, check, encode and split the run's data."""
+    """Load, check, encode and split the run's data.
+
+    Raises:
+        ValueError: the data, or more items than one of the baselines takes.
+    """
     tables = run.data.load()
     data = encode(tables)
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    # Baselines are fitted last; what they refuse is refused before any tower is.
+    before_test = (folds.fold >= TRAIN) & (folds.fold < TEST)
+    warm = len(np.unique(data.interactions.item[before_test]))
+    for baseline in run.evaluation.baselines:
+        baseline.check(warm)
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",

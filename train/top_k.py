@@ -1,5 +1,7 @@
 """The k best of every row, exactly, in numpy."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from train.ragged import Array, Ragged
@@ -64,7 +66,7 @@ def _lower_bound(scores: Array, k: int) -> Array:
 def rank_catalogue(
     users: Array, items: Array, catalogue: Array, exclude: Ragged, k: int, block: int = 512
 ) -> Array:
-    """Rank the whole catalogue for every user by inner product, in blocks of users.
+    """Rank the whole catalogue for every user by inner product.
 
     Args:
         users: float32 `[U, d]`.
@@ -77,11 +79,36 @@ def rank_catalogue(
     Returns:
         item indices, best first, int32 `[U, k]`; -1 where the catalogue has no more.
     """
+    every = np.arange(len(users))
+    return rank_scores(lambda rows: users[rows] @ items.T, every, catalogue, exclude, k, block)
+
+
+def rank_scores(
+    score: Callable[[Array], Array],
+    users: Array,
+    catalogue: Array,
+    exclude: Ragged,
+    k: int,
+    block: int = 512,
+) -> Array:
+    """Rank the whole catalogue for every user by what `score` gives, in blocks of users.
+
+    Args:
+        score: from users `[B]` to floats `[B, I]`, which are written over.
+        users: whom it is asked for, `[U]`.
+        catalogue: items that may be ranked, bool `[I]`.
+        exclude: items of each user that may not, `U` rows.
+        k: how many.
+        block: users whose scores are in memory at a time.
+
+    Returns:
+        item indices, best first, int32 `[U, k]`; -1 where the catalogue has no more.
+    """
     ranked = np.full((len(users), k), -1, dtype=np.int32)
     absent = np.flatnonzero(~catalogue)
     for start in range(0, len(users), block):
         rows = np.arange(start, min(start + block, len(users)))
-        scores = users[rows] @ items.T
+        scores = score(users[rows])
         known = exclude.take(rows)
         scores[:, absent] = -np.inf
         scores[known.rows, known.values] = -np.inf

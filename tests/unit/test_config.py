@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.command import explain
+from train.baselines import ALS, EASE, SVD, Popularity
 from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, presets, read_run
 from train.datasets import DATASETS
 from train.index import IndexSettings
@@ -73,6 +74,7 @@ def test_the_file_goes_over_defaults_and_flags_over_the_file(tmp_path: Path) -> 
         (["--reranker.iterations", "9"], "reranker.iterations", 9),
         (["--index.kind", "hnsw"], "index.kind", "hnsw"),
         (["--evaluation.k", "20"], "evaluation.k", 20),
+        (["--evaluation.baselines"], "evaluation.baselines", []),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -98,6 +100,17 @@ def test_the_name_that_is_there_already_changes_nothing() -> None:
     flags = ["--loss.name", "full_softmax", "--loss.temperature", "0.3"]
     assert apply_flags(table, flags[:2]).loss == FullSoftmax(temperature=0.2)
     assert apply_flags(table, flags).loss == FullSoftmax(temperature=0.3)
+
+
+def test_baselines_are_names_or_tables_and_other_flags_leave_them() -> None:
+    table = DATA | {
+        "evaluation": {"baselines": ["popularity", {"name": "ease", "regularization": 7}]}
+    }
+    run = apply_flags(table, ["--evaluation.k", "5"])
+    assert run.evaluation == Evaluation(k=5, baselines=(Popularity(), EASE(regularization=7)))
+    assert Run.model_validate(json.loads(json.dumps(run.table()))) == run
+    run = apply_flags(table, ["--evaluation.baselines", "als", "svd"])
+    assert run.evaluation.baselines == (ALS(), SVD())
 
 
 def test_several_names_in_flags() -> None:
@@ -129,6 +142,18 @@ def test_several_names_in_flags() -> None:
         ({"loss": {"name": "full_softmax", "temperature": 0}}, "loss.temperature: should be gr"),
         ({"name": "../up"}, "name: "),
         ({"split": {"name": "time", "at": 1, "quantile": 0.5}}, "split: the time split takes at"),
+        (
+            {"evaluation": {"baselines": ["slimm"]}},
+            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, ease, itemknn, ",
+        ),
+        (
+            {"evaluation": {"baselines": [{"name": "ease", "lambda": 1}]}},
+            "evaluation.baselines.0.lambda: unknown key 'lambda'; available: name, regularization",
+        ),
+        (
+            {"evaluation": {"baselines": ["svd", "als", "svd"]}},
+            "evaluation.baselines: a baseline can be there once; more than once: svd",
+        ),
         ({"data": 3}, "data: expected a table or a name, got 3"),
     ],
     ids=str,

@@ -1,0 +1,124 @@
+"""Collaborative filtering by hand, on matrices of a few users and items."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tests.training import GENERATED, before
+from train.baselines import ALS, EASE, SVD, ItemKNN, Popularity, RecentPopularity, UserKNN
+from train.config import Evaluation, Run
+from train.fit import prepare
+from train.ragged import Array
+
+# Of six users, the first took items 0 and 1, the second 0, 1 and 2, and so on.
+TAKEN = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+USERS = np.arange(len(TAKEN))
+
+
+def matrix(taken: Any) -> Any:
+    return scipy.sparse.csr_matrix(np.asarray(taken, np.float32))
+
+
+def draw(users: int, items: int) -> Array:
+    return (np.random.default_rng(0).random((users, items)) < 0.4).astype(np.float32)
+
+
+def test_item_neighbours_are_cosines_weighted_by_idf() -> None:
+    taken = np.eye(3)
+    taken[0, 1] = 1
+    # Of three items a user of two has weight ln(3 / 3) = 0, a user of one ln(3 / 2): what is left
+    # is no user of item 0, the second of item 1 and the third of item 2.
+    scores = ItemKNN(neighbours=3).learn(matrix(taken), 0)(np.arange(3))
+    np.testing.assert_allclose(scores, [[0, 1, 0], [0, 1, 0], [0, 0, 1]], atol=1e-12)
+
+
+def test_item_neighbours_equal_dense_cosines() -> None:
+    taken = draw(12, 9)
+    weighted = taken.T * (np.log(9) - np.log1p(taken.sum(axis=1)))
+    unit = weighted / np.linalg.norm(weighted, axis=1, keepdims=True)
+    every = ItemKNN(neighbours=9).learn(matrix(taken), 0)(np.arange(12))
+    np.testing.assert_allclose(every, taken @ (unit @ unit.T), rtol=1e-6, atol=1e-9)
+    similar = unit @ unit.T
+    similar[similar < np.sort(similar, axis=1)[:, -4:-3]] = 0
+    nearest = ItemKNN(neighbours=4).learn(matrix(taken), 0)(np.arange(12))
+    np.testing.assert_allclose(nearest, taken @ similar, rtol=1e-6, atol=1e-9)
+
+
+def test_user_neighbours_equal_dense_bm25() -> None:
+    taken = draw(12, 30)
+    length = taken.sum(axis=1, keepdims=True) / taken.sum(axis=1).mean()
+    idf = np.log(12) - np.log1p(taken.sum(axis=0))
+    weighted = taken * 2.2 / (1.2 * (0.25 + 0.75 * length) + 1) * idf
+    similar = weighted @ weighted.T
+    similar[similar < np.sort(similar, axis=1)[:, -5:-4]] = 0
+    scores = UserKNN(neighbours=5).learn(matrix(taken), 0)(np.arange(12))
+    np.testing.assert_allclose(scores, similar @ taken, rtol=1e-5, atol=1e-7)
+
+
+def test_svd_equals_numpys() -> None:
+    left, values, right = np.linalg.svd(TAKEN, full_matrices=False)
+    expected = (left[:, :2] * values[:2]) @ right[:2]
+    scores = SVD(rank=2).learn(matrix(TAKEN), 0)(USERS)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_svd_says_when_there_are_too_few_items() -> None:
+    with pytest.raises(ValueError, match="svd of rank 81 needs as many warm items, found"):
+        SVD(rank=81).fit(before(), 7, 0)
+
+
+def test_als_tells_what_was_taken_from_what_was_not() -> None:
+    blocks = np.kron(np.eye(2), np.ones((4, 3)))
+    blocks[0, 0] = 0
+    scores = ALS(factors=2).learn(matrix(blocks), 0)(np.arange(8))
+    assert scores[0, 0] > scores[0, 3:].max() + 0.3
+    assert scores[blocks == 1].min() > scores[:4, 3:].max()
+
+
+def test_ease_by_hand() -> None:
+    # X^T X + I = [[3, 1], [1, 3]] has the inverse [[3, -1], [-1, 3]] / 8.
+    weights = EASE(regularization=1).weights(matrix([[1, 1], [1, 0], [0, 1]]))
+    np.testing.assert_allclose(weights, [[0, 1 / 3], [1 / 3, 0]])
+
+
+def test_ease_solves_ridge_regression_without_the_item_itself() -> None:
+    weights = EASE(regularization=0.5).weights(matrix(TAKEN))
+    np.testing.assert_array_equal(np.diag(weights), 0)
+    # Off the diagonal the gradient of the squares, X^T X B + l B - X^T X, is 0.
+    pairs = TAKEN.T @ TAKEN
+    gradient = (pairs + 0.5 * np.eye(3)) @ weights - pairs
+    np.testing.assert_allclose(gradient[~np.eye(3, dtype=bool)], 0, atol=1e-6)
+    scores = EASE(regularization=0.5).learn(matrix(TAKEN), 0)(USERS[2:4])
+    np.testing.assert_allclose(scores, TAKEN[2:4] @ weights, rtol=1e-6)
+
+
+def test_ease_refuses_what_is_too_large_to_invert() -> None:
+    EASE().check(20_000)
+    with pytest.raises(ValueError, match=r"at most 20,000; found 20,001 warm items; take ease out"):
+        EASE().check(20_001)
+
+
+def test_what_a_baseline_refuses_is_refused_before_any_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.baselines.EASE_ITEMS", 50)
+    run = Run(data=GENERATED, evaluation=Evaluation(baselines=(EASE(),)))
+    with pytest.raises(ValueError, match=r"at most 50; found 7\d warm items"):
+        prepare(run)
+
+
+def test_popularity_counts() -> None:
+    counts = before().statistics.item_count
+    np.testing.assert_array_equal(Popularity().fit(before(), 7, 0)(USERS), [counts] * len(USERS))
+
+
+def test_recent_popularity_counts_recent_ones_first() -> None:
+    statistics = before().statistics
+    scores = RecentPopularity().fit(before(), 30, 0)(USERS[:1])[0]
+    place = statistics.recent_days.tolist().index(30)
+    order = np.lexsort((-statistics.item_count, -statistics.item_recent[place]))
+    np.testing.assert_allclose(scores[order], np.sort(scores)[::-1])
+    with pytest.raises(ValueError, match="no recent window of 8 days; available"):
+        RecentPopularity().fit(before(), 8, 0)
