@@ -146,7 +146,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
     "unknown name": (
         lambda folder: None,
         ["--loss.name", "bprr"],
-        ["loss: unknown loss 'bprr'; available: full_softmax, in_batch_softmax"],
+        ["loss: unknown loss 'bprr'; available: bce, bpr, cosine_contrastive, full_softmax"],
     ),
     "unknown data set": (
         rewrite("run.toml", '"files"', '"file"'),
