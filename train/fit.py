@@ -31,7 +31,7 @@ from train.snapshot import (
     snapshot,
     validation_window,
 )
-from train.splits import LEFT_OUT, TEST, TRAIN, Folds
+from train.splits import LEFT_OUT, TRAIN, Folds
 from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
 from train.workers import train_here, train_on_ray
@@ -60,8 +60,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     data = encode(tables)
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
     # Baselines are fitted last; what they refuse is refused before any tower is.
-    before_test = (folds.fold >= TRAIN) & (folds.fold < TEST)
-    warm = len(np.unique(data.interactions.item[before_test]))
+    warm = len(np.unique(data.interactions.item[folds.before_test]))
     for baseline in run.evaluation.baselines:
         baseline.check(warm)
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
@@ -114,7 +113,7 @@ def _fitted(
     selected = _towers(home, run, "select", before, window=window)
     first = _stage(run, before, selected)
     second = _second(run, data, first, window)
-    known = snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, days)
+    known = snapshot(data, folds.before_test, folds.t2, days)
     towers = _towers(home, run, "refit", known, epochs=selected.epoch, reference=first)
     stage = _stage(run, known, towers)
     test = held_out_window(data, folds)

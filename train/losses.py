@@ -5,7 +5,7 @@ of each positive alone; d width; I items.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,8 +20,11 @@ class Loss(Settings):
     """Settings of one loss.
 
     Attributes:
+        of_cosines: whether it reads scores as cosines, and so needs vectors of length 1.
         temperature: scores are divided by it.
     """
+
+    of_cosines: ClassVar[bool] = False
 
     temperature: float = Field(default=1.0, gt=0)
 
@@ -46,7 +49,8 @@ class Loss(Settings):
 
         It is the end of a sentence that begins with `loss NAME needs`.
         """
-        return None
+        lacks = self.of_cosines and not normalize
+        return "vectors of length 1: set tower.normalize = true" if lacks else None
 
     def log_q(self, frequency: Tensor) -> Tensor | None:
         """Return log q of each item `[I]` from training frequencies `[I]`; None: not corrected."""
@@ -216,13 +220,11 @@ class Triplet(PairLoss):
         hardest: only the nearest negative of each positive counts.
     """
 
+    of_cosines: ClassVar[bool] = True
+
     name: Literal["triplet"] = "triplet"
     margin: float = Field(default=0.5, gt=0)
     hardest: bool = False
-
-    def needs(self, *, normalize: bool) -> str | None:
-        """Vectors of length 1."""
-        return None if normalize else "vectors of length 1: set tower.normalize = true"
 
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
         """Twice a difference of inner products is one of squared distances."""
@@ -239,14 +241,12 @@ class CosineContrastive(PairLoss):
             apart that is popular, and the ranking falls to that of chance.
     """
 
+    of_cosines: ClassVar[bool] = True
+
     name: Literal["cosine_contrastive"] = "cosine_contrastive"
     count: int = Field(default=64, ge=1)
     margin: float = Field(default=0.4, ge=-1, lt=1)
     negative_weight: float = Field(default=1.0, gt=0)
-
-    def needs(self, *, normalize: bool) -> str | None:
-        """Vectors of length 1."""
-        return None if normalize else "vectors of length 1: set tower.normalize = true"
 
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
         """Negatives below the margin have no gradient."""

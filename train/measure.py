@@ -8,7 +8,6 @@ from train.config import Run
 from train.evaluate import evaluate
 from train.features import encode
 from train.snapshot import fingerprint, held_out_window, snapshot
-from train.splits import TEST, TRAIN
 from train.two_stages import StageOne
 
 
@@ -32,8 +31,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
             "was made; what was measured then is in its manifest.json under metrics"
         )
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
-    before_test = (folds.fold >= TRAIN) & (folds.fold < TEST)
-    known = snapshot(data, before_test, folds.t2, run.evaluation.recent_days)
+    known = snapshot(data, folds.before_test, folds.t2, run.evaluation.recent_days)
     stage = StageOne(known, bundle.user_vectors, bundle.item_vectors, bundle.index)
     window = held_out_window(data, folds)
     return evaluate(data, stage, bundle.reranker, window, run.candidates, run.evaluation, run.seed)

@@ -65,6 +65,11 @@ class Folds:
     t2: int
     test_users: Array
 
+    @property
+    def before_test(self) -> Array:
+        """Which interactions train or validate, bool `[N]`."""
+        return (self.fold >= TRAIN) & (self.fold < TEST)
+
 
 class Split(Settings):
     """How interactions are divided, and which of them count.
