@@ -4,7 +4,8 @@ from typing import Any
 
 from train.config import Evaluation
 from train.features import Encoded
-from train.metrics import NAMES, bootstrap, coverage, per_user
+from train.intervals import bootstrap
+from train.metrics import NAMES, coverage, per_user
 from train.ragged import Array
 from train.rerankers import Reranker
 from train.snapshot import Window

@@ -7,8 +7,9 @@ import numpy as np
 from pydantic import Field
 
 from train.candidates import Pairs
+from train.intervals import bootstrap
 from train.matching_mlp import MatchingMLP
-from train.metrics import bootstrap, per_user
+from train.metrics import per_user
 from train.ragged import Array, Ragged
 from train.settings import Settings
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
 from train.candidates import Pairs
+from train.intervals import bootstrap
 from train.matching_fit import Network, softmax_loss
 from train.matching_mlp import MatchingMLP
-from train.metrics import bootstrap, per_user
+from train.metrics import per_user
 from train.ragged import Array, Ragged
 from train.rerankers import MLP, CatBoost, Reranker, cross_fit, earns, load, ranked
 
