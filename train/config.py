@@ -30,12 +30,14 @@ class Evaluation(Settings):
 
     Attributes:
         k: the cut of every metric.
+        more_k: further cuts of recall and NDCG.
         recent_days: window of the recent-popularity baseline.
         resamples: of the bootstrap over users.
         baselines: systems to compare with, names or tables with a name; flags take names.
     """
 
     k: int = Field(default=10, ge=1)
+    more_k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     recent_days: int = Field(default=7, ge=1)
     resamples: int = Field(default=2000, ge=100)
     baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (

@@ -1,16 +1,39 @@
-"""The one table: baselines, stage 1, both stages and the ceiling, over the whole catalogue."""
+"""The report of a test: every system on unseen and on all items, its parts, and the ceiling."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from train.breakdown import Group, groups
 from train.config import Evaluation
 from train.features import Encoded
-from train.intervals import bootstrap
-from train.metrics import NAMES, coverage, per_user
-from train.ragged import Array
+from train.intervals import Columns, mean_over_users, nested
+from train.metrics import (
+    NAMES,
+    coverage,
+    inverse_user_frequency,
+    novelty,
+    per_positive,
+    per_user,
+)
+from train.ragged import Array, Ragged
+from train.rankings import Rankings, rank
 from train.rerankers import Reranker
-from train.snapshot import Window
-from train.top_k import rank_scores
-from train.two_stages import StageOne, rank_both, recall_at_candidates
+from train.snapshot import Snapshot, Window, window_fingerprint
+from train.two_stages import StageOne, recall_at_candidates
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured on the V users of a test.
+
+    Attributes:
+        report: see `evaluate`.
+        ndcg: NDCG of each user on unseen items by system, float64 `[V]`.
+    """
+
+    report: dict[str, Any]
+    ndcg: Mapping[str, Array]
 
 
 def evaluate(
@@ -22,44 +45,21 @@ def evaluate(
     settings: Evaluation,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure every system on the users of the test window, seen items removed.
+    """Measure every system on the users of the test window, over the whole catalogue.
 
     Returns:
-        `systems` (by name, then metric: mean, low, high; and `coverage`), `gain` of both stages
-        over stage 1 in NDCG (paired), `recall@candidates`, and what was measured on (`users`,
-        `interactions`, `catalogue`, `k`, `candidates`). Intervals are 95 % bootstrap intervals over
-        users.
+        `systems` (by name, then metric: mean, low, high; and `coverage`) with seen items removed,
+        and `all_items` with them; `more_k` (by cut, then system) has recall and NDCG at further
+        cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
+        divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in
+        NDCG (paired); `recall@candidates`; and what was measured on (`users`, `interactions`,
+        `catalogue`, `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals
+        over users.
     """
-    k = settings.k
-    rankings, found = _rankings(data, stage, reranker, window, candidates, settings, seed)
-    scores = {name: per_user(ranked, window.relevant, k) for name, ranked in rankings.items()}
-    size = int(stage.snapshot.inputs.warm_items.sum())
-
-    def interval(values: Array) -> dict[str, float]:
-        mean, low, high = bootstrap(values, settings.resamples, seed)
-        return {"mean": mean, "low": low, "high": high}
-
-    systems = {
-        name: {metric: interval(values[metric]) for metric in NAMES}
-        | {"coverage": {"mean": coverage(rankings[name], size)}}
-        for name, values in scores.items()
-    }
-    report: dict[str, Any] = {
-        "k": k,
-        "users": len(window.users),
-        "interactions": len(window.relevant.values),
-        "catalogue": size,
-        "candidates": candidates,
-        "systems": systems,
-        "recall@candidates": interval(recall_at_candidates(found, window.relevant)),
-    }
-    if "both_stages" in scores:
-        gain = scores["both_stages"]["ndcg"] - scores["stage_1"]["ndcg"]
-        report["gain"] = {"ndcg": interval(gain)}
-    return report
+    return evaluate_users(data, stage, reranker, window, candidates, settings, seed).report
 
 
-def _rankings(
+def evaluate_users(
     data: Encoded,
     stage: StageOne,
     reranker: Reranker | None,
@@ -67,19 +67,80 @@ def _rankings(
     candidates: int,
     settings: Evaluation,
     seed: int,
-) -> tuple[dict[str, Array], Array]:
-    """Return the ranking `[V, k]` of every system, and the candidates `[V, C]`."""
-    users, known = window.users, stage.snapshot
-    seen = known.histories.take(users)
-    rankings = {}
-    for baseline in settings.baselines:
-        score = baseline.fit(known, settings.recent_days, seed)
-        rankings[baseline.name] = rank_scores(
-            score, users, known.inputs.warm_items, seen, settings.k
-        )
-    count = max(candidates, settings.k)
-    both, found = rank_both(data, stage, reranker, users, count, settings.k)
-    rankings["stage_1"] = found[:, : settings.k]
-    if reranker is not None:
-        rankings["both_stages"] = both
-    return rankings, found
+) -> Evaluated:
+    """Measure as `evaluate` does, and keep what compares two runs user by user."""
+    ranked = rank(data, stage, reranker, window.users, candidates, settings, seed)
+    known, relevant, k = stage.snapshot, window.relevant, settings.k
+    ndcg = {name: per_user(items, relevant, k)["ndcg"] for name, items in ranked.unseen.items()}
+    parts = groups(window, known)
+    columns = _systems(ranked, relevant, known, k) | _cuts(ranked, relevant, settings)
+    columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
+    report = nested(columns, settings.resamples, seed)
+    size = int(known.inputs.warm_items.sum())
+    _add_coverage(report, ranked, size, k)
+    for name, part in parts.items():
+        report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
+    facts = {
+        "k": k,
+        "users": len(window.users),
+        "interactions": len(relevant.values),
+        "catalogue": size,
+        "candidates": candidates,
+        "test_sha256": window_fingerprint(data, window),
+        "more_k": {},
+    }
+    return Evaluated(facts | report, ndcg)
+
+
+def _systems(ranked: Rankings, relevant: Ragged, known: Snapshot, k: int) -> Columns:
+    """Return every metric of every system, on unseen and on all items."""
+    frequency = inverse_user_frequency(known.histories, len(known.inputs.warm_items))
+    columns: Columns = {}
+    for part, rankings in (("systems", ranked.unseen), ("all_items", ranked.all_items)):
+        for name, items in rankings.items():
+            values = per_user(items, relevant, k)
+            for metric in NAMES:
+                columns[part, name, metric] = mean_over_users(values[metric])
+            columns[part, name, "novelty"] = mean_over_users(novelty(items, frequency, k))
+    return columns
+
+
+def _cuts(ranked: Rankings, relevant: Ragged, settings: Evaluation) -> Columns:
+    """Return recall and NDCG at every cut: of each positive, and of users at further cuts."""
+    columns: Columns = {}
+    for k in sorted({settings.k, *settings.more_k}):
+        for name, items in ranked.unseen.items():
+            each = per_positive(items, relevant, k)
+            users = per_user(items, relevant, k)
+            for metric in ("recall", "ndcg"):
+                columns["per_positive", str(k), name, metric] = each[metric], each["pairs"]
+                if k != settings.k:
+                    columns["more_k", str(k), name, metric] = mean_over_users(users[metric])
+    return columns
+
+
+def _groups(ranked: Rankings, parts: Mapping[str, Group], k: int) -> Columns:
+    """Return recall and NDCG of every system where only a group's pairs count."""
+    columns: Columns = {}
+    for group, part in parts.items():
+        for name, items in ranked.unseen.items() if part.facts["pairs"] else ():
+            values = per_user(items, part.relevant, k)
+            for metric in ("recall", "ndcg"):
+                columns["groups", group, name, metric] = mean_over_users(values[metric])
+    return columns
+
+
+def _stages(ranked: Rankings, relevant: Ragged, ndcg: Mapping[str, Array]) -> Columns:
+    """Return the ceiling of stage 2, and what it gains over stage 1."""
+    ceiling = recall_at_candidates(ranked.candidates, relevant)
+    columns: Columns = {("recall@candidates",): mean_over_users(ceiling)}
+    if "both_stages" in ndcg:
+        columns["gain", "ndcg"] = mean_over_users(ndcg["both_stages"] - ndcg["stage_1"])
+    return columns
+
+
+def _add_coverage(report: dict[str, Any], ranked: Rankings, size: int, k: int) -> None:
+    """Add the coverage of each system: it has no interval, for it is nobody's."""
+    for part, rankings in (("systems", ranked.unseen), ("all_items", ranked.all_items)):
+        for name, items in rankings.items():
+            report[part][name]["coverage"] = {"mean": coverage(items[:, :k], size)}

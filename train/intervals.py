@@ -1,13 +1,12 @@
 """Bootstrap intervals over users, of one metric or of many at once."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from train.ragged import Array
 
-Columns = Mapping[tuple[str, ...], tuple[Array, Array]]
+Columns = dict[tuple[str, ...], tuple[Array, Array]]
 """By the path of a metric in a report: its sums and weights over users, each `[U]`."""
 
 DRAWS = 2**22

@@ -1,32 +1,125 @@
 """A report of `evaluate` as text for people."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from train.metrics import NAMES
 
+WIDTH = 122
+CUTS = 2  # of which all columns are as wide as that
+PAIR = ("recall", "ndcg")
+GROUPS = {
+    "short_history": "short",
+    "middle_history": "middle",
+    "long_history": "long",
+    "cold_users": "cold users",
+    "rare_items": "rare items",
+    "cold_items": "cold items",
+}
+
 
 def render(report: Mapping[str, Any], reranker: Mapping[str, Any] | None = None) -> str:
-    """Return the report as a table for people, intervals under the means."""
+    """Return the report as tables for people: accuracy with intervals, then the rest in short."""
     from rich.console import Console
-    from rich.table import Table
 
-    k = report["k"]
-    table = Table(title=f"Test: {report['users']:,} users, {report['interactions']:,} interactions")
-    table.add_column("system")
-    for name in (*NAMES, "coverage"):
-        table.add_column(f"{name.replace('_', ' ')}@{k}", justify="right")
-    for name, metrics in report["systems"].items():
-        table.add_row(name.replace("_", " "), *(_cell(metrics[m]) for m in (*NAMES, "coverage")))
-    console = Console(width=122)
+    console = Console(width=WIDTH)
     with console.capture() as capture:
-        console.print(table)
+        console.print(_accuracy(report))
+        # Bundles of an earlier version have the first table alone.
+        if "groups" in report:
+            console.print(_beyond(report))
+            more = [*report.get("more_k", {})]
+            for first in range(0, len(more), CUTS):
+                console.print(_further(report, more[first : first + CUTS]))
+            console.print(_groups(report))
     return capture.get() + "\n".join(_remarks(report, reranker)) + "\n"
 
 
-def _cell(value: Mapping[str, float]) -> str:
+def table(title: str, columns: list[str], rows: Iterator[list[str]]) -> Any:
+    """Return a table for the terminal whose first column is text and whose others are numbers."""
+    from rich.table import Table
+
+    out = Table(title=title)
+    for number, name in enumerate(columns):
+        out.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        out.add_row(*row)
+    return out
+
+
+def _accuracy(report: Mapping[str, Any]) -> Any:
+    k = report["k"]
+    return table(
+        f"Test: {report['users']:,} users, {report['interactions']:,} interactions",
+        ["system", *(f"{_words(name)}@{k}" for name in NAMES)],
+        (
+            [_words(name), *(cell(values[metric]) for metric in NAMES)]
+            for name, values in report["systems"].items()
+        ),
+    )
+
+
+def _beyond(report: Mapping[str, Any]) -> Any:
+    """Novelty and coverage, and the same with seen items, and each pair by itself: means."""
+    k, part = report["k"], ("recall", "ndcg", "map")
+    names = [f"novelty@{k}\n(bits)", f"coverage\n@{k}"]
+    names += [f"all items\n{_words(name)}@{k}" for name in part]
+    names += [f"each pair\n{name}@{k}" for name in PAIR]
+
+    def row(name: str) -> list[str]:
+        values, everything = report["systems"][name], report["all_items"][name]
+        each = report["per_positive"][str(k)][name]
+        means = [values["coverage"], *(everything[m] for m in part), *(each[m] for m in PAIR)]
+        digits = (f"{value['mean']:.4f}" for value in means)
+        return [_words(name), f"{values['novelty']['mean']:.2f}", *digits]
+
+    title = "Beyond accuracy; with what the user has seen; each test pair by itself"
+    return table(title, ["system", *names], (row(name) for name in report["systems"]))
+
+
+def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Any:
+    """Recall and NDCG at further cuts, of users and of each pair by itself: means."""
+    parts = [(of, cut) for cut in cuts for of in ("more_k", "per_positive")]
+    names = [
+        f"{metric}@{cut}" if of == "more_k" else f"each pair\n{metric}@{cut}"
+        for of, cut in parts
+        for metric in PAIR
+    ]
+
+    def row(name: str) -> list[str]:
+        values = (report[of][cut][name][metric]["mean"] for of, cut in parts for metric in PAIR)
+        return [_words(name), *(f"{value:.4f}" for value in values)]
+
+    return table("Further cuts", ["system", *names], (row(name) for name in report["systems"]))
+
+
+def _groups(report: Mapping[str, Any]) -> Any:
+    """NDCG of each group of the test that is not empty."""
+    some = {name: of for name, of in report["groups"].items() if of["pairs"]}
+    names = [f"{GROUPS[name]}\n{_range(of)}" for name, of in some.items()]
+
+    def row(system: str) -> list[str]:
+        means = (of["systems"][system]["ndcg"]["mean"] for of in some.values())
+        return [_words(system), *(f"{mean:.4f}" for mean in means)]
+
+    rows = [["users", *(f"{of['users']:,}" for of in some.values())]]
+    rows += [row(system) for system in report["systems"]]
+    title = f"NDCG@{report['k']} by history length and item interactions"
+    return table(title, ["system", *names], iter(rows))
+
+
+def _range(group: Mapping[str, Any]) -> str:
+    return f"{group['least']:,} to {group['most']:,}"
+
+
+def cell(value: Mapping[str, float]) -> str:
+    """Return a mean with four digits, and below it its interval where it has one."""
     mean = f"{value['mean']:.4f}"
     return mean if "low" not in value else f"{mean}\n[{value['low']:.3f}, {value['high']:.3f}]"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
@@ -39,6 +132,8 @@ def _remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> l
         lines.append(
             f"both stages over stage 1, NDCG@{report['k']}: {_line(report['gain']['ndcg'])}"
         )
+    if count := report.get("groups", {}).get("cold_items", {}).get("pairs", 0):
+        lines.append(f"{count:,} test pairs are of items new in the test, which nobody can find")
     if reranker and "reason" in reranker:
         lines.append(f"no reranker: {reranker['reason']}")
     elif reranker:

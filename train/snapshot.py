@@ -108,6 +108,19 @@ def _window(data: Encoded, counts: Array) -> Window:
     return Window(users.astype(np.int32), Ragged.from_pairs(row, chosen.item, len(users)))
 
 
+def window_fingerprint(data: Encoded, window: Window) -> str:
+    """Return a sha256 over who took what in a window, by their ids: the same test, the same text.
+
+    It does not depend on what else the data has, nor on the order in which a user took items.
+    """
+    relevant = window.relevant
+    items = relevant.values[np.lexsort((relevant.values, relevant.rows))]
+    sha = hashlib.sha256(np.ascontiguousarray(relevant.offsets).tobytes())
+    for ids in (data.users.external(window.users), data.items.external(items)):
+        sha.update("\n".join(map(str, ids)).encode())
+    return sha.hexdigest()
+
+
 def fingerprint(data: Encoded) -> str:
     """Return a sha256 over ids, interactions and attributes: the same data, the same text."""
     sha = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Both stages over user indices: what the reranker learns from, and what evaluation measures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,12 +119,31 @@ def fit_reranker(
 
 
 def rank_both(
-    data: Encoded, stage: StageOne, reranker: Reranker | None, users: Array, count: int, k: int
+    data: Encoded,
+    stage: StageOne,
+    reranker: Reranker | None,
+    users: Array,
+    count: int,
+    k: int,
+    unseen: bool = True,
 ) -> tuple[Array, Array]:
-    """Return both stages' ranking `[B, k]` and the candidates `[B, C]`, in blocks of users."""
+    """Rank for users by both stages and by stage 1, in blocks of users.
+
+    Args:
+        data: with the attributes that the reranker reads.
+        stage: stage 1.
+        reranker: stage 2, or None.
+        users: whom for, `[B]`.
+        count: candidates that stage 2 orders.
+        k: how many items.
+        unseen: whether what a user has seen is left out.
+
+    Returns:
+        both stages' ranking `[B, k]` and stage 1's `[B, max(count, k)]`, -1 after the last.
+    """
     described = catalogue(data, stage)
     blocks = [users[start : start + 1024] for start in range(0, len(users), 1024)]
-    ranked = [_rank_block(described, stage, reranker, block, count, k) for block in blocks]
+    ranked = [_rank_block(described, stage, reranker, b, count, k, unseen) for b in blocks]
     return np.concatenate([r for r, _ in ranked]), np.concatenate([c for _, c in ranked])
 
 
@@ -135,17 +154,23 @@ def _rank_block(
     users: Array,
     count: int,
     k: int,
+    unseen: bool,
 ) -> tuple[Array, Array]:
     queries = stage.queries(users)
-    found = stage.candidates(queries, count)
+    if not unseen:
+        queries = replace(queries, exclude=Ragged.empty(len(users)))
+    everything = stage.candidates(queries, max(count, k))
     if reranker is None:
-        return found.items[:, :k], found.items
+        return everything.items[:, :k], everything.items
+    found = Candidates(everything.items[:, :count], everything.scores[:, :count])
     present = found.items >= 0
     scores = np.full(present.shape, -np.inf, dtype=np.float32)
     rows = pairs(described, queries, stage.user_vectors[users], found)
     scores[present] = reranker.score(rows)
     best, _ = top_k(scores, k)
-    return np.take_along_axis(found.items, best, axis=1), found.items
+    ranked = np.full((len(users), k), -1, dtype=np.int32)
+    ranked[:, : best.shape[1]] = np.take_along_axis(found.items, best, axis=1)
+    return ranked, everything.items
 
 
 def recall_at_candidates(found: Array, relevant: Ragged) -> Array:

@@ -86,7 +86,7 @@ def test_the_table_has_every_system_and_metric(bundle: Bundle) -> None:
     report = bundle.manifest["metrics"]
     assert list(report["systems"]) == SYSTEMS
     for metrics in report["systems"].values():
-        assert list(metrics) == [*NAMES, "coverage"]
+        assert list(metrics) == [*NAMES, "novelty", "coverage"]
         for name in NAMES:
             assert 0 <= metrics[name]["low"] <= metrics[name]["mean"] <= metrics[name]["high"] <= 1
     ceiling = report["recall@candidates"]["mean"]
@@ -144,7 +144,10 @@ def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str])
         "stage 1",
         "both stages",
         "ndcg@10",
-        "coverage@10",
+        "coverage",
+        "novelty@10",
+        "each pair",
+        "long",
         "recall@40",
     ):
         assert word in said
