@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | recommend`: from a run file to a bundle and its answers."""
+"""`python -m train fit | evaluate | compare | recommend`: from a run file to a bundle's answers."""
 
 import argparse
 import json
@@ -33,6 +33,15 @@ def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
         print(json.dumps(report, indent=2))
     else:
         _print_report({**bundle.manifest, "metrics": report})
+
+
+def compare(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Compare runs that were measured on the same test, and name a winner if there is one."""
+    _no_more(flags)
+    from train.compare import compare, render
+
+    report = compare(arguments.bundles)
+    print(json.dumps(report, indent=2) if arguments.json else render(report))
 
 
 def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -82,6 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     two.add_argument("--json", action="store_true", help="the report as JSON")
     two.set_defaults(call=evaluate)
+    several = commands.add_parser("compare", help=compare.__doc__)
+    several.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders or URIs, as above")
+    several.add_argument("--json", action="store_true", help="the comparison as JSON")
+    several.set_defaults(call=compare)
     three = commands.add_parser("recommend", help=recommend.__doc__)
     three.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     three.add_argument("--user-id", help="an id from the interactions")

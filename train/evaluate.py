@@ -29,11 +29,17 @@ class Evaluated:
 
     Attributes:
         report: see `evaluate`.
+        users: who they are, int32 `[V]`.
         ndcg: NDCG of each user on unseen items by system, float64 `[V]`.
     """
 
     report: dict[str, Any]
+    users: Array
     ndcg: Mapping[str, Array]
+
+    def arrays(self) -> dict[str, Array]:
+        """Return `users` and `ndcg.SYSTEM`, `[V]` each, to be stored."""
+        return {"users": self.users, **{f"ndcg.{name}": of for name, of in self.ndcg.items()}}
 
 
 def evaluate(
@@ -89,7 +95,7 @@ def evaluate_users(
         "test_sha256": window_fingerprint(data, window),
         "more_k": {},
     }
-    return Evaluated(facts | report, ndcg)
+    return Evaluated(facts | report, window.users, ndcg)
 
 
 def _systems(ranked: Rankings, relevant: Ragged, known: Snapshot, k: int) -> Columns:

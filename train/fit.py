@@ -18,9 +18,10 @@ from cluster import storage
 from cluster.session import connect, scaling
 from train import bundle, manifest
 from train.config import Run
-from train.evaluate import evaluate
+from train.evaluate import evaluate_users
 from train.features import Encoded, encode
 from train.loop import Job, Validation
+from train.ragged import Array
 from train.rerankers import RerankerSettings
 from train.snapshot import (
     Snapshot,
@@ -105,8 +106,8 @@ def fit(run: Run, address: str | None = None) -> str:
 
 def _fitted(
     home: str, run: Run, data: Encoded, folds: Folds
-) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any]]:
-    """Return what is served (both stages and the towers) and the facts for the manifest."""
+) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
+    """Return what is served (both stages and the towers), facts for the manifest, and the test."""
     days = run.evaluation.recent_days
     before = snapshot(data, folds.fold == TRAIN, folds.t1, days)
     window = validation_window(data, folds, before)
@@ -117,15 +118,18 @@ def _fitted(
     towers = _towers(home, run, "refit", known, epochs=selected.epoch, reference=first)
     stage = _stage(run, known, towers)
     test = held_out_window(data, folds)
-    report = evaluate(data, stage, second.reranker, test, run.candidates, run.evaluation, run.seed)
+    measured = evaluate_users(
+        data, stage, second.reranker, test, run.candidates, run.evaluation, run.seed
+    )
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
         last = snapshot(data, everything, now, days)
         towers = _towers(home, run, "final", last, epochs=selected.epoch, reference=first)
         stage = _stage(run, last, towers)
-    facts = {"metrics": report, "training": {"epochs": selected.epoch, "select": selected.curve}}
-    return stage, second, towers, facts
+    training = {"epochs": selected.epoch, "select": selected.curve}
+    facts = {"metrics": measured.report, "training": training}
+    return stage, second, towers, facts, measured.arrays()
 
 
 def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
@@ -152,6 +156,7 @@ def _write(
     second: StageTwo,
     towers: Fitted,
     facts: dict[str, Any],
+    test: dict[str, Array],
 ) -> str:
     parts = bundle.Parts(
         users=data.users,
@@ -178,6 +183,7 @@ def _write(
     files = {
         "encoder.json": json.dumps(encoders).encode(),
         bundle.TOWER: state_bytes(towers.model),
+        bundle.EVALUATION: bundle.array_bytes(test),
     }
     return bundle.write(storage.join(home, "bundles"), parts, record, files)
 

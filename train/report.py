@@ -51,9 +51,9 @@ def _accuracy(report: Mapping[str, Any]) -> Any:
     k = report["k"]
     return table(
         f"Test: {report['users']:,} users, {report['interactions']:,} interactions",
-        ["system", *(f"{_words(name)}@{k}" for name in NAMES)],
+        ["system", *(f"{words(name)}@{k}" for name in NAMES)],
         (
-            [_words(name), *(cell(values[metric]) for metric in NAMES)]
+            [words(name), *(cell(values[metric]) for metric in NAMES)]
             for name, values in report["systems"].items()
         ),
     )
@@ -63,7 +63,7 @@ def _beyond(report: Mapping[str, Any]) -> Any:
     """Novelty and coverage, and the same with seen items, and each pair by itself: means."""
     k, part = report["k"], ("recall", "ndcg", "map")
     names = [f"novelty@{k}\n(bits)", f"coverage\n@{k}"]
-    names += [f"all items\n{_words(name)}@{k}" for name in part]
+    names += [f"all items\n{words(name)}@{k}" for name in part]
     names += [f"each pair\n{name}@{k}" for name in PAIR]
 
     def row(name: str) -> list[str]:
@@ -71,7 +71,7 @@ def _beyond(report: Mapping[str, Any]) -> Any:
         each = report["per_positive"][str(k)][name]
         means = [values["coverage"], *(everything[m] for m in part), *(each[m] for m in PAIR)]
         digits = (f"{value['mean']:.4f}" for value in means)
-        return [_words(name), f"{values['novelty']['mean']:.2f}", *digits]
+        return [words(name), f"{values['novelty']['mean']:.2f}", *digits]
 
     title = "Beyond accuracy; with what the user has seen; each test pair by itself"
     return table(title, ["system", *names], (row(name) for name in report["systems"]))
@@ -88,7 +88,7 @@ def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Any:
 
     def row(name: str) -> list[str]:
         values = (report[of][cut][name][metric]["mean"] for of, cut in parts for metric in PAIR)
-        return [_words(name), *(f"{value:.4f}" for value in values)]
+        return [words(name), *(f"{value:.4f}" for value in values)]
 
     return table("Further cuts", ["system", *names], (row(name) for name in report["systems"]))
 
@@ -100,7 +100,7 @@ def _groups(report: Mapping[str, Any]) -> Any:
 
     def row(system: str) -> list[str]:
         means = (of["systems"][system]["ndcg"]["mean"] for of in some.values())
-        return [_words(system), *(f"{mean:.4f}" for mean in means)]
+        return [words(system), *(f"{mean:.4f}" for mean in means)]
 
     rows = [["users", *(f"{of['users']:,}" for of in some.values())]]
     rows += [row(system) for system in report["systems"]]
@@ -118,19 +118,20 @@ def cell(value: Mapping[str, float]) -> str:
     return mean if "low" not in value else f"{mean}\n[{value['low']:.3f}, {value['high']:.3f}]"
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
+    """Return a name of ours as words."""
     return name.replace("_", " ")
 
 
 def _remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
     ceiling = report["recall@candidates"]
     lines = [
-        f"recall@{report['candidates']} candidates (the ceiling of stage 2): {_line(ceiling)}, "
+        f"recall@{report['candidates']} candidates (the ceiling of stage 2): {line(ceiling)}, "
         f"of a catalogue of {report['catalogue']:,} items"
     ]
     if "gain" in report:
         lines.append(
-            f"both stages over stage 1, NDCG@{report['k']}: {_line(report['gain']['ndcg'])}"
+            f"both stages over stage 1, NDCG@{report['k']}: {line(report['gain']['ndcg'])}"
         )
     if count := report.get("groups", {}).get("cold_items", {}).get("pairs", 0):
         lines.append(f"{count:,} test pairs are of items new in the test, which nobody can find")
@@ -141,10 +142,11 @@ def _remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> l
         gain = {"mean": reranker["gain"], "low": reranker["low"], "high": reranker["high"]}
         lines.append(
             f"the reranker ({reranker['name']}) {verdict}: NDCG@10 on users of the validation "
-            f"window that it had not seen {_line(gain)} above stage 1"
+            f"window that it had not seen {line(gain)} above stage 1"
         )
     return lines
 
 
-def _line(value: Mapping[str, float]) -> str:
+def line(value: Mapping[str, float]) -> str:
+    """Return a mean and its interval in one line."""
     return f"{value['mean']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"

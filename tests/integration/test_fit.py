@@ -14,8 +14,9 @@ from cluster import command
 from cluster.session import Session
 from train import fit as driver
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.config import Run
+from train.bundle import Bundle, evaluation_arrays, open_bundle
+from train.compare import compare
+from train.config import NoReranker, Run
 from train.fit import fit
 from train.metrics import NAMES
 from train.ragged import Ragged
@@ -151,6 +152,27 @@ def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str])
         "recall@40",
     ):
         assert word in said
+
+
+def test_users_of_the_test_are_kept_for_comparisons(
+    run: Run, bundle: Bundle, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = evaluation_arrays(place, bundle.manifest)
+    report = bundle.manifest["metrics"]
+    assert len(kept["users"]) == report["users"]
+    for name in SYSTEMS:
+        mean = report["systems"][name]["ndcg"]["mean"]
+        assert kept[f"ndcg.{name}"].mean() == pytest.approx(mean)
+    changes = {"name": "worse", "storage": str(tmp_path), "final_fit": "everything"}
+    training = run.train.model_copy(update={"epochs": 1, "learning_rate": 1e-5, "workers": 0})
+    worse = fit(run.model_copy(update={"train": training, "reranker": NoReranker(), **changes}))
+    found = cli(capsys, "compare", worse, place, "--json")
+    assert found["winner"] == "first"
+    other = fit(
+        make_run(tmp_path, name="other", reranker="none", split={"name": "time", "quantile": 0.7})
+    )
+    with pytest.raises(ValueError, match=r"different tests.*split\.quantile"):
+        compare([place, other])
 
 
 def test_recommend_loads_neither_ray_nor_torch(bundle: Bundle, place: str) -> None:
