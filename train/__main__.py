@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | compare | recommend`: from a run file to a bundle's answers."""
+"""`python -m train fit | evaluate | compare | report | recommend`: from a run file to answers."""
 
 import argparse
 import json
@@ -28,11 +28,11 @@ def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
     from train.measure import measure
 
     bundle = open_bundle(arguments.bundle)
-    report = measure(bundle)
+    metrics = measure(bundle)
     if arguments.json:
-        print(json.dumps(report, indent=2))
+        print(json.dumps(metrics, indent=2))
     else:
-        _print_report({**bundle.manifest, "metrics": report})
+        _print_report({**bundle.manifest, "metrics": metrics})
 
 
 def compare(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -40,8 +40,16 @@ def compare(arguments: argparse.Namespace, flags: list[str]) -> None:
     _no_more(flags)
     from train.compare import compare, render
 
-    report = compare(arguments.bundles)
-    print(json.dumps(report, indent=2) if arguments.json else render(report))
+    found = compare(arguments.bundles)
+    print(json.dumps(found, indent=2) if arguments.json else render(found))
+
+
+def report(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Write a bundle's tables and plots as one HTML file, and print its place."""
+    _no_more(flags)
+    from train.page import write_page
+
+    print(write_page(arguments.bundle, arguments.to))
 
 
 def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -95,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders or URIs, as above")
     several.add_argument("--json", action="store_true", help="the comparison as JSON")
     several.set_defaults(call=compare)
+    drawn = commands.add_parser("report", help=report.__doc__)
+    drawn.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
+    drawn.add_argument("--to", metavar="FILE", help="by default report.html in the run's folder")
+    drawn.set_defaults(call=report)
     three = commands.add_parser("recommend", help=recommend.__doc__)
     three.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     three.add_argument("--user-id", help="an id from the interactions")

@@ -135,10 +135,10 @@ def render(report: Mapping[str, Any]) -> str:
     from rich.console import Console
 
     k, console = report["k"], Console(width=WIDTH)
-    rows = (
+    rows = [
         [f"{run['name']}\n({words(run['system'])})", *(cell(run["metrics"][m]) for m in NAMES)]
         for run in report["runs"]
-    )
+    ]
     title = f"{len(report['runs'])} runs, as they are served, on the same {report['users']:,} users"
     with console.capture() as capture:
         console.print(table(title, ["run", *(f"{words(name)}@{k}" for name in NAMES)], rows))

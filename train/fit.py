@@ -18,9 +18,11 @@ from cluster import storage
 from cluster.session import connect, scaling
 from train import bundle, manifest
 from train.config import Run
+from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
 from train.loop import Job, Validation
+from train.page import FILE, write_page
 from train.ragged import Array
 from train.rerankers import RerankerSettings
 from train.snapshot import (
@@ -101,7 +103,10 @@ def fit(run: Run, address: str | None = None) -> str:
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     version = _write(home, run, data, *_fitted(home, run, data, folds))
     storage.write_bytes(done, json.dumps({"version": version}).encode())
-    return storage.join(home, "bundles", version)
+    place = storage.join(home, "bundles", version)
+    # Last: whatever plots fail at, the bundle is there.
+    logger.info("report: %s", write_page(place, storage.join(home, FILE)))
+    return place
 
 
 def _fitted(
@@ -121,6 +126,7 @@ def _fitted(
     measured = evaluate_users(
         data, stage, second.reranker, test, run.candidates, run.evaluation, run.seed
     )
+    shown = measured.arrays() | diagnose(stage, test, run.candidates, run.seed)
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
@@ -129,7 +135,7 @@ def _fitted(
         stage = _stage(run, last, towers)
     training = {"epochs": selected.epoch, "select": selected.curve}
     facts = {"metrics": measured.report, "training": training}
-    return stage, second, towers, facts, measured.arrays()
+    return stage, second, towers, facts, shown
 
 
 def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:

@@ -19,6 +19,8 @@ from train.top_k import top_k
 SPEED_UP = 1.2
 MAX_EF = 10_000
 MARGIN = 8
+SWEEP = (16, 24, 36, 54, 81, 128, 192, 288, 432, 648, 972, 1458, 2187)
+ENOUGH = 0.999
 
 
 class IndexSettings(Settings):
@@ -270,8 +272,7 @@ def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str,
     worst = exact.search(queries, k)[1][:, -1:]
     for ef in _efs(k, count):
         approximate = replace(index, report={"used": "hnsw", "ef": ef})
-        found = approximate.search(queries, k)[1]
-        recall = float((found >= worst - 1e-6 * np.abs(worst)).mean())
+        recall = _recall(approximate, queries, k, worst)
         if recall >= settings.recall:
             break
     times = [_microseconds(which, queries, min(2 * k, count)) for which in (exact, approximate)]
@@ -294,6 +295,38 @@ def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str,
         "count": count,
         "width": index.vectors.shape[1],
     }
+
+
+def sweep(index: Index, queries: Array, k: int) -> list[dict[str, float]]:
+    """Return recall@k and microseconds a query of HNSW at rising `ef`, then of exact search.
+
+    Args:
+        index: what is searched.
+        queries: float32 `[Q, d]`.
+        k: how many items.
+
+    Returns:
+        rows of `ef` (0 for exact search), `recall` and `us`, up to a recall of 0.999; of exact
+        search alone where the catalogue is too small for a graph to be of use.
+    """
+    k, exact = min(k, len(index.members)), replace(index, report={"used": "exact"})
+    worst = exact.search(queries, k)[1][:, -1:]
+    rows = []
+    # A search fetches a power of two, and looks at as many at the least.
+    fetched = 2 ** int(np.ceil(np.log2(k)))
+    for ef in (ef for ef in SWEEP if fetched <= ef <= len(index.members) // 2):
+        which = replace(index, report={"used": "hnsw", "ef": ef})
+        recall = _recall(which, queries, k, worst)
+        rows.append({"ef": float(ef), "recall": recall, "us": _microseconds(which, queries, k)})
+        if recall >= ENOUGH:
+            break
+    return [*rows, {"ef": 0.0, "recall": 1.0, "us": _microseconds(exact, queries, k)}]
+
+
+def _recall(index: Index, queries: Array, k: int, worst: Array) -> float:
+    """Return the share of the k found that score as high as the k-th best, [Q, 1], does."""
+    found = index.search(queries, k)[1]
+    return float((found >= worst - 1e-6 * np.abs(worst)).mean())
 
 
 def _efs(k: int, count: int) -> list[int]:

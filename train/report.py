@@ -1,9 +1,12 @@
 """A report of `evaluate` as text for people."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.metrics import NAMES
+
+Rows = tuple[str, list[str], list[list[str]]]
+"""A table: its title, the names of its columns, and its rows."""
 
 WIDTH = 122
 CUTS = 2  # of which all columns are as wide as that
@@ -24,18 +27,22 @@ def render(report: Mapping[str, Any], reranker: Mapping[str, Any] | None = None)
 
     console = Console(width=WIDTH)
     with console.capture() as capture:
-        console.print(_accuracy(report))
-        # Bundles of an earlier version have the first table alone.
-        if "groups" in report:
-            console.print(_beyond(report))
-            more = [*report.get("more_k", {})]
-            for first in range(0, len(more), CUTS):
-                console.print(_further(report, more[first : first + CUTS]))
-            console.print(_groups(report))
-    return capture.get() + "\n".join(_remarks(report, reranker)) + "\n"
+        for one in tables(report):
+            console.print(table(*one))
+    return capture.get() + "\n".join(remarks(report, reranker)) + "\n"
 
 
-def table(title: str, columns: list[str], rows: Iterator[list[str]]) -> Any:
+def tables(report: Mapping[str, Any]) -> list[Rows]:
+    """Return the title, the names of the columns and the rows of every table of a report."""
+    # Bundles of an earlier version have the first table alone.
+    if "groups" not in report:
+        return [_accuracy(report)]
+    more = [*report["more_k"]]
+    further = [_further(report, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
+    return [_accuracy(report), _beyond(report), *further, _groups(report)]
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     """Return a table for the terminal whose first column is text and whose others are numbers."""
     from rich.table import Table
 
@@ -47,19 +54,17 @@ def table(title: str, columns: list[str], rows: Iterator[list[str]]) -> Any:
     return out
 
 
-def _accuracy(report: Mapping[str, Any]) -> Any:
+def _accuracy(report: Mapping[str, Any]) -> Rows:
     k = report["k"]
-    return table(
-        f"Test: {report['users']:,} users, {report['interactions']:,} interactions",
-        ["system", *(f"{words(name)}@{k}" for name in NAMES)],
-        (
-            [words(name), *(cell(values[metric]) for metric in NAMES)]
-            for name, values in report["systems"].items()
-        ),
-    )
+    title = f"Test: {report['users']:,} users, {report['interactions']:,} interactions"
+    rows = [
+        [words(name), *(cell(values[metric]) for metric in NAMES)]
+        for name, values in report["systems"].items()
+    ]
+    return title, ["system", *(f"{words(name)}@{k}" for name in NAMES)], rows
 
 
-def _beyond(report: Mapping[str, Any]) -> Any:
+def _beyond(report: Mapping[str, Any]) -> Rows:
     """Novelty and coverage, and the same with seen items, and each pair by itself: means."""
     k, part = report["k"], ("recall", "ndcg", "map")
     names = [f"novelty@{k}\n(bits)", f"coverage\n@{k}"]
@@ -74,10 +79,10 @@ def _beyond(report: Mapping[str, Any]) -> Any:
         return [words(name), f"{values['novelty']['mean']:.2f}", *digits]
 
     title = "Beyond accuracy; with what the user has seen; each test pair by itself"
-    return table(title, ["system", *names], (row(name) for name in report["systems"]))
+    return title, ["system", *names], [row(name) for name in report["systems"]]
 
 
-def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Any:
+def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Rows:
     """Recall and NDCG at further cuts, of users and of each pair by itself: means."""
     parts = [(of, cut) for cut in cuts for of in ("more_k", "per_positive")]
     names = [
@@ -90,10 +95,10 @@ def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Any:
         values = (report[of][cut][name][metric]["mean"] for of, cut in parts for metric in PAIR)
         return [words(name), *(f"{value:.4f}" for value in values)]
 
-    return table("Further cuts", ["system", *names], (row(name) for name in report["systems"]))
+    return "Further cuts", ["system", *names], [row(name) for name in report["systems"]]
 
 
-def _groups(report: Mapping[str, Any]) -> Any:
+def _groups(report: Mapping[str, Any]) -> Rows:
     """NDCG of each group of the test that is not empty."""
     some = {name: of for name, of in report["groups"].items() if of["pairs"]}
     names = [f"{GROUPS[name]}\n{_range(of)}" for name, of in some.items()]
@@ -105,7 +110,7 @@ def _groups(report: Mapping[str, Any]) -> Any:
     rows = [["users", *(f"{of['users']:,}" for of in some.values())]]
     rows += [row(system) for system in report["systems"]]
     title = f"NDCG@{report['k']} by history length and item interactions"
-    return table(title, ["system", *names], iter(rows))
+    return title, ["system", *names], rows
 
 
 def _range(group: Mapping[str, Any]) -> str:
@@ -123,7 +128,8 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
+def remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
+    """Return what is said below the tables, a line each."""
     ceiling = report["recall@candidates"]
     lines = [
         f"recall@{report['candidates']} candidates (the ceiling of stage 2): {line(ceiling)}, "

@@ -118,6 +118,12 @@ def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
     assert manifest["index"]["recall"] >= 0.99
 
 
+def test_the_page_of_a_run_has_what_only_the_test_can_tell(run: Run, place: str) -> None:
+    written = (Path(run.storage) / run.name / "report.html").read_text(encoding="utf-8")
+    for word in ("first: report", "both stages", "Scores of pairs", "Recall by candidates"):
+        assert word in written
+
+
 def test_the_same_run_again_is_the_same_bundle(run: Run, place: str) -> None:
     assert fit(run) == place
     assert open_bundle(Path(run.storage) / run.name).folder == Path(place)

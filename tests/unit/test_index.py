@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.index import Index, IndexSettings
+from train.index import Index, IndexSettings, sweep
 from train.ragged import Array, Ragged
 
 WIDTH = 8
@@ -105,6 +105,22 @@ def test_hnsw_that_cannot_reach_the_recall_says_so() -> None:
         weak.model_copy(update={"kind": "auto"}), vectors, np.ones(3_000, dtype=bool)
     ).report
     assert report["used"] == "exact" and report["recall"] < 1.0
+
+
+def test_a_sweep_rises_to_the_recall_of_exact_search() -> None:
+    index = _build("exact", _vectors(3_000, width=32))
+    rows = sweep(index, _vectors(200, seed=1, width=32), 10)
+    efs, recalls = [row["ef"] for row in rows[:-1]], [row["recall"] for row in rows]
+    assert efs == sorted(efs)
+    assert efs[0] == 16
+    assert recalls[0] < 0.9 < recalls[-2] <= recalls[-1] == 1.0
+    assert all(row["us"] > 0 for row in rows)
+    # A search for 100 looks at 128 at the least.
+    assert sweep(index, _vectors(20, seed=1, width=32), 100)[0]["ef"] == 128
+
+
+def test_a_sweep_of_few_items_is_exact_search_alone() -> None:
+    assert [row["ef"] for row in sweep(_build("exact", _vectors(20)), _vectors(3), 50)] == [0.0]
 
 
 def test_auto_takes_what_is_faster() -> None:

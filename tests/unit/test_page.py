@@ -1,0 +1,196 @@
+"""The page of a run: whole, self-contained, and what its plots show."""
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from tests.bundles import make_parts
+from tests.unit.test_diagnostics import case
+from tests.unit.test_evaluate import evaluated
+from train import bundle, plots
+from train.diagnostics import diagnose
+from train.index import Index, IndexSettings, sweep
+from train.item_map import ItemMap
+from train.page import write_page
+
+NAME = "a <run> & its name"
+VOID = {"meta", "img", "br"}
+
+
+def write(folder: Path, kept: bool = True) -> str:
+    """Write a planted bundle with a real report of a test."""
+    test = diagnose(*case(), candidates=15, seed=0)
+    curve = [{"epoch": n, "loss": 5.0 / n, "ndcg": 0.1 * n, "seconds": 1.0} for n in (1, 2, 3)]
+    facts = {
+        "name": NAME,
+        "config": {"data": {"name": "planted"}, "candidates": 15},
+        "metrics": evaluated().report,
+        "training": {"epochs": 2, "select": curve},
+        "reranker": {"earned": False, "reason": "there is none"},
+    }
+    files = {bundle.EVALUATION: bundle.array_bytes(test)} if kept else {}
+    place = folder / "run" / "bundles"
+    return str(
+        place / bundle.write(place, make_parts(60, 300, history=6, reranked=False), facts, files)
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write(tmp_path_factory.mktemp("page"))
+
+
+class Page(HTMLParser):
+    """The tags of a page, checked to be closed in order, its images and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: dict[str, str] = {}
+        self.words = ""
+        self.links: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.links += [values[name] for name in ("href", "src") if name in values]
+        if tag == "img":
+            self.images[values["alt"]] = values["src"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def read(path: str | Path) -> Page:
+    return Page(Path(path).read_text(encoding="utf-8"))
+
+
+def test_a_page_has_every_table_and_plot_in_itself(place: str) -> None:
+    home = Path(place).parents[1]
+    assert write_page(str(home)) == str(home / "report.html")
+    page = read(home / "report.html")
+    assert [*page.images] == [
+        "Systems and their intervals",
+        "Learning curves",
+        "Scores of pairs",
+        "Recall by candidates",
+        "Search: recall by time",
+        "Map of the items",
+    ]
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert not re.search(r"@import|url\(|<script", (home / "report.html").read_text())
+    for image in page.images.values():
+        assert ET.fromstring(base64.b64decode(image.split(",")[1])).tag.endswith("svg")
+    for word in (NAME, "recall@5", "novelty@5", "recent popularity", "Further cuts", "planted"):
+        assert word in page.words
+
+
+def test_a_page_goes_where_it_is_told_and_never_into_the_bundle(place: str, tmp_path: Path) -> None:
+    to = tmp_path / "new" / "page.html"
+    assert write_page(place, str(to)) == str(to)
+    assert [path.name for path in to.parent.iterdir()] == ["page.html"]
+    assert write_page(place) == str(Path(place).parents[1] / "report.html")
+    alone = tmp_path / "alone" / Path(place).name
+    alone.parent.mkdir()
+    alone.symlink_to(place)
+    assert write_page(str(alone)) == str(alone.parent / "report.html")
+    assert bundle.open_bundle(place).folder == Path(place)
+
+
+def test_a_bundle_that_keeps_no_users_has_the_other_plots(tmp_path: Path) -> None:
+    page = read(write_page(write(tmp_path, kept=False)))
+    assert "Scores of pairs" not in page.images
+    assert "Map of the items" in page.images
+
+
+def test_a_bundle_of_nothing_but_vectors_has_a_page(tmp_path: Path) -> None:
+    facts = {"name": "bare", "metrics": {}}
+    bare = tmp_path / bundle.write(tmp_path, make_parts(8, 12, history=2, reranked=False), facts)
+    assert [*read(write_page(str(bare))).images] == ["Search: recall by time"]
+
+
+def drawn(plot: Any, *arguments: Any) -> Figure:
+    with rc_context(plots.STYLE):
+        figure: Figure = plot(*arguments)
+        figure.draw_without_rendering()
+    return figure
+
+
+def many_systems(name: str) -> dict[str, Any]:
+    value = {"mean": 0.0401, "low": 0.0346, "high": 0.0514}
+    names = [f"{name}_{number}" for number in range(12)]
+    systems = {name: {"ndcg": value, "recall": value} for name in [*names, "stage_1"]}
+    return {"k": 10, "systems": systems}
+
+
+def clusters() -> ItemMap:
+    place = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    names = [f"a rather long category {number}" for number in range(8)]
+    return ItemMap(place, np.arange(200), "category", [*names, "other"], np.arange(200) % 9)
+
+
+def plans() -> list[Any]:
+    vectors = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
+    index = Index.build(IndexSettings(), vectors, np.ones(900, bool))
+    test = diagnose(*case(), candidates=15, seed=0)
+    curve = [{"epoch": n, "loss": 1e5 / n, "ndcg": 1e-4 * n} for n in range(1, 41)]
+    return [
+        (plots.learning_curves, curve, 17),
+        (plots.learning_curves, curve[:1], 1),
+        (plots.systems, many_systems("a_baseline_of_a_long_name")),
+        (plots.systems, many_systems("short")),
+        (plots.score_densities, test),
+        (plots.recall_by_count, test, 15),
+        (plots.recall_by_time, sweep(index, vectors[:64], 10), 10),
+        (plots.items_on_a_plane, clusters()),
+    ]
+
+
+def test_what_is_written_on_an_axis_has_room() -> None:
+    for plot, *arguments in plans():
+        figure = drawn(plot, *arguments)
+        for side in (side for axis in figure.axes for side in (axis.xaxis, axis.yaxis)):
+            labels = [label for label in side.get_ticklabels() if label.get_text()]
+            boxes = [label.get_window_extent() for label in labels]
+            pairs = [(a, b) for n, a in enumerate(boxes) for b in boxes[:n]]
+            # 8 of 100 pixels an inch between one number and the next.
+            assert not any(overlap(a.padded(4, 0), b.padded(4, 0)) for a, b in pairs), plot
+            assert not any(overlap(side.label.get_window_extent(), box) for box in boxes), plot
+
+
+def overlap(one: Bbox, other: Bbox) -> bool:
+    shared = Bbox.intersection(one, other)
+    return shared is not None and shared.width > 0 and shared.height > 0
+
+
+def test_plots_show_the_numbers_that_they_are_given() -> None:
+    report = evaluated().report
+    found = drawn(plots.systems, report)
+    dots = [line.get_xdata()[0] for line in found.axes[0].lines if line.get_marker() == "o"]  # type: ignore[index]
+    expected = [values["ndcg"]["mean"] for values in report["systems"].values()]
+    assert dots[::-1] == pytest.approx(expected)
+    test = diagnose(*case(), candidates=15, seed=0)
+    line = drawn(plots.recall_by_count, test, 15).axes[0].lines[0]
+    np.testing.assert_array_equal(np.asarray(line.get_ydata()), test["recall_mean"])
+    steps = drawn(plots.score_densities, test).axes[0].patches[0]
+    np.testing.assert_array_equal(steps.get_data().values, test["score_positive"])  # type: ignore[attr-defined]
+
+
+def test_a_plot_is_the_same_every_time() -> None:
+    test = diagnose(*case(), candidates=15, seed=0)
+    assert plots.svg(plots.score_densities, test) == plots.svg(plots.score_densities, test)

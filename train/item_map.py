@@ -1,0 +1,85 @@
+"""Item vectors on a plane, and the category that each item is coloured by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.features import Features
+from train.ragged import Array
+
+ITEMS = 2000
+VALUES = 8
+MOST_VALUES = 50
+FEWEST_ITEMS = 20
+
+
+@dataclass(frozen=True)
+class ItemMap:
+    """Places of items.
+
+    Attributes:
+        place: float32 `[M, 2]`.
+        items: which items, most popular first, int `[M]`.
+        column: the category column, None where the items have none of few values.
+        names: the most frequent values, most frequent first, and at last `other`.
+        value: of each item, its position in `names`, int `[M]`.
+    """
+
+    place: Array
+    items: Array
+    column: str | None
+    names: list[str]
+    value: Array
+
+
+def item_map(vectors: Array, features: Features, count: Array, seed: int = 0) -> ItemMap | None:
+    """Place the most popular items by t-SNE (van der Maaten and Hinton, 2008) of their directions.
+
+    Args:
+        vectors: float32 `[I, d]`.
+        features: of the I items.
+        count: interactions of each item, `[I]`; at most 2,000 items that have some are placed.
+        seed: of the embedding.
+
+    Returns:
+        None where fewer than 20 items have interactions.
+    """
+    order = np.argsort(-count, kind="stable")
+    items = order[count[order] > 0][:ITEMS]
+    if len(items) < FEWEST_ITEMS:
+        return None
+    column, names, value = _colours(features, items)
+    return ItemMap(_places(vectors[items], seed), items, column, names, value)
+
+
+def _places(vectors: Array, seed: int) -> Array:
+    from sklearn.manifold import TSNE
+
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = vectors / np.maximum(lengths, 1e-12)
+    perplexity = min(30.0, (len(vectors) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=seed, n_jobs=1)
+    return np.asarray(tsne.fit_transform(directions), dtype=np.float32)
+
+
+def _colours(features: Features, items: Array) -> tuple[str | None, list[str], Array]:
+    """Return the first category column of few values, its frequent values, and each item's one.
+
+    An item with several values has the rarest of those that are frequent, which says most.
+    """
+    columns = [name.split("=", 1)[0] for name in features.vocabulary]
+    few = [c for c in dict.fromkeys(columns) if 2 <= columns.count(c) <= MOST_VALUES]
+    if not few:
+        return None, ["other"], np.zeros(len(items), dtype=np.int64)
+    own = features.categories.take(items)
+    inside = np.array([column == few[0] for column in columns])[own.values]
+    rows, codes = own.rows[inside], own.values[inside]
+    frequency = np.bincount(codes, minlength=len(columns))
+    frequent = np.argsort(-frequency, kind="stable")[:VALUES]
+    frequent = frequent[frequency[frequent] > 0]
+    position = np.full(len(columns), -1)
+    position[frequent] = np.arange(len(frequent))
+    value = np.full(len(items), -1)
+    np.maximum.at(value, rows, position[codes])
+    names = [features.vocabulary[code].split("=", 1)[1] for code in frequent]
+    return few[0], [*names, "other"], np.where(value < 0, len(names), value)

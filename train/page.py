@@ -1,0 +1,190 @@
+"""The report of a run as one HTML file with everything in it: tables, plots, configuration."""
+
+import base64
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cluster import storage
+from train import plots
+from train.bundle import EVALUATION, Bundle, evaluation_arrays, open_bundle
+from train.index import sweep
+from train.item_map import item_map
+from train.ragged import Array
+from train.report import remarks, tables
+
+FILE = "report.html"
+QUERIES = 500
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
+        font-size: 13px; display: block; overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+th, td { text-align: right; vertical-align: top; padding: .25rem .7rem; white-space: nowrap;
+         border-bottom: 1px solid #eee; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 1rem 0; } img { max-width: 100%; }
+figcaption, .facts { color: #555; font-size: 14px; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
+"""
+
+
+def write_page(location: str, to: str | None = None) -> str:
+    """Write the page of a bundle, whole or not at all.
+
+    Args:
+        location: a bundle's or a run's folder or URI.
+        to: path or URI of the page; by default `report.html` in the folder of the run.
+
+    Returns:
+        where it is.
+
+    Raises:
+        BundleError: as `open_bundle`.
+    """
+    bundle = open_bundle(location)
+    place = storage.absolute(to) if to else _beside(str(location), bundle)
+    storage.write_bytes(place, page(bundle).encode())
+    return place
+
+
+def page(bundle: Bundle) -> str:
+    """Return the HTML of a bundle's page; what an earlier version did not keep is left out."""
+    manifest = bundle.manifest
+    kept = EVALUATION in manifest["files"]
+    test = evaluation_arrays(str(bundle.folder), manifest) if kept else {}
+    parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
+    parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
+    title = html.escape(f"{manifest.get('name', 'bundle')}: report")
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def _beside(location: str, bundle: Bundle) -> str:
+    """Return the page's place in the run's folder; beside the bundle where it is in none."""
+    place = storage.absolute(location).rstrip("/")
+    own, _, version = place.rpartition("/")
+    if version != bundle.version:
+        return storage.join(place, FILE)
+    home, _, folder = own.rpartition("/")
+    return storage.join(home, FILE) if folder == "bundles" else storage.join(own, FILE)
+
+
+def _head(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    data = manifest["config"].get("data", {}).get("name", "unknown data")
+    facts = (
+        f"bundle {bundle.version}, made {manifest['created']} from {data}: "
+        f"{len(bundle.users):,} users, {len(bundle.items):,} items"
+    )
+    yield f"<h1>{html.escape(str(manifest.get('name', 'bundle')))}</h1>"
+    yield f'<p class="facts">{html.escape(facts)}</p>'
+
+
+def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
+    report = manifest.get("metrics") or {}
+    if "systems" not in report:
+        return
+    first, *others = tables(report)
+    yield "<h2>The test</h2>"
+    yield _table(*first)
+    yield _figure("Systems and their intervals", "Ours are in colour.", plots.systems, report)
+    lines = remarks(report, manifest["reranker"])
+    yield "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+    yield from (_table(*one) for one in others)
+
+
+def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
+    training = manifest.get("training") or {}
+    if not training.get("select"):
+        return
+    yield "<h2>Training</h2>"
+    caption = (
+        "Towers on what was before the validation window, which decides how many epochs "
+        "the towers that are measured and served are fitted for."
+    )
+    yield _figure(
+        "Learning curves", caption, plots.learning_curves, training["select"], training["epochs"]
+    )
+
+
+def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
+    yield "<h2>Stage 1</h2>"
+    if "score_edges" in test:
+        caption = (
+            "A test pair scores higher than a random unseen item of the same users with "
+            f"a chance of {test['score_auc'][0]:.3f}; 0.5 would be no order at all."
+        )
+        yield _figure("Scores of pairs", caption, plots.score_densities, test)
+    if "recall_counts" in test:
+        caption = "Recall on the test: what stage 2 is not given, it cannot recommend."
+        yield _figure(
+            "Recall by candidates", caption, plots.recall_by_count, test, bundle.candidates
+        )
+    yield _searched(bundle)
+
+
+def _searched(bundle: Bundle) -> str:
+    known = bundle.user_vectors[bundle.histories.lengths > 0][:QUERIES]
+    queries = known if len(known) else bundle.item_vectors[:QUERIES]
+    k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
+    report = bundle.index.report
+    ef = f" at ef {report['ef']}" if report["used"] == "hnsw" else ""
+    caption = (
+        f"Search over {report['count']:,} vectors of width {report['width']}, timed where this "
+        f"page was made; numbers are ef. This bundle searches by {report['used']}{ef}."
+    )
+    rows = sweep(bundle.index, queries, k)
+    return _figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
+
+
+def _items(bundle: Bundle) -> Iterator[str]:
+    found = item_map(bundle.item_vectors, bundle.item_features, bundle.statistics.item_count)
+    if found is None:
+        return
+    of = f", coloured by {found.column}" if found.column else ""
+    caption = (
+        f"The {len(found.items):,} most popular items by t-SNE of their directions{of}: items that "
+        "are near each other here are recommended to the same users; distances between far "
+        "groups mean nothing."
+    )
+    if found.column:
+        caption += " An item with several values has the colour of its rarest frequent one."
+    yield "<h2>Items</h2>"
+    yield _figure("Map of the items", caption, plots.items_on_a_plane, found)
+
+
+def _configuration(manifest: Mapping[str, Any]) -> Iterator[str]:
+    facts = {key: manifest[key] for key in ("config", "data", "libraries") if key in manifest}
+    text = html.escape(json.dumps(facts, indent=2, ensure_ascii=False))
+    yield "<h2>Configuration</h2>"
+    yield f"<details><summary>config, data and libraries</summary><pre>{text}</pre></details>"
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_cell(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
+    return (
+        f"<table><caption>{html.escape(title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table>"
+    )
+
+
+def _cell(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def _figure(title: str, caption: str, plot: Any, *arguments: Any) -> str:
+    content = base64.b64encode(plots.svg(plot, *arguments)).decode()
+    return (
+        f'<figure><img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{content}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
