@@ -13,6 +13,7 @@ PAIRS = 100_000
 COUNTS = 25
 WIDEST = 1000
 BINS = 60
+BLOCK = 256
 
 
 def diagnose(stage: StageOne, window: Window, candidates: int, seed: int) -> dict[str, Array]:
@@ -35,7 +36,8 @@ def recall_by_count(
     widest = min(size, max(WIDEST, 2 * candidates))
     steps = np.geomspace(1, widest, COUNTS).round().astype(np.int64)
     counts = np.unique([*steps, min(candidates, widest)])
-    found = stage.candidates(stage.queries(window.users), widest).items
+    blocks = [window.users[at : at + BLOCK] for at in range(0, len(window.users), BLOCK)]
+    found = np.concatenate([stage.candidates(stage.queries(b), widest).items for b in blocks])
     recalls = [per_user(found, window.relevant, int(n))["recall"] for n in counts]
     sums, weights = mean_over_users(np.column_stack(recalls))
     mean, low, high = bootstrap_ratios(sums, weights, seed=seed)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster import storage
+from train import manifest as manifests
 from train import plots
 from train.bundle import EVALUATION, Bundle, evaluation_arrays, open_bundle
 from train.index import sweep
@@ -16,6 +17,8 @@ from train.report import remarks, tables
 
 FILE = "report.html"
 QUERIES = 500
+SCORES = 2**26
+BATCH = 32
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
        padding: 0 1rem; }
@@ -46,7 +49,7 @@ def write_page(location: str, to: str | None = None) -> str:
         BundleError: as `open_bundle`.
     """
     bundle = open_bundle(location)
-    place = storage.absolute(to) if to else _beside(str(location), bundle)
+    place = storage.absolute(to) if to else _beside(location)
     storage.write_bytes(place, page(bundle).encode())
     return place
 
@@ -66,14 +69,13 @@ def page(bundle: Bundle) -> str:
     )
 
 
-def _beside(location: str, bundle: Bundle) -> str:
+def _beside(location: str) -> str:
     """Return the page's place in the run's folder; beside the bundle where it is in none."""
     place = storage.absolute(location).rstrip("/")
-    own, _, version = place.rpartition("/")
-    if version != bundle.version:
-        return storage.join(place, FILE)
-    home, _, folder = own.rpartition("/")
-    return storage.join(home, FILE) if folder == "bundles" else storage.join(own, FILE)
+    if manifests.FILE in storage.names(place):
+        place = place.rpartition("/")[0]
+        place = place.removesuffix("/bundles")
+    return storage.join(place, FILE)
 
 
 def _head(bundle: Bundle) -> Iterator[str]:
@@ -131,8 +133,10 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _searched(bundle: Bundle) -> str:
-    known = bundle.user_vectors[bundle.histories.lengths > 0][:QUERIES]
-    queries = known if len(known) else bundle.item_vectors[:QUERIES]
+    known = bundle.user_vectors[bundle.histories.lengths > 0]
+    # Exact search keeps the scores of all queries in memory.
+    count = max(BATCH, min(QUERIES, SCORES // len(bundle.items)))
+    queries = (known if len(known) else bundle.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
     report = bundle.index.report
     ef = f" at ef {report['ef']}" if report["used"] == "hnsw" else ""

@@ -139,8 +139,12 @@ def remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> li
         lines.append(
             f"both stages over stage 1, NDCG@{report['k']}: {line(report['gain']['ndcg'])}"
         )
-    if count := report.get("groups", {}).get("cold_items", {}).get("pairs", 0):
-        lines.append(f"{count:,} test pairs are of items new in the test, which nobody can find")
+    if "groups" in report:
+        users, items = (report["groups"][f"cold_{side}"] for side in ("users", "items"))
+        lines.append(
+            f"cold in the test: {users['users']:,} users without a history, and {items['pairs']:,} "
+            "pairs with items that nobody took before, which no system can recommend"
+        )
     if reranker and "reason" in reranker:
         lines.append(f"no reranker: {reranker['reason']}")
     elif reranker:

@@ -213,6 +213,7 @@ def copy(written: Path, tmp_path: Path) -> Path:
 READERS: dict[str, tuple[Callable[[list[str]], int | None], list[str]]] = {
     "evaluate": (train_main, ["evaluate"]),
     "recommend": (train_main, ["recommend"]),
+    "report": (train_main, ["report"]),
     "serve": (serve_main, []),
 }
 

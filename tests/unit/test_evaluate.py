@@ -167,7 +167,8 @@ def test_where_the_split_lets_cold_ones_in_they_are_counted() -> None:
     assert cold_user["least"] == cold_user["most"] == 0
     assert cold_item["pairs"] > 0
     assert {of["recall"]["mean"] for of in cold_item["systems"].values()} == {0.0}
-    assert "new in the test" in render(report)
+    cold = f"{cold_user['users']} users without a history, and {cold_item['pairs']} pairs"
+    assert cold in render(report)
 
 
 def test_the_test_is_the_same_whatever_else_the_data_has() -> None:
@@ -192,6 +193,7 @@ def test_the_tables_fit_the_terminal() -> None:
     text = "\n".join(said)
     for word in ("recall@5", "novelty@5", "recent popularity", "middle", "recall@20", "(bits)"):
         assert word in text
+    assert "0 users without a history, and 0 pairs" in text
     assert "…" not in text
 
 
