@@ -22,7 +22,7 @@ from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
 from train.loop import Job, Validation
-from train.page import FILE, write_page
+from train.page import write_page
 from train.ragged import Array
 from train.rerankers import RerankerSettings
 from train.snapshot import (
@@ -105,7 +105,7 @@ def fit(run: Run, address: str | None = None) -> str:
     storage.write_bytes(done, json.dumps({"version": version}).encode())
     place = storage.join(home, "bundles", version)
     # Last: whatever plots fail at, the bundle is there.
-    logger.info("report: %s", write_page(place, storage.join(home, FILE)))
+    logger.info("report: %s", write_page(place))
     return place
 
 

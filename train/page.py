@@ -139,10 +139,10 @@ def _searched(bundle: Bundle) -> str:
     queries = (known if len(known) else bundle.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
     report = bundle.index.report
-    ef = f" at ef {report['ef']}" if report["used"] == "hnsw" else ""
+    how = f"by HNSW at ef {report['ef']}" if report["used"] == "hnsw" else "exactly"
     caption = (
         f"Search over {report['count']:,} vectors of width {report['width']}, timed where this "
-        f"page was made; numbers are ef. This bundle searches by {report['used']}{ef}."
+        f"page was made; numbers are ef. This bundle is searched {how}."
     )
     rows = sweep(bundle.index, queries, k)
     return _figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
@@ -154,9 +154,8 @@ def _items(bundle: Bundle) -> Iterator[str]:
         return
     of = f", coloured by {found.column}" if found.column else ""
     caption = (
-        f"The {len(found.items):,} most popular items by t-SNE of their directions{of}: items that "
-        "are near each other here are recommended to the same users; distances between far "
-        "groups mean nothing."
+        f"The {len(found.items):,} most popular items by t-SNE of their directions{of}: near ones "
+        "score alike for the same users; distances between groups far apart mean nothing."
     )
     if found.column:
         caption += " An item with several values has the colour of its rarest frequent one."
