@@ -29,19 +29,9 @@ from train.ragged import Array, Ragged
 from train.rerankers import Reranker
 from train.statistics import Statistics
 
-__all__ = [
-    "Bundle",
-    "BundleError",
-    "Parts",
-    "array_bytes",
-    "check",
-    "evaluation_arrays",
-    "open_bundle",
-    "write",
-]
+__all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
-EVALUATION = "evaluation.safetensors"
 CANDIDATES = 200
 
 
@@ -208,25 +198,6 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
     """
     pinned = _pin(location)
     return pinned, _verified(_fetch(pinned))
-
-
-def array_bytes(arrays: Mapping[str, Array]) -> bytes:
-    """Return the content of a safetensors file of arrays, for `extra_files`."""
-    return safetensors.numpy.save({k: np.asarray(a, order="C") for k, a in arrays.items()})
-
-
-def evaluation_arrays(pinned: str, manifest: Mapping[str, Any]) -> dict[str, Array]:
-    """Return what `fit` kept of the test, of a bundle as `check` returned it.
-
-    Raises:
-        BundleError: it keeps nothing of it.
-    """
-    if EVALUATION not in manifest["files"]:
-        raise BundleError(
-            f"bundle {pinned} has no {EVALUATION}: it keeps nothing of single test users, as "
-            "bundles of earlier versions; fit the run again under another --name"
-        )
-    return dict(safetensors.numpy.load(storage.read_bytes(storage.join(pinned, EVALUATION))))
 
 
 def _pin(location: str | Path) -> str:

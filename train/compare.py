@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from train.bundle import check, evaluation_arrays
+from train import evaluation_arrays
+from train.bundle import check
 from train.intervals import bootstrap
 from train.metrics import NAMES
 from train.ragged import Array
@@ -75,7 +76,7 @@ def compare(locations: Sequence[str]) -> dict[str, Any]:
 
 def _read(location: str) -> Measured:
     place, manifest = check(location)
-    arrays = evaluation_arrays(place, manifest)
+    arrays = evaluation_arrays.read(place, manifest)
     reranked = manifest["reranker"].get("earned") and "ndcg.both_stages" in arrays
     system = "both_stages" if reranked else "stage_1"
     return Measured(place, manifest, system, arrays[f"ndcg.{system}"])

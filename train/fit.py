@@ -16,7 +16,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train import bundle, manifest
+from train import bundle, evaluation_arrays, manifest
 from train.config import Run
 from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
@@ -189,7 +189,7 @@ def _write(
     files = {
         "encoder.json": json.dumps(encoders).encode(),
         bundle.TOWER: state_bytes(towers.model),
-        bundle.EVALUATION: bundle.array_bytes(test),
+        evaluation_arrays.FILE: evaluation_arrays.to_bytes(test),
     }
     return bundle.write(storage.join(home, "bundles"), parts, record, files)
 

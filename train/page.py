@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster import storage
+from train import evaluation_arrays, plots
 from train import manifest as manifests
-from train import plots
-from train.bundle import EVALUATION, Bundle, evaluation_arrays, open_bundle
+from train.bundle import Bundle, open_bundle
 from train.index import sweep
 from train.item_map import item_map
 from train.ragged import Array
@@ -57,8 +57,8 @@ def write_page(location: str, to: str | None = None) -> str:
 def page(bundle: Bundle) -> str:
     """Return the HTML of a bundle's page; what an earlier version did not keep is left out."""
     manifest = bundle.manifest
-    kept = EVALUATION in manifest["files"]
-    test = evaluation_arrays(str(bundle.folder), manifest) if kept else {}
+    kept = evaluation_arrays.FILE in manifest["files"]
+    test = evaluation_arrays.read(str(bundle.folder), manifest) if kept else {}
     parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
     parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
     title = html.escape(f"{manifest.get('name', 'bundle')}: report")

@@ -12,9 +12,10 @@ import pytest
 
 from cluster import command
 from cluster.session import Session
+from train import evaluation_arrays
 from train import fit as driver
 from train.__main__ import main
-from train.bundle import Bundle, evaluation_arrays, open_bundle
+from train.bundle import Bundle, open_bundle
 from train.compare import compare
 from train.config import NoReranker, Run
 from train.fit import fit
@@ -163,7 +164,7 @@ def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str])
 def test_users_of_the_test_are_kept_for_comparisons(
     run: Run, bundle: Bundle, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = evaluation_arrays(place, bundle.manifest)
+    kept = evaluation_arrays.read(place, bundle.manifest)
     report = bundle.manifest["metrics"]
     assert len(kept["users"]) == report["users"]
     for name in SYSTEMS:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.bundles import make_parts
-from train import bundle
+from train import bundle, evaluation_arrays
 from train.bundle import BundleError
 from train.compare import compare, render
 from train.intervals import bootstrap
@@ -33,7 +33,7 @@ def write(folder: Path, name: str, ndcg: Array, earned: bool = False, **changes:
         "reranker": {"earned": earned},
     }
     parts = make_parts(30, 40, history=4, reranked=False)
-    files = {bundle.EVALUATION: bundle.array_bytes(arrays)}
+    files = {evaluation_arrays.FILE: evaluation_arrays.to_bytes(arrays)}
     home = folder / name / "bundles"
     return str(home / bundle.write(home, parts, facts, files))
 

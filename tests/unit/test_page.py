@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from tests.bundles import make_parts
 from tests.unit.test_diagnostics import case
 from tests.unit.test_evaluate import evaluated
-from train import bundle, plots
+from train import bundle, evaluation_arrays, plots
 from train.diagnostics import diagnose
 from train.index import Index, IndexSettings, sweep
 from train.item_map import ItemMap
@@ -38,7 +38,7 @@ def write(folder: Path, kept: bool = True) -> str:
         "training": {"epochs": 2, "select": curve},
         "reranker": {"earned": False, "reason": "there is none"},
     }
-    files = {bundle.EVALUATION: bundle.array_bytes(test)} if kept else {}
+    files = {evaluation_arrays.FILE: evaluation_arrays.to_bytes(test)} if kept else {}
     place = folder / "run" / "bundles"
     return str(
         place / bundle.write(place, make_parts(60, 300, history=6, reranked=False), facts, files)
