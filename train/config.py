@@ -91,7 +91,7 @@ class Run(Settings):
 
     @model_validator(mode="after")
     def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
-        lack = self.loss.needs(normalize=getattr(self.tower, "normalize", False))
+        lack = self.loss.needs(self.tower.scores)
         if lack and info.context != FLAGS_FOLLOW:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
         return self

@@ -13,6 +13,7 @@ from train.towers import (
     TOWERS,
     Tower,
     TowerInputs,
+    TwoTower,
     TwoTowerModel,
     align,
     encode_catalogue,
@@ -25,6 +26,10 @@ from train.towers import (
 @pytest.fixture(params=TOWERS)
 def tower(request: pytest.FixtureRequest) -> Tower:
     return TOWERS[request.param].model_validate({"width": 8, "history": 5})
+
+
+def with_ids(tower: Tower) -> Tower:
+    return tower.model_copy(update={"user_id": True, "item_id": True})
 
 
 def build(tower: Tower, inputs: TowerInputs | None = None, seed: int = 0) -> TwoTowerModel:
@@ -83,7 +88,7 @@ def test_only_the_newest_items_of_a_history_count(tower: Tower) -> None:
 
 
 def test_an_empty_history_is_a_vector_too(tower: Tower) -> None:
-    model = build(tower)
+    model = build(with_ids(tower))
     vectors = encode_users(model, np.array([3, 4, -1]), Ragged.empty(3))
     assert np.isfinite(vectors).all()
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
@@ -109,14 +114,19 @@ def test_without_training_interactions_only_attributes_count(tower: Tower) -> No
         mask = known.warm_items.copy()
         mask[:2], mask[2] = warm, False
         inputs = TowerInputs(known.user_features, alike, known.warm_users, mask)
-        first, twin, third = encode_catalogue(build(tower, inputs))[:3]
+        first, twin, third = encode_catalogue(build(with_ids(tower), inputs))[:3]
         assert (np.abs(first - twin).max() > 1e-3) == warm
         assert np.abs(first - third).max() > 1e-3
 
 
 @pytest.mark.parametrize("history", [0, 5])
 def test_it_works_on_ids_alone(tower: Tower, history: int) -> None:
-    model = build(tower.model_copy(update={"history": history}), plain_inputs(20, 30))
+    if not history and tower.sequential:
+        with pytest.raises(ValueError, match="greater than or equal to 1"):
+            type(tower).model_validate({"history": 0})
+        return
+    tower = with_ids(tower).model_copy(update={"history": history})
+    model = build(tower, plain_inputs(20, 30))
     assert len(np.unique(encode_catalogue(model), axis=0)) == 30
     assert len(np.unique(encode_users(model, np.arange(20), Ragged.empty(20)), axis=0)) == 20
 
@@ -146,9 +156,33 @@ def test_aligning_turns_one_space_onto_another_and_keeps_every_score(tower: Towe
     inputs, users = before().inputs, np.arange(10)
     model = build(tower)
     items, asking = encode_catalogue(model), encode_users(model, users, before().histories)
-    square = np.random.default_rng(0).normal(size=(items.shape[1], items.shape[1]))
-    turned = items @ np.linalg.qr(square)[0]
-    align(model, turned.astype(np.float32), inputs.warm_items)
+    square = np.random.default_rng(0).normal(size=(tower.width, tower.width))
+    turned = items.copy()
+    turned[:, : tower.width] = items[:, : tower.width] @ np.linalg.qr(square)[0]
+    align(model, turned, inputs.warm_items)
     np.testing.assert_allclose(encode_catalogue(model), turned, atol=1e-4)
     scores = encode_users(model, users, before().histories) @ encode_catalogue(model).T
-    np.testing.assert_allclose(scores, asking @ items.T, atol=1e-4)
+    np.testing.assert_allclose(scores, asking @ items.T, atol=1e-3)
+
+
+@pytest.mark.parametrize("score", ["dot", "cosine", "euclidean"])
+def test_inner_products_are_the_score(tower: Tower, score: str) -> None:
+    model = build(tower.model_copy(update={"score": score}))
+    users = encode_users(model, np.arange(10), before().histories.take(np.arange(10)))
+    items, width = encode_catalogue(model), tower.width
+    if score != "euclidean":
+        assert users.shape[1] == items.shape[1] == width
+        if score == "cosine":
+            norms = np.linalg.norm(np.concatenate([users, items]), axis=1)
+            np.testing.assert_allclose(norms[norms > 0.5], 1, rtol=1e-5)
+            assert (norms > 0.5).sum() >= len(items)
+        return
+    u, v = users[:, None, :width] / 2, items[None, :, :width]
+    distances = np.square(u - v).sum(2)
+    np.testing.assert_allclose(users @ items.T, -distances, rtol=1e-3, atol=1e-3)
+
+
+def test_its_name_for_scores_is_what_losses_read() -> None:
+    assert TwoTower().scores == "dot"
+    assert TwoTower(normalize=True).scores == TwoTower(score="cosine").scores == "cosine"
+    assert TwoTower(normalize=True, score="euclidean").scores == "euclidean"
