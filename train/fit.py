@@ -21,6 +21,7 @@ from train.config import Run
 from train.evaluate import evaluate
 from train.features import Encoded, encode
 from train.loop import Job, Validation
+from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.rerankers import RerankerSettings
 from train.snapshot import (
     Snapshot,
@@ -32,7 +33,6 @@ from train.snapshot import (
     validation_window,
 )
 from train.splits import LEFT_OUT, TRAIN, Folds
-from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
 from train.workers import train_here, train_on_ray
 
@@ -141,7 +141,8 @@ def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTw
 def _stage(run: Run, known: Snapshot, towers: Fitted) -> StageOne:
     users = np.arange(len(known.histories))
     vectors = encode_users(towers.model, users, known.histories), encode_catalogue(towers.model)
-    return stage_one(known, vectors, run.index, run.seed)
+    head = None if towers.model.head is None else towers.model.head.trained()
+    return stage_one(known, vectors, run.index, run.seed, head)
 
 
 def _write(

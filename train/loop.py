@@ -26,12 +26,19 @@ from train.batches import (
 )
 from train.losses import Loss, PairLoss
 from train.metrics import per_user
+from train.model import (
+    Tower,
+    TowerInputs,
+    TwoTowerModel,
+    encode_catalogue,
+    encode_users,
+    head_of,
+    rank,
+)
 from train.negatives import Negatives, hard_pool
 from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.settings import Settings
-from train.top_k import rank_catalogue
-from train.towers import Tower, TowerInputs, TwoTowerModel, encode_catalogue, encode_users
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -259,7 +266,8 @@ def batch_loss(
     hits, log_q = (batch.items, scored), negatives.log_q
     shares = None if log_q is None else (log_q[batch.items], log_q[scored])
     count = len(negatives.catalogue)
-    return batch.share * loss(users, positives, others, hits, shares, batch.weights, count)
+    arguments = users, positives, others, hits, shares, batch.weights, count
+    return batch.share * loss(*arguments, head=head_of(model))
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:
@@ -275,7 +283,8 @@ def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -
     assert validation is not None
     rows = np.arange(len(validation.users))[world.rank :: world.size]
     histories = validation.histories.take(rows)
-    ranked = rank_catalogue(
+    ranked = rank(
+        model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
         job.inputs.warm_items,

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from train.settings import Settings
 from train.softmax import softmax_loss
 
+Head = Callable[[Tensor, Tensor], Tensor]
+
 
 class Loss(Settings):
     """Settings of one loss.
@@ -57,7 +59,7 @@ class Loss(Settings):
         """
         if scores in self.suits:
             return None
-        return f"{' or '.join(self.suits)} scores, not {scores}: set tower.score"
+        return f"scores of {' or '.join(self.suits)}, not {scores}: set tower"
 
     def log_q(self, frequency: Tensor, rows: int) -> Tensor | None:
         """Return log q of each item, up to a constant, `[I]`; None: not corrected.
@@ -77,6 +79,7 @@ class Loss(Settings):
         log_q: tuple[Tensor, Tensor] | None = None,
         weight: Tensor | None = None,
         catalogue: int = 0,
+        head: Head | None = None,
     ) -> Tensor:
         """Return the loss, a scalar; here the softmax over shared negatives.
 
@@ -88,6 +91,8 @@ class Loss(Settings):
             log_q: the same for `log_q`, where it corrects.
             weight: of each positive, `[B]`.
             catalogue: how many items negatives are drawn from.
+            head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
+                inner product.
         """
         return softmax_loss(users / self.temperature, positives, negatives, hits, log_q, weight)
 
@@ -170,6 +175,8 @@ class PairLoss(Loss):
         hard_pool: how many best-ranked items those are drawn from.
     """
 
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean", "pair")
+
     count: int = Field(default=16, ge=1)
     sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"
     shared: bool = False
@@ -212,14 +219,14 @@ class PairLoss(Loss):
         log_q: tuple[Tensor, Tensor] | None = None,
         weight: Tensor | None = None,
         catalogue: int = 0,
+        head: Head | None = None,
     ) -> Tensor:
         """Return the mean over the positives; a negative that is the positive itself counts 0."""
-        users = users / self.temperature
-        own = (users * positives).sum(1)
-        shared = negatives.dim() == 2
-        others = users @ negatives.T if shared else torch.einsum("bd,bnd->bn", users, negatives)
+        score = head or _products
+        own = score(users, positives[:, None])[:, 0].float() / self.temperature
+        others = score(users, negatives).float() / self.temperature
         real = hits[0][:, None] != hits[1]
-        losses = self.of_scores(own.float(), others.float(), real, catalogue)
+        losses = self.of_scores(own, others, real, catalogue)
         return (losses if weight is None else losses * weight).mean()
 
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
@@ -242,7 +249,7 @@ class BCE(PairLoss):
             is the same, and the vectors are spared to learn a constant that they do not have.
     """
 
-    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine")
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
 
     name: Literal["bce"] = "bce"
     from_chance: bool = True
@@ -263,7 +270,7 @@ class GBCE(PairLoss):
         from_chance: as in `bce`, with `log(beta / n)`.
     """
 
-    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine")
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
 
     name: Literal["gbce"] = "gbce"
     count: int = Field(default=64, ge=1)
@@ -334,6 +341,11 @@ class CosineContrastive(PairLoss):
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """Negatives below the margin have no gradient."""
         return 1 - own + self.negative_weight * _mean((others - self.margin).clamp(min=0), real)
+
+
+def _products(users: Tensor, items: Tensor) -> Tensor:
+    """Return inner products `[B, n]` of users `[B, d]` and items `[n, d]` or `[B, n, d]`."""
+    return users @ items.T if items.dim() == 2 else torch.einsum("bd,bnd->bn", users, items)
 
 
 def _uniform(catalogue: Tensor, count: int, seed: int) -> Tensor:

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from train.batches import Batch, item_frequency
 from train.losses import Loss, PairLoss
+from train.model import TowerInputs, TwoTowerModel, encode_catalogue, encode_users, rank
 from train.ragged import Array, Ragged
 from train.schema import Interactions
-from train.top_k import rank_catalogue
-from train.towers import TowerInputs, TwoTowerModel, encode_catalogue, encode_users
 
 
 @dataclass(frozen=True)
@@ -82,5 +81,6 @@ def hard_pool(model: TwoTowerModel, inputs: TowerInputs, known: Interactions, si
     n_users = len(inputs.warm_users)
     histories = Ragged.from_pairs(known.user, known.item, n_users)
     users = encode_users(model, np.arange(n_users), histories)
-    ranked = rank_catalogue(users, encode_catalogue(model), inputs.warm_items, histories, size)
+    items = encode_catalogue(model)
+    ranked = rank(model, users, items, inputs.warm_items, histories, size)
     return torch.as_tensor(ranked, dtype=torch.int64, device=model.device)

@@ -1,6 +1,7 @@
 """What towers are made of: ids and attributes of a side, and layers over them.
 
-Shapes: n users or items of a side, m of them looked up, w width of what is looked up, d of vectors.
+Shapes: n users or items of a side, m of them looked up, w width of what is looked up, d of vectors;
+B users, M items, n negatives of each user.
 """
 
 from itertools import pairwise
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.features import Features
+from train.pair_head import PairHead
 from train.ragged import Array
 
 Norm = Literal["none", "batch", "layer"]
@@ -148,6 +150,33 @@ class Deep(nn.Module):
         hidden = self.inner(inputs)
         output: Tensor = self.out(self.after(hidden + self.residual(hidden)))
         return output
+
+
+class PairLayers(nn.Module):
+    """The layers of `pair_head.PairHead` over both halves, as they are trained.
+
+    F of the w elements of a vector are factors, the others are halves of a first layer.
+    """
+
+    def __init__(self, width: int, factors: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.factors = factors
+        self.dropout = nn.Dropout(dropout)
+        self.wide = nn.Linear(width - factors, hidden)
+        self.out = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score users `[B, w]` with items `[M, w]` of all, or `[B, n, w]` of each: `[B, n]`."""
+        items = items.expand(len(users), -1, -1)
+        both = self.dropout((users[:, None, self.factors :] + items[..., self.factors :]).relu())
+        deep: Tensor = self.out(self.wide(both).relu())[..., 0]
+        flat = (users[:, None, : self.factors] * items[..., : self.factors]).sum(2)
+        return deep + flat
+
+    def trained(self) -> PairHead:
+        """Return the same in numpy."""
+        weights = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
+        return PairHead(weights)
 
 
 def norm_of(norm: Norm, width: int) -> nn.Module:

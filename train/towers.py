@@ -1,111 +1,17 @@
-"""Towers: what turns users and items into vectors whose inner product ranks the catalogue.
+"""The architectures: settings whose `parts` make the layers of a two-tower model.
 
-Shapes: U users, I items, B batch, M items asked for, h history length, N items in all histories of
-a batch, w width of what is looked up of an item, d width of the vectors.
+To add one: a class, and a line in `TOWERS`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-import torch
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from train.features import Features
 from train.histories import Block, Pooled, Transformer
-from train.ragged import Array, Ragged
-from train.settings import Settings
-from train.sides import Deep, Norm, Residual, Side, stack
-
-Scores = Literal["dot", "cosine", "euclidean"]
-
-
-@dataclass(frozen=True)
-class TowerInputs:
-    """The tables that towers look up.
-
-    Attributes:
-        user_features: of the U users.
-        item_features: of the I items.
-        warm_users: users with a training interaction, bool `[U]`; only these have an id embedding.
-        warm_items: the same for items, bool `[I]`.
-    """
-
-    user_features: Features
-    item_features: Features
-    warm_users: Array
-    warm_items: Array
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The layers of both sides; those that a tower does not have hand on what they get.
-
-    Attributes:
-        history: `[m, w]` of item inputs, places and presence `[B, h]` -> `[B, d]`; None for none.
-        user: over what is looked up of users, `[B, d] -> [B, d]`, before the history is added.
-        joined: over the sum of both, `[B, d] -> [B, d]`.
-        item: over what is looked up of items, `[M, w] -> [M, d]`.
-    """
-
-    history: nn.Module | None
-    user: nn.Module
-    joined: nn.Module
-    item: nn.Module
-
-
-class Tower(Settings):
-    """Settings that every architecture has; `parts` makes its layers.
-
-    Attributes:
-        sequential: whether it learns from every item of a history at once; then an example is
-            `history` interactions of a user in a row.
-        width: length d of the vectors.
-        user_id: give users an id embedding; without one a user is only history and attributes.
-        item_id: give items an id embedding.
-        user_attributes: encode the columns of the user table.
-        item_attributes: encode the columns of the item table.
-        history: newest interactions that describe a user; 0 for none.
-        dropout: share of values set to 0 in training.
-        normalize: scale vectors to length 1.
-        score: what ranks: "dot", the inner product of the vectors; "cosine", that of vectors of
-            length 1, which wants a temperature near 0.1 in the loss; or "euclidean", minus the
-            squared distance.
-    """
-
-    sequential: ClassVar[bool] = False
-
-    width: int = Field(default=64, ge=1)
-    user_id: bool = True
-    item_id: bool = True
-    user_attributes: bool = True
-    item_attributes: bool = True
-    history: int = Field(default=200, ge=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    normalize: bool = False
-    score: Scores = "dot"
-
-    @property
-    def scores(self) -> Scores:
-        """What scores are: inner products of vectors of length 1 are cosines."""
-        return "cosine" if self.normalize and self.score == "dot" else self.score
-
-    def item_width(self) -> int:
-        """Return the width w of what is looked up of an item; of a user it is d."""
-        return self.width
-
-    def parts(self) -> Parts:
-        """Return freshly initialised layers."""
-        raise NotImplementedError
-
-    def build(self, inputs: TowerInputs) -> "TwoTowerModel":
-        """Return a freshly initialised module over these tables."""
-        return TwoTowerModel(self, inputs)
+from train.model import Parts, Scores, Tower
+from train.sides import Deep, Norm, PairLayers, Residual, stack
 
 
 class TwoTower(Tower):
@@ -234,100 +140,66 @@ class HistoryTransformer(Tower):
         return Parts(history, nn.Identity(), nn.Identity(), nn.Identity())
 
 
+class MatchingMLP(Tower):
+    """Both vectors side by side through a feed-forward net (study A of the reference studies).
+
+    What is known of an item is its vector, and a user is the mean over the history; the layers are
+    `width` and `hidden`.
+
+    Attributes:
+        hidden: width of the second layer.
+    """
+
+    pairs: ClassVar[bool] = True
+
+    name: Literal["matching_mlp"] = "matching_mlp"
+    width: int = Field(default=256, ge=1)
+    user_id: bool = False
+    item_id: bool = False
+    user_attributes: bool = False
+    history: int = Field(default=200, ge=1)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    score: Scores = "pair"
+    hidden: int = Field(default=64, ge=1)
+
+    def parts(self) -> Parts:
+        """The first layer is split: what is looked up of an item, and the mean of it, are it."""
+        history = Pooled(self.width, self.width, 0.0, attention=False)
+        head = PairLayers(self.width, 0, self.hidden, self.dropout)
+        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
+
+
+class NCF(Tower):
+    """Neural collaborative filtering: inner products plus a net over ids (NeuMF; He et al. 2017).
+
+    Half of each vector's elements are factors, the others go into the net.
+
+    Attributes:
+        hidden: width of the net's second layer.
+    """
+
+    pairs: ClassVar[bool] = True
+
+    name: Literal["ncf"] = "ncf"
+    width: int = Field(default=64, ge=2)
+    user_attributes: bool = False
+    item_attributes: bool = False
+    history: int = Field(default=0, ge=0)
+    score: Scores = "pair"
+    hidden: int = Field(default=16, ge=1)
+
+    def parts(self) -> Parts:
+        """An id's embedding times a first layer is another embedding of the id."""
+        history = None
+        if self.history:
+            history = Pooled(self.width, self.width, self.dropout, attention=False)
+        head = PairLayers(self.width, self.width // 2, self.hidden, self.dropout)
+        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
+
+
 def _check_heads(width: int, heads: int) -> None:
     if width % heads:
         raise ValueError(f"width {width} cannot be divided among {heads} heads")
-
-
-class TwoTowerModel(nn.Module):
-    """The module behind every tower; indices in, vectors out."""
-
-    def __init__(self, settings: Tower, inputs: TowerInputs) -> None:
-        super().__init__()
-        self.settings = settings
-        self.item_input = Side(
-            inputs.item_features,
-            inputs.warm_items,
-            settings.item_width(),
-            settings.item_id,
-            settings.item_attributes,
-        )
-        self.user_input = Side(
-            inputs.user_features,
-            inputs.warm_users,
-            settings.width,
-            settings.user_id,
-            settings.user_attributes,
-        )
-        # With several workers every parameter has to be used.
-        parts = settings.parts()
-        self.history, self.joined = parts.history, parts.joined
-        self.user_layers, self.item_layers = parts.user, parts.item
-        self.rotation: Tensor
-        self.register_buffer("rotation", torch.eye(settings.width))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters and tables are."""
-        return self.rotation.device
-
-    def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode users `[B]` with histories `[B, h]` and items `[M]`: `[B, d]` and `[M, d]`.
-
-        Every item that occurs is looked up once, however often it stands in the histories. A
-        sequential tower in training returns a user vector at each item of the histories, `[N, d]`,
-        row by row.
-        """
-        wanted = torch.cat([items, history.flatten().clamp(min=0)])
-        inputs, position = self._distinct(wanted)
-        place, present = position[len(items) :].view_as(history), history >= 0
-        every = self.settings.sequential and self.training
-        if every:
-            users = users.repeat_interleave(present.sum(1))
-        vectors = self._users(users, inputs, place, present, every)
-        return vectors, self._items(inputs[position[: len(items)]])
-
-    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
-        """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
-        vectors: Tensor = self(users, history, users[:0])[0]
-        return vectors
-
-    def encode_items(self, items: Tensor) -> Tensor:
-        """Encode items `[M]`: `[M, d]`."""
-        return self._items(self.item_input(items))
-
-    def _distinct(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs of the items that occur and the place of each in them."""
-        if len(wanted) >= self.item_input.count:
-            return self.item_input.everything(), wanted
-        distinct, position = torch.unique(wanted, return_inverse=True)
-        return self.item_input(distinct), position
-
-    def _users(
-        self, users: Tensor, inputs: Tensor, place: Tensor, present: Tensor, every: bool
-    ) -> Tensor:
-        hidden = self.user_layers(self.user_input(users))
-        if self.history is not None:
-            options = {"every": True} if every else {}
-            hidden = hidden + self.history(inputs, place, present, **options)
-        vectors = self._finish(self.joined(hidden))
-        if self.settings.score != "euclidean":
-            return vectors
-        # -|u - v|^2 is the inner product of [2u, -|u|^2, -1] and [v, 1, |v|^2].
-        square = vectors.square().sum(1, keepdim=True)
-        return torch.cat([2 * vectors, -square, -torch.ones_like(square)], dim=1)
-
-    def _items(self, inputs: Tensor) -> Tensor:
-        vectors = self._finish(self.item_layers(inputs))
-        if self.settings.score != "euclidean":
-            return vectors
-        square = vectors.square().sum(1, keepdim=True)
-        return torch.cat([vectors, torch.ones_like(square), square], dim=1)
-
-    def _finish(self, hidden: Tensor) -> Tensor:
-        if self.settings.normalize or self.settings.score == "cosine":
-            hidden = F.normalize(hidden, dim=1)
-        return hidden @ self.rotation
 
 
 TOWERS: Mapping[str, type[Tower]] = {
@@ -335,60 +207,6 @@ TOWERS: Mapping[str, type[Tower]] = {
     "hybrid": Hybrid,
     "dssm": DSSM,
     "history_transformer": HistoryTransformer,
+    "matching_mlp": MatchingMLP,
+    "ncf": NCF,
 }
-
-
-@torch.no_grad()
-def encode_catalogue(model: TwoTowerModel, block: int = 65536) -> Array:
-    """Encode every item: float32 `[I, d]`."""
-    model.eval()
-    index = torch.arange(model.item_input.count, device=model.device)
-    blocks = [model.encode_items(part).cpu() for part in index.split(block)]
-    return torch.cat(blocks).numpy()
-
-
-@torch.no_grad()
-def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: int = 4096) -> Array:
-    """Encode users `[B]` (-1 unknown), one row of `histories` each: float32 `[B, d]`."""
-    model.eval()
-    length = max(1, model.settings.history)
-    parts = []
-    for start in range(0, max(1, len(users)), block):
-        rows = slice(start, start + block)
-        recent = histories.take(np.arange(start, min(start + block, len(users)))).last(length)
-        index = torch.as_tensor(users[rows], dtype=torch.int64, device=model.device)
-        history = torch.as_tensor(recent, dtype=torch.int64, device=model.device)
-        parts.append(model.encode_users(index, history).cpu())
-    return torch.cat(parts).numpy()
-
-
-def align(model: TwoTowerModel, reference: Array, both: Array) -> None:
-    """Rotate the model's space onto that of another fit, which leaves every inner product alone.
-
-    A reranker that reads vectors was trained on those of the other fit (orthogonal Procrustes;
-    Schonemann 1966).
-
-    Args:
-        model: its `rotation` is set.
-        reference: item vectors of the other fit, float32 `[I, d]`; elements after the first d that
-            some scores add are not turned.
-        both: items that both fits were trained on, bool `[I]`.
-    """
-    width = model.settings.width
-    own, other = encode_catalogue(model)[both, :width], reference[both, :width]
-    left, _, right = np.linalg.svd(own.T @ other)
-    model.rotation.copy_(model.rotation @ torch.as_tensor(left @ right))
-
-
-def state_bytes(model: TwoTowerModel) -> bytes:
-    """Return the weights in safetensors format."""
-    return save({name: value.contiguous() for name, value in model.state_dict().items()})
-
-
-def load(settings: Tower, inputs: TowerInputs, path: Path) -> TwoTowerModel:
-    """Build the module and fill it with the weights of a safetensors file."""
-    model = settings.build(inputs)
-    weights: dict[str, Any] = load_file(path)
-    model.load_state_dict(weights)
-    model.eval()
-    return model

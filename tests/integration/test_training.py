@@ -19,7 +19,7 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
-from tests.training import gloo_worker, make_job, plain_inputs, read_curve, validation
+from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
 from train.loop import Job, World, train
 from train.losses import BPR, LOSSES
 from train.towers import TOWERS, TwoTower
@@ -75,7 +75,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
     for entry in TOWERS.values():
         length = 4 if entry.sequential else entry.model_fields["history"].default
         whole = entry.model_validate(small | {"history": length})
-        jobs.append(make_job(tower=whole, batch_size=32, half_life=30))
+        jobs.append(make_job(tower=whole, loss=suiting(whole), batch_size=32, half_life=30))
     jobs.append(make_job(loss=BPR(hard=4), batch_size=32))
     spawn(gloo_worker, (2, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):

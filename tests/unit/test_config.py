@@ -214,7 +214,7 @@ def test_a_preset_is_a_run(name: str) -> None:
 
 
 def test_a_loss_that_does_not_suit_the_tower_is_refused() -> None:
-    message = "loss 'cosine_contrastive' needs cosine scores, not dot: set tower.score"
+    message = "loss 'cosine_contrastive' needs scores of cosine, not dot: set tower"
     with pytest.raises(ValueError, match=message):
         apply_flags(DATA, ["--loss.name", "cosine_contrastive"])
     with pytest.raises(ValueError, match=message):
@@ -228,7 +228,7 @@ def test_later_flags_make_a_loss_suit_the_tower(capsys: pytest.CaptureFixture[st
     assert run.tower == TwoTower(normalize=True)
     with pytest.raises(SystemExit):
         apply_flags(DATA, [*flags, "--tower.no-normalize"])
-    assert "loss 'cosine_contrastive' needs cosine" in capsys.readouterr().err
+    assert "loss 'cosine_contrastive' needs scores of cosine" in capsys.readouterr().err
 
 
 def every_entry() -> list[tuple[str, str]]:
@@ -245,6 +245,8 @@ def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     table: dict[str, Any] = DATA | {choice: {"name": name, **needed}}
     if choice == "loss" and LOSSES[name]().needs("dot"):
         table["tower"] = {"name": "two_tower", "normalize": True}
+    if choice == "tower" and TOWERS[name].pairs:
+        table["loss"] = "bpr"
     run = Run.model_validate(table)
     assert type(getattr(run, choice)) is ENTRIES[choice][name]
     text = json.dumps(run.table())
@@ -253,3 +255,12 @@ def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     assert again.table() == run.table()
     # With flags too: they pass through another model.
     assert apply_flags(run.table(), ["--seed", "3"]) == run.model_copy(update={"seed": 3})
+
+
+def test_a_reranker_of_vectors_over_a_tower_of_pairs_is_refused() -> None:
+    table = DATA | {"tower": "ncf", "loss": "bpr", "reranker": "mlp"}
+    message = "reranker 'mlp' reads vectors, and those of tower 'ncf' mean something else"
+    with pytest.raises(ValueError, match=message):
+        apply_flags(table, [])
+    with pytest.raises(ValueError, match="loss 'in_batch_softmax' needs scores of dot or cosine"):
+        apply_flags(table | {"loss": "in_batch_softmax"}, [])

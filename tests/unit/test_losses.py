@@ -211,7 +211,7 @@ def test_a_triplet_over_euclidean_scores_is_of_squared_distances() -> None:
 
 def test_scores_that_a_loss_cannot_read_are_named() -> None:
     assert BCE().needs("dot") is None
-    assert BCE().needs("euclidean") == ("dot or cosine scores, not euclidean: set tower.score")
+    assert BCE().needs("euclidean") == ("scores of dot or cosine or pair, not euclidean: set tower")
 
 
 def test_hard_negatives_are_what_ranks_high_for_their_user() -> None:
