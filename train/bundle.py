@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ from train.pair_head import PairIndex
 from train.ragged import Array, Ragged
 from train.rerankers import Reranker
 from train.statistics import Statistics
+
+if TYPE_CHECKING:
+    from train.model import TwoTowerModel
 
 __all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
 
@@ -122,9 +125,22 @@ class Bundle(Parts):
 
     @cached_property
     def _tower(self) -> Callable[[Array, Ragged], Array]:
+        from train.model import encode_users
+
+        model = self.model()
+        return lambda user, history: encode_users(model, user, history)
+
+    def model(self) -> "TwoTowerModel":
+        """Return the towers, ready to encode.
+
+        Raises:
+            ValueError: the bundle has none.
+        """
         from train import model as models
         from train.towers import TOWERS
 
+        if TOWER not in self.manifest["files"]:
+            raise ValueError(f"bundle {self.folder} has no tower; train one: python -m train fit")
         settings = self.manifest["config"]["tower"]
         tower = TOWERS[settings["name"]].model_validate(settings)
         inputs = models.TowerInputs(
@@ -133,8 +149,7 @@ class Bundle(Parts):
             warm_users=self.statistics.user_count > 0,
             warm_items=self.statistics.item_count > 0,
         )
-        model = models.load(tower, inputs, self.folder / TOWER)
-        return lambda user, history: models.encode_users(model, user, history)
+        return models.load(tower, inputs, self.folder / TOWER)
 
 
 def write(

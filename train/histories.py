@@ -49,7 +49,8 @@ class Pooled(nn.Module):
 class Transformer(nn.Module):
     """Causal transformer over the history in order (SASRec, Kang and McAuley, ICDM 2018).
 
-    Everything but attention is computed for items that are there, never for padding.
+    Everything but attention is computed for items that are there, never for padding; that is where
+    the history ends on the left.
     """
 
     def __init__(
@@ -78,21 +79,46 @@ class Transformer(nn.Module):
             `[B, d]`, 0 for an empty history; or `[N, d]`.
         """
         # Items move to the left, so that what comes later is all that has to be hidden.
-        order = present.cumsum(1) - 1
-        row = torch.arange(len(present), device=present.device)[:, None].expand_as(present)
-        row, order = row[present], order[present]
-        states = inputs[place[present]] * self.scale + self.position(order)
+        row, order, place = _padded(place, present) if _exporting() else _packed(place, present)
+        states = inputs[place] * self.scale + self.position(order)
         states = self.dropout(states)
-        shape = len(present), int(order.max()) + 1 if len(order) else 0
+        longest = int(order.max()) + 1 if not _exporting() and len(order) else 0
+        length = present.shape[1] if _exporting() else longest
+        shape = len(present), length
         for block in self.blocks:
-            states = block(states, row * shape[1] + order, shape)
+            states = block(states, row * length + order, shape)
         states = self.norm(states)
         return states if every else _newest(states, present)
+
+
+def _exporting() -> bool:
+    """Whether this is traced to be exported: then no shape may depend on the data."""
+    return torch.compiler.is_exporting()
+
+
+def _packed(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the row, the order in it and the place of each item that is there, `[N]`."""
+    row = torch.arange(len(present), device=present.device)[:, None].expand_as(present)
+    return row[present], (present.cumsum(1) - 1)[present], place[present]
+
+
+def _padded(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same of all `[B h]` positions; what is no item comes last in its row."""
+    order = torch.arange(place.shape[1], device=place.device).expand_as(place)
+    row = torch.arange(len(place), device=place.device)[:, None].expand_as(place)
+    missing = place.shape[1] - present.sum(1, keepdim=True)
+    moved = place.gather(1, (order + missing).clamp(max=place.shape[1] - 1))
+    return row.flatten(), order.flatten(), moved.flatten()
 
 
 def _newest(states: Tensor, present: Tensor) -> Tensor:
     """Return the last state of each row, `[B, d]`; 0 where there is none."""
     count = present.sum(1)
+    if _exporting():
+        rows = states.unflatten(0, present.shape)
+        last = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[1])
+        found: Tensor = rows.gather(1, last)[:, 0] * (count > 0)[:, None]
+        return found
     last = count.cumsum(0) - 1
     padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
     return padded[torch.where(count > 0, last, len(states))]

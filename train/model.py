@@ -165,8 +165,8 @@ class TwoTowerModel(nn.Module):
         every = self.settings.sequential and self.training
         if every:
             users = users.repeat_interleave(present.sum(1))
-        vectors = self._users(users, inputs, place, present, every)
-        return vectors, self._items(inputs[position[: len(items)]])
+        vectors = self.user_vectors(self.user_input(users), inputs, place, present, every)
+        return vectors, self.item_vectors(inputs[position[: len(items)]])
 
     def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
@@ -175,7 +175,7 @@ class TwoTowerModel(nn.Module):
 
     def encode_items(self, items: Tensor) -> Tensor:
         """Encode items `[M]`: `[M, d]`."""
-        return self._items(self.item_input(items))
+        return self.item_vectors(self.item_input(items))
 
     def _distinct(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Return the inputs of the items that occur and the place of each in them."""
@@ -184,10 +184,19 @@ class TwoTowerModel(nn.Module):
         distinct, position = torch.unique(wanted, return_inverse=True)
         return self.item_input(distinct), position
 
-    def _users(
-        self, users: Tensor, inputs: Tensor, place: Tensor, present: Tensor, every: bool
+    def user_vectors(
+        self, users: Tensor, inputs: Tensor, place: Tensor, present: Tensor, every: bool = False
     ) -> Tensor:
-        hidden = self.user_layers(self.user_input(users))
+        """Return the vectors of users from what was looked up of them and of their items.
+
+        Args:
+            users: looked up, `[B, d]`.
+            inputs: looked up of items, `[m, w]`.
+            place: of the histories' items in `inputs`, oldest first, `[B, h]`.
+            present: where there is one, bool `[B, h]`.
+            every: one for each item of the histories; then `users` has a row for each.
+        """
+        hidden = self.user_layers(users)
         if self.history is not None:
             options = {"every": True} if every else {}
             hidden = hidden + self.history(inputs, place, present, **options)
@@ -198,7 +207,8 @@ class TwoTowerModel(nn.Module):
         square = vectors.square().sum(1, keepdim=True)
         return torch.cat([2 * vectors, -square, -torch.ones_like(square)], dim=1)
 
-    def _items(self, inputs: Tensor) -> Tensor:
+    def item_vectors(self, inputs: Tensor) -> Tensor:
+        """Return the vectors of items from what was looked up of them, `[M, w] -> [M, d]`."""
         vectors = self._finish(self.item_layers(inputs))
         if self.settings.score != "euclidean":
             return vectors
