@@ -77,29 +77,30 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     """Write a bundle with the vectors of a two-tower model that was never trained."""
     import torch
 
-    from train import towers
+    from train import model as models
+    from train.towers import TwoTower
 
     parts = make_parts(reranked=False, **sizes)
     torch.manual_seed(0)
-    inputs = towers.TowerInputs(
+    inputs = models.TowerInputs(
         parts.user_features,
         parts.item_features,
         parts.statistics.user_count > 0,
         parts.statistics.item_count > 0,
     )
-    settings = towers.TwoTower(width=16, history=8)
+    settings = TwoTower(width=16, history=8)
     model = settings.build(inputs)
     users = np.arange(len(parts.users))
     parts = dataclasses.replace(
         parts,
-        user_vectors=towers.encode_users(model, users, parts.histories),
-        item_vectors=towers.encode_catalogue(model),
+        user_vectors=models.encode_users(model, users, parts.histories),
+        item_vectors=models.encode_catalogue(model),
     )
     parts = dataclasses.replace(
         parts, index=Index.build(IndexSettings(), parts.item_vectors, parts.catalogue)
     )
     facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
-    files = {bundle.TOWER: towers.state_bytes(model)}
+    files = {bundle.TOWER: models.state_bytes(model)}
     return folder / bundle.write(folder, parts, facts, files)
 
 

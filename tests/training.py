@@ -12,12 +12,13 @@ from torch import nn
 from train.datasets import Generated
 from train.features import Encoded, Features, encode
 from train.loop import Job, Training, Validation, World, train
-from train.losses import InBatchSoftmax
+from train.losses import BPR, InBatchSoftmax, Loss
+from train.model import Tower, TowerInputs
 from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.snapshot import Snapshot, snapshot, validation_window
 from train.splits import TRAIN, Folds, Time
-from train.towers import TowerInputs, TwoTower
+from train.towers import TwoTower
 
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 
@@ -66,6 +67,11 @@ def validation(
         (data, folds), known = small(), before()
     window = validation_window(data, folds, known)
     return Validation(window.users, known.histories.take(window.users), window.relevant)
+
+
+def suiting(tower: Tower) -> Loss:
+    """Return a loss that can learn from the tower's scores."""
+    return BPR() if tower.pairs else InBatchSoftmax()
 
 
 def plain_inputs(n_users: int, n_items: int) -> TowerInputs:

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from pathlib import Path
 
 from cluster.command import run
 
@@ -69,6 +70,22 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     print(json.dumps(answer(bundle, [request])[0]["items"], indent=2, ensure_ascii=False))
 
 
+def export(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Write a bundle's towers and scores in another format."""
+    _no_more(flags)
+    from train.bundle import open_bundle
+
+    try:
+        from train.export import export_onnx
+    except ModuleNotFoundError as error:
+        needed = "onnx onnxruntime onnxscript"
+        raise ValueError(f"{error}; install: pip install -c constraints.txt {needed}") from error
+    bundle = open_bundle(arguments.bundle)
+    out = arguments.out or Path(bundle.version + "-" + arguments.to)
+    for name, difference in export_onnx(bundle, out).items():
+        print(f"{out / name}: within {difference:.1e} of torch")
+
+
 def _ids(words: list[str], integers: bool, flag: str) -> list[int | str]:
     try:
         return [int(word) if integers else word for word in words]
@@ -113,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--history", nargs="*", default=[], help="item ids, oldest first")
     three.add_argument("--k", type=int, default=10, help="how many items")
     three.set_defaults(call=recommend)
+    four = commands.add_parser("export", help=export.__doc__)
+    four.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
+    four.add_argument("--to", choices=["onnx"], required=True, help="the format")
+    four.add_argument("--out", type=Path, help="folder to make; VERSION-onnx by default")
+    four.set_defaults(call=export)
     return parser
 
 

@@ -1,5 +1,8 @@
 """Which examples make a batch, and which history describes the user of each, all by index.
 
+An example is an interaction; or, for towers that learn from every item of a history, a window of
+interactions of a user in a row, and stands at the last of them.
+
 Every worker knows the order of all examples, so each draws the whole step of W workers with B each,
 as a single worker with W * B would, and trains on its share of it, rows `[rB, (r + 1)B)`.
 """
@@ -42,19 +45,32 @@ class Batch:
 
     Attributes:
         users: `[B]`.
-        items: the positives, `[B]`.
-        step_items: the positives of all workers, in order of rank, `[W B]`.
-        rank: of this worker.
         history: items that describe each user, `[B, h]`, -1 padded.
-        weights: `[B]` or None.
+        step_items: the positives of all workers, in order of rank, `[W B]`; or one for each item of
+            the histories of all workers, row by row.
+        own: which of these are this worker's.
+        share: by which the mean over this worker's positives counts more than another's.
+        weights: of this worker's positives, or None.
     """
 
     users: Tensor
-    items: Tensor
-    step_items: Tensor
-    rank: int
     history: Tensor
+    step_items: Tensor
+    own: slice
+    share: float = 1.0
     weights: Tensor | None = None
+
+    @property
+    def items(self) -> Tensor:
+        """This worker's positives, `[B]`, or `[N]` of N items in the histories."""
+        return self.step_items[self.own]
+
+    @property
+    def positive_users(self) -> Tensor:
+        """The user of each positive."""
+        if len(self.users) == len(self.items):
+            return self.users
+        return self.users.repeat_interleave((self.history >= 0).sum(1))
 
 
 def examples(
@@ -97,14 +113,46 @@ def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> 
 
 
 def epoch_batches(
-    data: Examples, *, batch: int, workers: int, steps: int, seed: int
+    examples: Tensor, *, batch: int, workers: int, steps: int, seed: int
 ) -> Iterator[Tensor]:
-    """Yield the example indices `[W B]` of each step of all workers, without replacement."""
+    """Yield the examples `[W B]` of each step of all workers, without replacement."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(data), generator=generator).to(data.users.device)
-    size = min(batch, len(data) // workers) * workers
+    order = torch.randperm(len(examples), generator=generator).to(examples.device)
+    size = min(batch, len(examples) // workers) * workers
     for step in range(steps):
-        yield order[step * size : (step + 1) * size]
+        yield examples[order[step * size : (step + 1) * size]]
+
+
+def windows(data: Examples, length: int) -> Tensor:
+    """Return the last interactions of windows of `length` that cover all but each user's first.
+
+    They are cut from the newest back, and do not overlap, int64 `[E]`.
+    """
+    counts = data.starts.diff() - 1
+    pieces = ((counts + length - 1) // length).clamp(min=0)
+    user = torch.arange(len(counts), device=counts.device).repeat_interleave(pieces)
+    within = torch.arange(len(user), device=user.device) - (pieces.cumsum(0) - pieces)[user]
+    return data.starts[1:][user] - 1 - within * length
+
+
+def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: int) -> Batch:
+    """Return a worker's share of a step's windows `[W B]`: each item says what comes next."""
+    history = history_before(data, step, length)
+    place = step[:, None] - torch.arange(length - 1, -1, -1, device=step.device)
+    present = history >= 0
+    counts = present.sum(1).view(workers, -1).sum(1).tolist()
+    first, size = sum(counts[:rank]), counts[rank]
+    own = slice(first, first + size)
+    places = place[present]
+    index = step.chunk(workers)[rank]
+    return Batch(
+        users=data.users[index].long(),
+        history=history.chunk(workers)[rank],
+        step_items=data.items[places].long(),
+        own=own,
+        share=size * workers / len(places),
+        weights=None if data.weights is None else data.weights[places[own]],
+    )
 
 
 def history_before(data: Examples, index: Tensor, length: int) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +25,18 @@ from train import rerankers
 from train.features import Features, IdMap
 from train.index import Index
 from train.manifest import BundleError
+from train.pair_head import PairIndex
 from train.ragged import Array, Ragged
 from train.rerankers import Reranker
 from train.statistics import Statistics
 
+if TYPE_CHECKING:
+    from train.model import TwoTowerModel
+
 __all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
+HEAD = "head.safetensors"
 CANDIDATES = 200
 
 
@@ -50,7 +55,7 @@ class Parts:
         statistics: what was known about items and users when the bundle was made.
         user_features: encoded attributes of the users.
         item_features: encoded attributes of the items.
-        index: search over `item_vectors`.
+        index: search over `item_vectors`; where these are halves of a pair, by trying all.
         reranker: stage 2, or None.
     """
 
@@ -64,7 +69,7 @@ class Parts:
     statistics: Statistics
     user_features: Features
     item_features: Features
-    index: Index
+    index: Index | PairIndex
     reranker: Reranker | None
 
 
@@ -120,18 +125,31 @@ class Bundle(Parts):
 
     @cached_property
     def _tower(self) -> Callable[[Array, Ragged], Array]:
-        from train import towers
+        from train.model import encode_users
 
+        model = self.model()
+        return lambda user, history: encode_users(model, user, history)
+
+    def model(self) -> "TwoTowerModel":
+        """Return the towers, ready to encode.
+
+        Raises:
+            ValueError: the bundle has none.
+        """
+        from train import model as models
+        from train.towers import TOWERS
+
+        if TOWER not in self.manifest["files"]:
+            raise ValueError(f"bundle {self.folder} has no tower; train one: python -m train fit")
         settings = self.manifest["config"]["tower"]
-        tower = towers.TOWERS[settings["name"]].model_validate(settings)
-        inputs = towers.TowerInputs(
+        tower = TOWERS[settings["name"]].model_validate(settings)
+        inputs = models.TowerInputs(
             self.user_features,
             self.item_features,
             warm_users=self.statistics.user_count > 0,
             warm_items=self.statistics.item_count > 0,
         )
-        model = towers.load(tower, inputs, self.folder / TOWER)
-        return lambda user, history: towers.encode_users(model, user, history)
+        return models.load(tower, inputs, self.folder / TOWER)
 
 
 def write(
@@ -239,7 +257,7 @@ def _fill(
     _save(draft / "statistics.safetensors", **parts.statistics.arrays())
     _write_features(draft, "user", parts.user_features)
     _write_features(draft, "item", parts.item_features)
-    parts.index.save(draft / "index.hnsw")
+    parts.index.save(draft / (HEAD if isinstance(parts.index, PairIndex) else "index.hnsw"))
     recorded = {"config": {}, "index": parts.index.report, "reranker": {}, **facts}
     if parts.reranker is not None:
         parts.reranker.save(draft)
@@ -269,11 +287,19 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         ),
         user_features=_read_features(folder, "user"),
         item_features=_read_features(folder, "item"),
-        index=Index.load(folder / "index.hnsw", vectors["item"], catalogue, manifest["index"]),
+        index=_read_index(folder, vectors["item"], catalogue, manifest["index"]),
         reranker=rerankers.load(reranker, folder, vectors["item"]) if reranker else None,
         manifest=manifest,
         folder=folder,
     )
+
+
+def _read_index(
+    folder: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]
+) -> Index | PairIndex:
+    if report.get("used") == "exhaustive":
+        return PairIndex.load(folder / HEAD, vectors, catalogue)
+    return Index.load(folder / "index.hnsw", vectors, catalogue, report)
 
 
 def _check(parts: Parts) -> None:

@@ -13,10 +13,11 @@ from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
 from train.loop import Training
 from train.losses import LOSSES, InBatchSoftmax, Loss
-from train.rerankers import RERANKERS, CatBoost
+from train.model import Tower
+from train.rerankers import RERANKERS, CatBoost, RerankerSettings
 from train.settings import Settings, one_of
 from train.splits import SPLITS, Split, Time
-from train.towers import TOWERS, Tower, TwoTower
+from train.towers import TOWERS, TwoTower
 
 
 class NoReranker(Settings):
@@ -93,9 +94,20 @@ class Run(Settings):
 
     @model_validator(mode="after")
     def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
-        lack = self.loss.needs(normalize=getattr(self.tower, "normalize", False))
+        lack = self.loss.needs(self.tower.scores)
         if lack and info.context != FLAGS_FOLLOW:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
+        return self
+
+    @model_validator(mode="after")
+    def _reranker_suits_the_tower(self, info: ValidationInfo) -> "Run":
+        reads_vectors = isinstance(self.reranker, RerankerSettings) and self.reranker.reads_vectors
+        if self.tower.pairs and reads_vectors and info.context != FLAGS_FOLLOW:
+            raise ValueError(
+                f"reranker {_name(self.reranker.model_dump())!r} reads vectors, and those of tower "
+                f"{_name(self.tower.model_dump())!r} mean something else after every fit; set "
+                "reranker to catboost or none"
+            )
         return self
 
     def table(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from train.intervals import bootstrap_ratios, mean_over_users
 from train.metrics import per_user
+from train.pair_head import PairIndex
 from train.ragged import Array, Ragged
 from train.snapshot import Window
 from train.two_stages import StageOne
@@ -75,8 +76,10 @@ def _contains(rows: Ragged, row: Array, item: Array, n_items: int) -> Array:
 
 
 def _scores(stage: StageOne, users: Array, items: Array) -> Array:
-    """Return the inner products of pairs, float64 [P]."""
+    """Return how stage 1 scores pairs, float64 [P]."""
     of_users, of_items = stage.user_vectors[users], stage.item_vectors[items]
+    if isinstance(stage.index, PairIndex):
+        return stage.index.head.of_pairs(of_users, of_items).astype(np.float64)
     products: Array = np.einsum("pd,pd->p", of_users, of_items).astype(np.float64)
     return products
 

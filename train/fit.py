@@ -22,6 +22,7 @@ from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
 from train.loop import Job, Validation
+from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.page import write_page
 from train.ragged import Array
 from train.rerankers import RerankerSettings
@@ -35,7 +36,6 @@ from train.snapshot import (
     validation_window,
 )
 from train.splits import LEFT_OUT, TRAIN, Folds
-from train.towers import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
 from train.workers import train_here, train_on_ray
 
@@ -151,7 +151,8 @@ def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTw
 def _stage(run: Run, known: Snapshot, towers: Fitted) -> StageOne:
     users = np.arange(len(known.histories))
     vectors = encode_users(towers.model, users, known.histories), encode_catalogue(towers.model)
-    return stage_one(known, vectors, run.index, run.seed)
+    head = None if towers.model.head is None else towers.model.head.trained()
+    return stage_one(known, vectors, run.index, run.seed, head)
 
 
 def _write(

@@ -32,14 +32,17 @@ class ItemMap:
     value: Array
 
 
-def item_map(vectors: Array, features: Features, count: Array, seed: int = 0) -> ItemMap | None:
-    """Place the most popular items by t-SNE (van der Maaten and Hinton, 2008) of their directions.
+def item_map(
+    vectors: Array, features: Features, count: Array, seed: int = 0, directions: bool = True
+) -> ItemMap | None:
+    """Place the most popular items by t-SNE (van der Maaten and Hinton, 2008) of their vectors.
 
     Args:
         vectors: float32 `[I, d]`.
         features: of the I items.
         count: interactions of each item, `[I]`; at most 2,000 items that have some are placed.
         seed: of the embedding.
+        directions: whether lengths are left out: they say more of popularity than of taste.
 
     Returns:
         None where fewer than 20 items have interactions.
@@ -49,17 +52,18 @@ def item_map(vectors: Array, features: Features, count: Array, seed: int = 0) ->
     if len(items) < FEWEST_ITEMS:
         return None
     column, names, value = _colours(features, items)
-    return ItemMap(_places(vectors[items], seed), items, column, names, value)
+    chosen = vectors[items]
+    if directions:
+        chosen = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
+    return ItemMap(_places(chosen, seed), items, column, names, value)
 
 
 def _places(vectors: Array, seed: int) -> Array:
     from sklearn.manifold import TSNE
 
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions = vectors / np.maximum(lengths, 1e-12)
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, max_iter=500, random_state=seed, n_jobs=1)
-    return np.asarray(tsne.fit_transform(directions), dtype=np.float32)
+    return np.asarray(tsne.fit_transform(vectors), dtype=np.float32)
 
 
 def _colours(features: Features, items: Array) -> tuple[str | None, list[str], Array]:

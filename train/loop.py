@@ -4,7 +4,7 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,16 +20,25 @@ from train.batches import (
     examples,
     history_before,
     history_sample,
-    item_frequency,
     steps_per_epoch,
+    window_batch,
+    windows,
 )
-from train.losses import Loss
+from train.losses import Loss, PairLoss
 from train.metrics import per_user
+from train.model import (
+    Tower,
+    TowerInputs,
+    TwoTowerModel,
+    encode_catalogue,
+    encode_users,
+    head_of,
+    rank,
+)
+from train.negatives import Negatives, hard_pool
 from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.settings import Settings
-from train.top_k import rank_catalogue
-from train.towers import Tower, TowerInputs, TwoTowerModel, encode_catalogue, encode_users
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -41,7 +50,8 @@ class Training(Settings):
         workers: Ray Train workers; 0 trains in the driver's own process.
         gpu: one GPU a worker; "auto" takes them where the cluster has them.
         threads: torch threads a worker; 0 shares this machine's cores among the workers.
-        batch_size: examples a worker and step.
+        batch_size: examples a worker and step: interactions, or whole histories where the tower
+            learns from every item of one.
         epochs: at the most; the learning rate falls linearly to 0 over them.
         epoch_examples: cut an epoch at so many examples; all by default.
         patience: stop after so many epochs without a better validation NDCG@10.
@@ -50,7 +60,7 @@ class Training(Settings):
         learning_rate: of AdamW (Loshchilov and Hutter 2019).
         weight_decay: of AdamW; it pulls rare users and items towards zero.
         context: what describes the user of an example: "all" the other items of the user, or only
-            those "before" it.
+            those "before" it; history_transformer always learns from those before.
         context_length: items drawn (all) or newest items taken (before) for that.
         half_life: days after which an interaction weighs half of a new one in the loss, for
             catalogues whose tastes drift; all weigh the same by default.
@@ -138,93 +148,126 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
     state = state or {"epoch": 0, "best": None, "curve": []}
     _restore(state, model, optimizer)
     while not _finished(state, job):
-        loss, seconds = _epoch(job, world, wrapped, optimizer, data, state["epoch"])
+        negatives = _negatives(job, world, model, data, state)
+        loss, seconds = _epoch(job, world, wrapped, optimizer, data, negatives, state["epoch"])
         state = _next_state(state, job, world, model, optimizer, loss, seconds)
         world.report(state["curve"][-1], state if world.rank == 0 else None)
     return state
 
 
 def _epoch(
-    job: Job, world: World, model: nn.Module, optimizer: Any, data: Examples, epoch: int
+    job: Job,
+    world: World,
+    model: nn.Module,
+    optimizer: Any,
+    data: Examples,
+    negatives: Negatives,
+    epoch: int,
 ) -> tuple[float, float]:
+    """Train for one epoch; return the mean loss over all workers and the seconds it took."""
     training = job.training
-    steps = steps_per_epoch(len(data), training.batch_size, world.size, training.epoch_examples)
+    candidates = _examples(data, job)
+    steps = steps_per_epoch(
+        len(candidates), training.batch_size, world.size, training.epoch_examples
+    )
     seed = job.seed * 1_000_003 + epoch
     # Dropout draws anew after a resume exactly as in an unbroken run.
     torch.manual_seed(seed * 1009 + world.rank)
-    frequency = item_frequency(job.interactions.item, len(job.inputs.warm_items))
-    log_q = job.loss.log_q(frequency.to(world.device))
-    catalogue = frequency.nonzero().flatten()
-    frequency = frequency[catalogue].to(world.device)
-    catalogue = catalogue.to(world.device)
     total, began = torch.zeros((), device=world.device), time.perf_counter()
     model.train()
     batches = epoch_batches(
-        data, batch=training.batch_size, workers=world.size, steps=steps, seed=seed
+        candidates, batch=training.batch_size, workers=world.size, steps=steps, seed=seed
     )
     for step, index in enumerate(batches):
         _set_rate(optimizer, training, epoch + step / steps)
         batch = _batch(data, index, job, world, seed)
-        drawn = job.loss.negatives(catalogue, frequency, len(index), seed * 1_000_003 + step)
-        negatives = own_negatives(drawn, world)
+        drawn = negatives.draw(batch, seed * 1_000_003 + step)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(world.device.type, torch.bfloat16, enabled=world.device.type == "cuda"):
-            loss = batch_loss(model, job.loss, batch, negatives, log_q)
+            loss = batch_loss(model, job.loss, batch, drawn, negatives)
         loss.backward()
         optimizer.step()
         total += loss.detach()
     mean = float(all_sum(total, world.size)) / (steps * world.size)
-    if not math.isfinite(mean):
-        raise ValueError(
-            f"the loss is {mean} in epoch {epoch + 1}; lower train.learning_rate "
-            f"({training.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
-        )
+    _check_finite(mean, epoch, job)
     return mean, time.perf_counter() - began
+
+
+def _check_finite(loss: float, epoch: int, job: Job) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss} in epoch {epoch + 1}; lower train.learning_rate "
+            f"({job.training.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
+        )
+
+
+def _negatives(
+    job: Job, world: World, model: TwoTowerModel, data: Examples, state: dict[str, Any]
+) -> Negatives:
+    """Return what draws the negatives of the next epoch."""
+    n_items, examples = len(job.inputs.warm_items), len(_examples(data, job))
+    step = min(job.training.batch_size * world.size, examples)
+    rows = max(1, len(data) * step // examples)
+    found = Negatives.of(job.loss, job.interactions.item, n_items, rows, world.device)
+    # Before the first epoch the towers rank at random.
+    if not isinstance(job.loss, PairLoss) or not job.loss.hard or not state["epoch"]:
+        return found
+    size = min(job.loss.hard_pool, len(found.catalogue))
+    return replace(found, pool=hard_pool(model, job.inputs, job.interactions, size))
+
+
+def _examples(data: Examples, job: Job) -> Tensor:
+    """Return the examples of an epoch: interactions, or windows of them."""
+    if not job.tower.sequential:
+        return torch.arange(len(data), device=data.users.device)
+    found = windows(data, job.tower.history)
+    if not len(found):
+        raise ValueError(
+            "a tower that learns from sequences needs users with 2 training interactions or more; "
+            "found none: choose another tower, or another split"
+        )
+    return found
 
 
 def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> Batch:
     """Return this worker's share of the examples `[W B]` of a step."""
+    if job.tower.sequential:
+        return window_batch(data, step, world.rank, world.size, job.tower.history)
     index = step.chunk(world.size)[world.rank]
-    length = job.training.context_length if getattr(job.tower, "history", 0) else 1
+    length = job.training.context_length if job.tower.history else 1
     if job.training.context == "before":
         history = history_before(data, index, length)
     else:
         history = history_sample(data, index, length, seed)
+    own = slice(world.rank * len(index), (world.rank + 1) * len(index))
     weights = None if data.weights is None else data.weights[index]
-    users, items = data.users[index].long(), data.items[index].long()
-    return Batch(users, items, data.items[step].long(), world.rank, history, weights)
-
-
-def own_negatives(drawn: Tensor | None, world: World) -> Tensor | None:
-    """Return what of a step's negatives is scored here: all `[M]`, or `[B, n]` of `[W B, n]`."""
-    if drawn is None or drawn.dim() == 1:
-        return drawn
-    return drawn.chunk(world.size)[world.rank]
+    step_items = data.items[step].long()
+    return Batch(data.users[index].long(), history, step_items, own, weights=weights)
 
 
 def batch_loss(
-    model: nn.Module, loss: Loss, batch: Batch, negatives: Tensor | None, log_q: Tensor | None
+    model: nn.Module, loss: Loss, batch: Batch, drawn: Tensor | None, negatives: Negatives
 ) -> Tensor:
-    """Return the mean loss over this worker's positives.
+    """Return the mean loss over this worker's positives, in its share of that over all of them.
 
-    Negatives are `[M]` for all of them, `[B, n]` for each its own, or None: all workers' positives.
-    Each worker encodes the positives of all of them itself, which is less work than to score them,
-    and waits for nobody. Their gradients meet in the average that DDP takes, so that each step is
-    that of one worker with the whole batch.
+    Drawn are `[M]` for all of them, or `[B, n]` for each its own; in-batch losses score all
+    workers' positives, and what is drawn beside them. Each worker encodes the positives of all of
+    them itself, which is less work than to score them, and waits for nobody. Their gradients meet
+    in the average that DDP takes, so that each step is that of one worker with the whole batch.
     """
-    size = len(batch.items)
-    wanted = batch.step_items
-    if negatives is not None:
-        wanted = torch.cat([batch.items, negatives.flatten()])
+    beside = batch.step_items if loss.in_batch else batch.items
+    wanted = beside if drawn is None else torch.cat([beside, drawn.flatten()])
     users, items = model(batch.users, batch.history, wanted)
-    if negatives is None:
-        first = batch.rank * size
-        negatives, positives, others = batch.step_items, items[first : first + size], items
+    if loss.in_batch or drawn is None:
+        scored, positives, others = wanted, items[batch.own], items
     else:
-        positives, others = items[:size], items[size:].unflatten(0, negatives.shape)
-    hits = batch.items, negatives
-    shares = None if log_q is None else (log_q[batch.items], log_q[negatives])
-    return loss(users, positives, others, hits, shares, batch.weights)
+        size = len(beside)
+        scored, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
+    hits, log_q = (batch.items, scored), negatives.log_q
+    shares = None if log_q is None else (log_q[batch.items], log_q[scored])
+    count = len(negatives.catalogue)
+    arguments = users, positives, others, hits, shares, batch.weights, count
+    return batch.share * loss(*arguments, head=head_of(model))
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:
@@ -240,7 +283,8 @@ def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -
     assert validation is not None
     rows = np.arange(len(validation.users))[world.rank :: world.size]
     histories = validation.histories.take(rows)
-    ranked = rank_catalogue(
+    ranked = rank(
+        model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
         job.inputs.warm_items,

@@ -4,34 +4,42 @@ Shapes: B positives on this worker, W B on all of them; M negatives that all pos
 of each positive alone; d width; I items.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from train.settings import Settings
 from train.softmax import softmax_loss
 
+Head = Callable[[Tensor, Tensor], Tensor]
+
 
 class Loss(Settings):
     """Settings of one loss.
 
     Attributes:
-        of_cosines: whether it reads scores as cosines, and so needs vectors of length 1.
+        suits: what `tower.score` it can learn from.
         temperature: scores are divided by it.
     """
 
-    of_cosines: ClassVar[bool] = False
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean")
 
     temperature: float = Field(default=1.0, gt=0)
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether the positives of the whole step are negatives of each other."""
+        return False
 
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """Return the items scored beside the positives; None for the positives of the whole step.
+        """Return the items scored beside the positives; None for none but those of the whole step.
 
         Args:
             catalogue: items that may be drawn, `[C]`.
@@ -44,16 +52,22 @@ class Loss(Settings):
         """
         raise NotImplementedError
 
-    def needs(self, *, normalize: bool) -> str | None:
-        """Return what this loss lacks in a tower with or without vectors of length 1, if anything.
+    def needs(self, scores: str) -> str | None:
+        """Return what this loss lacks in a tower with such scores, if anything.
 
         It is the end of a sentence that begins with `loss NAME needs`.
         """
-        lacks = self.of_cosines and not normalize
-        return "vectors of length 1: set tower.normalize = true" if lacks else None
+        if scores in self.suits:
+            return None
+        return f"scores of {' or '.join(self.suits)}, not {scores}: set tower"
 
-    def log_q(self, frequency: Tensor) -> Tensor | None:
-        """Return log q of each item `[I]` from training frequencies `[I]`; None: not corrected."""
+    def log_q(self, frequency: Tensor, rows: int) -> Tensor | None:
+        """Return log q of each item, up to a constant, `[I]`; None: not corrected.
+
+        Args:
+            frequency: training interactions of each item, `[I]`.
+            rows: positives of all workers in a step.
+        """
         return None
 
     def __call__(
@@ -64,6 +78,8 @@ class Loss(Settings):
         hits: tuple[Tensor, Tensor],
         log_q: tuple[Tensor, Tensor] | None = None,
         weight: Tensor | None = None,
+        catalogue: int = 0,
+        head: Head | None = None,
     ) -> Tensor:
         """Return the loss, a scalar; here the softmax over shared negatives.
 
@@ -74,6 +90,9 @@ class Loss(Settings):
             hits: items of the positives `[B]` and of the negatives `[M]` or `[B, n]`.
             log_q: the same for `log_q`, where it corrects.
             weight: of each positive, `[B]`.
+            catalogue: how many items negatives are drawn from.
+            head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
+                inner product.
         """
         return softmax_loss(users / self.temperature, positives, negatives, hits, log_q, weight)
 
@@ -82,23 +101,33 @@ class InBatchSoftmax(Loss):
     """Softmax over the positives of the whole batch, of all workers (Yi et al. 2019).
 
     Attributes:
-        correct_log_q: subtract the log frequency of each item, which in-batch negatives follow.
+        correct_log_q: subtract the log of how often each item is among the negatives.
+        uniform: items drawn uniformly that stand beside the batch's own, so that rare ones are
+            seen too (mixed negatives; Yang et al. 2020).
     """
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
     correct_log_q: bool = True
+    uniform: int = Field(default=0, ge=0)
+
+    @property
+    def in_batch(self) -> bool:
+        """It is."""
+        return True
 
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """None: the batch is its own negatives."""
-        return None
+        """None: the batch is its own negatives; or what stands beside it."""
+        return _uniform(catalogue, self.uniform, seed) if self.uniform else None
 
-    def log_q(self, frequency: Tensor) -> Tensor | None:
-        """Log of the share of each item in the training interactions, `[I]`."""
+    def log_q(self, frequency: Tensor, rows: int) -> Tensor | None:
+        """Log of how often each item is expected among a step's negatives, a row, `[I]`."""
         if not self.correct_log_q:
             return None
-        return torch.log(frequency.clamp(min=1) / frequency.sum())
+        in_batch = frequency.clamp(min=1) / frequency.sum()
+        drawn = self.uniform / rows / frequency.count_nonzero()
+        return torch.log(in_batch + drawn)
 
 
 class SampledSoftmax(Loss):
@@ -117,7 +146,7 @@ class SampledSoftmax(Loss):
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
         """`count` items drawn uniformly with replacement."""
-        return catalogue[_uniform(len(catalogue), self.count, seed).to(catalogue.device)]
+        return _uniform(catalogue, self.count, seed)
 
 
 class FullSoftmax(Loss):
@@ -139,26 +168,47 @@ class PairLoss(Loss):
         count: negatives n of each positive.
         sampling: "uniform", by "popularity" ** 0.75 (Mikolov et al. 2013), or "in_batch": all
             positives of the step, whatever `count` is.
+        shared: all positives of a step share the drawn negatives; for large batches and counts.
+        hard: so many of the negatives are drawn from the best-ranked items that the user did not
+            take, as ranked at the start of the epoch (Xiong et al., ANCE, ICLR 2021); the first
+            epoch has none.
+        hard_pool: how many best-ranked items those are drawn from.
     """
+
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean", "pair")
 
     count: int = Field(default=16, ge=1)
     sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"
+    shared: bool = False
+    hard: int = Field(default=0, ge=0)
+    hard_pool: int = Field(default=200, ge=1)
+
+    @model_validator(mode="after")
+    def _hard_negatives_are_own_ones(self) -> "PairLoss":
+        if self.hard > self.count:
+            raise ValueError(f"hard: expected at most count, {self.count}, got {self.hard}")
+        if self.hard and (self.shared or self.sampling == "in_batch"):
+            raise ValueError(
+                "hard negatives are each user's own: set shared = false, and sampling to uniform "
+                "or popularity"
+            )
+        return self
+
+    @property
+    def in_batch(self) -> bool:
+        """Where sampling says so."""
+        return self.sampling == "in_batch"
 
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """`count` items for each positive, with replacement."""
-        if self.sampling == "in_batch":
+        """`count` items for each positive, or for all of them, with replacement."""
+        if self.in_batch:
             return None
-        if self.sampling == "uniform":
-            drawn = _uniform(len(catalogue), rows * self.count, seed).to(catalogue.device)
-        else:
-            # Searching the summed shares stays exact for catalogues of any size.
-            shares = frequency.double().pow(0.75).cumsum(0)
-            generator = torch.Generator().manual_seed(seed)
-            places = torch.rand(rows * self.count, generator=generator, dtype=torch.float64)
-            drawn = torch.searchsorted(shares, places.to(shares.device) * shares[-1])
-        return catalogue[drawn].view(rows, self.count)
+        draw = _uniform if self.sampling == "uniform" else _popular(frequency)
+        if self.shared:
+            return draw(catalogue, self.count, seed)
+        return draw(catalogue, rows * self.count, seed).view(rows, self.count)
 
     def __call__(
         self,
@@ -168,67 +218,107 @@ class PairLoss(Loss):
         hits: tuple[Tensor, Tensor],
         log_q: tuple[Tensor, Tensor] | None = None,
         weight: Tensor | None = None,
+        catalogue: int = 0,
+        head: Head | None = None,
     ) -> Tensor:
         """Return the mean over the positives; a negative that is the positive itself counts 0."""
-        users = users / self.temperature
-        own = (users * positives).sum(1)
-        shared = negatives.dim() == 2
-        others = users @ negatives.T if shared else torch.einsum("bd,bnd->bn", users, negatives)
+        score = head or _products
+        own = score(users, positives[:, None])[:, 0].float() / self.temperature
+        others = score(users, negatives).float() / self.temperature
         real = hits[0][:, None] != hits[1]
-        losses = self.of_scores(own.float(), others.float(), real)
+        losses = self.of_scores(own, others, real, catalogue)
         return (losses if weight is None else losses * weight).mean()
 
-    def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """Return the loss of each positive, `[B]`.
 
         Args:
             own: scores of the positives, `[B]`.
             others: scores of the negatives, `[B, n]`.
             real: which of these count, bool `[B, n]`.
+            catalogue: how many items they are drawn from.
         """
         raise NotImplementedError
 
 
 class BCE(PairLoss):
-    """Binary cross-entropy, `softplus(-s_p) + sum_j softplus(s_j)` (He et al., NCF, WWW 2017)."""
+    """Binary cross-entropy, `softplus(-s_p) + sum_j softplus(s_j)` (He et al., NCF, WWW 2017).
+
+    Attributes:
+        from_chance: read scores as log-odds above those of a random item, `log(1 / n)`. The ranking
+            is the same, and the vectors are spared to learn a constant that they do not have.
+    """
+
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
 
     name: Literal["bce"] = "bce"
+    from_chance: bool = True
 
-    def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """`softplus` is `-log sigmoid` of the opposite sign."""
-        return F.softplus(-own) + (F.softplus(others) * real).sum(1)
+        return _cross_entropy(own, others, real, 1.0, self.from_chance)
+
+
+class GBCE(PairLoss):
+    """Binary cross-entropy for few of many negatives (gBCE; Petrov and Macdonald, RecSys 2023).
+
+    `beta softplus(-s_p) + sum_j softplus(s_j)` with `beta = a (t (1 - 1 / a) + 1 / a)`, a the
+    share of the catalogue that is drawn: sampled negatives alone would make the model too sure.
+
+    Attributes:
+        calibration: t, from 0 (BCE) to 1 (scores as if the whole catalogue were scored).
+        from_chance: as in `bce`, with `log(beta / n)`.
+    """
+
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
+
+    name: Literal["gbce"] = "gbce"
+    count: int = Field(default=64, ge=1)
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    from_chance: bool = True
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """The positive's probability is raised to beta."""
+        share = min(1.0, others.shape[1] / max(1, catalogue - 1))
+        beta = share * (self.calibration * (1 - 1 / share) + 1 / share)
+        return _cross_entropy(own, others, real, beta, self.from_chance)
 
 
 class BPR(PairLoss):
-    """Bayesian personalised ranking, the mean of `softplus(s_j - s_p)` (Rendle et al. 2009)."""
+    """Bayesian personalised ranking, the mean of `softplus(s_j - s_p)` (Rendle et al. 2009).
+
+    Attributes:
+        form: "logistic", that; or "sigmoid", `1 - sigmoid(s_p - s_j)`, the share of wrong pairs,
+            whose gradient fades where a pair is far off.
+    """
 
     name: Literal["bpr"] = "bpr"
+    form: Literal["logistic", "sigmoid"] = "logistic"
 
-    def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
-        """`-log sigmoid(s_p - s_j)` of each pair."""
-        return _mean(F.softplus(others - own[:, None]), real)
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """`-log sigmoid(s_p - s_j)` of each pair, or `sigmoid(s_j - s_p)`."""
+        of_pair = F.softplus if self.form == "logistic" else torch.sigmoid
+        return _mean(of_pair(others - own[:, None]), real)
 
 
 class Triplet(PairLoss):
-    """Triplet loss on squared distances, `max(0, margin + |u - p|^2 - |u - n|^2)`, averaged.
+    """Triplet loss on scores, the mean of `max(0, margin + s_j - s_p)`.
 
-    Vectors have length 1, so that `|u - v|^2 = 2 - 2 u . v` and what is nearest scores highest
+    Euclidean scores make it that on squared distances, `max(0, margin + |u - p|^2 - |u - n|^2)`
     (Schroff et al., FaceNet, CVPR 2015).
 
     Attributes:
-        margin: by which a negative should be further away.
-        hardest: only the nearest negative of each positive counts.
+        margin: by which the positive should score higher.
+        hardest: only the negative that scores highest counts.
     """
-
-    of_cosines: ClassVar[bool] = True
 
     name: Literal["triplet"] = "triplet"
     margin: float = Field(default=0.5, gt=0)
     hardest: bool = False
 
-    def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
-        """Twice a difference of inner products is one of squared distances."""
-        losses = (self.margin + 2 * (others - own[:, None])).clamp(min=0) * real
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """A pair that is right by the margin has no gradient."""
+        losses = (self.margin + others - own[:, None]).clamp(min=0) * real
         return losses.amax(1) if self.hardest else _mean(losses, real)
 
 
@@ -241,21 +331,46 @@ class CosineContrastive(PairLoss):
             apart that is popular, and the ranking falls to that of chance.
     """
 
-    of_cosines: ClassVar[bool] = True
+    suits: ClassVar[tuple[str, ...]] = ("cosine",)
 
     name: Literal["cosine_contrastive"] = "cosine_contrastive"
     count: int = Field(default=64, ge=1)
     margin: float = Field(default=0.4, ge=-1, lt=1)
     negative_weight: float = Field(default=1.0, gt=0)
 
-    def of_scores(self, own: Tensor, others: Tensor, real: Tensor) -> Tensor:
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """Negatives below the margin have no gradient."""
         return 1 - own + self.negative_weight * _mean((others - self.margin).clamp(min=0), real)
 
 
-def _uniform(size: int, count: int, seed: int) -> Tensor:
+def _products(users: Tensor, items: Tensor) -> Tensor:
+    """Return inner products `[B, n]` of users `[B, d]` and items `[n, d]` or `[B, n, d]`."""
+    return users @ items.T if items.dim() == 2 else torch.einsum("bd,bnd->bn", users, items)
+
+
+def _uniform(catalogue: Tensor, count: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(size, (count,), generator=generator)
+    drawn = torch.randint(len(catalogue), (count,), generator=generator)
+    return catalogue[drawn.to(catalogue.device)]
+
+
+def _popular(frequency: Tensor) -> Callable[[Tensor, int, int], Tensor]:
+    def draw(catalogue: Tensor, count: int, seed: int) -> Tensor:
+        # Searching the summed shares stays exact for catalogues of any size.
+        shares = frequency.double().pow(0.75).cumsum(0)
+        generator = torch.Generator().manual_seed(seed)
+        places = torch.rand(count, generator=generator, dtype=torch.float64)
+        return catalogue[torch.searchsorted(shares, places.to(shares.device) * shares[-1])]
+
+    return draw
+
+
+def _cross_entropy(
+    own: Tensor, others: Tensor, real: Tensor, beta: float, from_chance: bool
+) -> Tensor:
+    """Return `beta softplus(-s_p) + sum_j softplus(s_j)`, `[B]`."""
+    chance = math.log(beta / others.shape[1]) if from_chance else 0.0
+    return beta * F.softplus(-own - chance) + (F.softplus(others + chance) * real).sum(1)
 
 
 def _mean(values: Tensor, real: Tensor) -> Tensor:
@@ -268,6 +383,7 @@ LOSSES: Mapping[str, type[Loss]] = {
     "sampled_softmax": SampledSoftmax,
     "full_softmax": FullSoftmax,
     "bce": BCE,
+    "gbce": GBCE,
     "bpr": BPR,
     "triplet": Triplet,
     "cosine_contrastive": CosineContrastive,

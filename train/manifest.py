@@ -15,7 +15,7 @@ import numpy as np
 
 FILE = "manifest.json"
 FORMAT = "raytower-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")

@@ -10,8 +10,9 @@ from cluster import storage
 from train import evaluation_arrays, plots
 from train import manifest as manifests
 from train.bundle import Bundle, open_bundle
-from train.index import sweep
+from train.index import Index, sweep
 from train.item_map import item_map
+from train.pair_head import PairIndex
 from train.ragged import Array
 from train.report import remarks, tables
 
@@ -129,32 +130,41 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
         yield _figure(
             "Recall by candidates", caption, plots.recall_by_count, test, bundle.candidates
         )
-    yield _searched(bundle)
+    if isinstance(bundle.index, PairIndex):
+        yield "<p>Its layers score pairs, which nothing can index: a search tries every item.</p>"
+    else:
+        yield _searched(bundle, bundle.index)
 
 
-def _searched(bundle: Bundle) -> str:
+def _searched(bundle: Bundle, index: Index) -> str:
     known = bundle.user_vectors[bundle.histories.lengths > 0]
     # Exact search keeps the scores of all queries in memory.
     count = max(BATCH, min(QUERIES, SCORES // len(bundle.items)))
     queries = (known if len(known) else bundle.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
-    report = bundle.index.report
+    report = index.report
     how = f"by HNSW at ef {report['ef']}" if report["used"] == "hnsw" else "exactly"
     caption = (
         f"Search over {report['count']:,} vectors of width {report['width']}, timed where this "
         f"page was made; numbers are ef. This bundle is searched {how}."
     )
-    rows = sweep(bundle.index, queries, k)
+    rows = sweep(index, queries, k)
     return _figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
 
 
 def _items(bundle: Bundle) -> Iterator[str]:
-    found = item_map(bundle.item_vectors, bundle.item_features, bundle.statistics.item_count)
+    vectors, tower = bundle.item_vectors, bundle.manifest["config"].get("tower", {})
+    euclidean = tower.get("score") == "euclidean"
+    if euclidean:
+        # The last two numbers make a distance of an inner product.
+        vectors = vectors[:, :-2]
+    count = bundle.statistics.item_count
+    found = item_map(vectors, bundle.item_features, count, directions=not euclidean)
     if found is None:
         return
     of = f", coloured by {found.column}" if found.column else ""
     caption = (
-        f"The {len(found.items):,} most popular items by t-SNE of their directions{of}: near ones "
+        f"The {len(found.items):,} most popular items by t-SNE of their vectors{of}: near ones "
         "score alike for the same users; distances between groups far apart mean nothing."
     )
     if found.column:

@@ -80,7 +80,7 @@ def score_densities(test: Mapping[str, Array]) -> "Figure":
     for name, colour, label in kinds:
         axis.stairs(test[name], edges, color=colour, label=label, linewidth=1.6)
         axis.stairs(test[name], edges, color=colour, fill=True, alpha=0.15)
-    axis.set_xlabel("score of stage 1 (inner product)")
+    axis.set_xlabel("score of stage 1")
     axis.set_ylabel("density")
     axis.set_ylim(bottom=0)
     axis.legend()

@@ -1,7 +1,7 @@
 """Stage 2: models that order one query's candidates, fitted on what was taken of them later."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -35,9 +35,12 @@ class RerankerSettings(Settings):
     """Settings of a reranker; `fit` makes one.
 
     Attributes:
+        reads_vectors: whether it learns from the towers' vectors, element by element.
         negatives: candidates not taken that are fitted on, a query, on average.
         max_rows: that are fitted on, in whole queries.
     """
+
+    reads_vectors: ClassVar[bool] = False
 
     negatives: int = Field(default=30, gt=0)
     max_rows: int = Field(default=200_000, gt=0)
@@ -191,6 +194,8 @@ class Trees:
 
 class MLP(RerankerSettings):
     """A perceptron of the pair's features and both vectors, with a softmax over the candidates."""
+
+    reads_vectors: ClassVar[bool] = True
 
     name: Literal["mlp"] = "mlp"
     hidden: tuple[int, int] = (256, 64)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.features import Encoded
+from train.model import TowerInputs
 from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.splits import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
 from train.statistics import Statistics
-from train.towers import TowerInputs
 
 RECENT_DAYS = (7, 30)
 

@@ -10,6 +10,7 @@ from train.candidates import Candidates, Catalogue, Pairs, Queries, feature_name
 from train.features import Encoded
 from train.index import Index, IndexSettings
 from train.metrics import per_user
+from train.pair_head import PairHead, PairIndex
 from train.ragged import Array, Ragged
 from train.rerankers import Reranker, RerankerSettings, cross_fit, earns
 from train.snapshot import Snapshot, Window
@@ -28,7 +29,7 @@ class StageOne:
     snapshot: Snapshot
     user_vectors: Array
     item_vectors: Array
-    index: Index
+    index: Index | PairIndex
 
     def queries(self, users: Array) -> Queries:
         """Return the queries of users `[B]`: their histories, which are not recommended again."""
@@ -43,11 +44,17 @@ class StageOne:
 
 
 def stage_one(
-    snapshot: Snapshot, vectors: tuple[Array, Array], settings: IndexSettings, seed: int
+    snapshot: Snapshot,
+    vectors: tuple[Array, Array],
+    settings: IndexSettings,
+    seed: int,
+    head: PairHead | None = None,
 ) -> StageOne:
-    """Build the index over the item vectors of the warm items."""
-    index = Index.build(settings, vectors[1], snapshot.inputs.warm_items, seed)
-    return StageOne(snapshot, *vectors, index)
+    """Build the index over the item vectors of the warm items; a head scores all of them."""
+    warm = snapshot.inputs.warm_items
+    if head is not None:
+        return StageOne(snapshot, *vectors, PairIndex.build(vectors[1], warm, head))
+    return StageOne(snapshot, *vectors, Index.build(settings, vectors[1], warm, seed))
 
 
 def catalogue(data: Encoded, stage: StageOne) -> Catalogue:

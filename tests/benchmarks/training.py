@@ -24,9 +24,10 @@ from train.datasets import Generated
 from train.features import encode
 from train.loop import Job, Training, World, train
 from train.losses import InBatchSoftmax
+from train.model import TowerInputs
 from train.schema import Interactions
 from train.snapshot import snapshot
-from train.towers import TowerInputs, TwoTower
+from train.towers import TwoTower
 from train.workers import train_on_ray
 
 EXAMPLES = 100_000

@@ -6,25 +6,32 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training import before, histories, make_job, plain_inputs
+from tests.training import before, histories, make_job, plain_inputs, suiting
 from train.loop import World, train
-from train.ragged import Ragged
-from train.towers import (
-    TOWERS,
+from train.model import (
     Tower,
     TowerInputs,
     TwoTowerModel,
     align,
     encode_catalogue,
     encode_users,
+    head_of,
     load,
+    rank,
     state_bytes,
 )
+from train.pair_head import PairIndex
+from train.ragged import Ragged
+from train.towers import TOWERS, TwoTower
 
 
 @pytest.fixture(params=TOWERS)
 def tower(request: pytest.FixtureRequest) -> Tower:
     return TOWERS[request.param].model_validate({"width": 8, "history": 5})
+
+
+def with_ids(tower: Tower) -> Tower:
+    return tower.model_copy(update={"user_id": True, "item_id": True, "item_attributes": True})
 
 
 def build(tower: Tower, inputs: TowerInputs | None = None, seed: int = 0) -> TwoTowerModel:
@@ -83,7 +90,7 @@ def test_only_the_newest_items_of_a_history_count(tower: Tower) -> None:
 
 
 def test_an_empty_history_is_a_vector_too(tower: Tower) -> None:
-    model = build(tower)
+    model = build(with_ids(tower))
     vectors = encode_users(model, np.array([3, 4, -1]), Ragged.empty(3))
     assert np.isfinite(vectors).all()
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
@@ -109,21 +116,27 @@ def test_without_training_interactions_only_attributes_count(tower: Tower) -> No
         mask = known.warm_items.copy()
         mask[:2], mask[2] = warm, False
         inputs = TowerInputs(known.user_features, alike, known.warm_users, mask)
-        first, twin, third = encode_catalogue(build(tower, inputs))[:3]
+        first, twin, third = encode_catalogue(build(with_ids(tower), inputs))[:3]
         assert (np.abs(first - twin).max() > 1e-3) == warm
         assert np.abs(first - third).max() > 1e-3
 
 
 @pytest.mark.parametrize("history", [0, 5])
 def test_it_works_on_ids_alone(tower: Tower, history: int) -> None:
-    model = build(tower.model_copy(update={"history": history}), plain_inputs(20, 30))
+    if not history and tower.sequential:
+        with pytest.raises(ValueError, match="greater than or equal to 1"):
+            type(tower).model_validate({"history": 0})
+        return
+    tower = with_ids(tower).model_copy(update={"history": history})
+    model = build(tower, plain_inputs(20, 30))
     assert len(np.unique(encode_catalogue(model), axis=0)) == 30
     assert len(np.unique(encode_users(model, np.arange(20), Ragged.empty(20)), axis=0)) == 20
 
 
 def test_the_same_seed_trains_the_same_weights(tower: Tower) -> None:
     first, again, other = (
-        train(make_job(tower=tower, seed=seed, epochs=2), World())["model"] for seed in (1, 1, 2)
+        train(make_job(tower=tower, loss=suiting(tower), seed=seed, epochs=2), World())["model"]
+        for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -142,13 +155,97 @@ def test_a_saved_tower_gives_the_same_vectors(tower: Tower, tmp_path: Path) -> N
     )
 
 
+VECTORS = [name for name, tower in TOWERS.items() if not tower.pairs]
+PAIRS = [name for name, tower in TOWERS.items() if tower.pairs]
+
+
+@pytest.mark.parametrize("tower", VECTORS, indirect=True)
 def test_aligning_turns_one_space_onto_another_and_keeps_every_score(tower: Tower) -> None:
     inputs, users = before().inputs, np.arange(10)
     model = build(tower)
     items, asking = encode_catalogue(model), encode_users(model, users, before().histories)
-    square = np.random.default_rng(0).normal(size=(items.shape[1], items.shape[1]))
-    turned = items @ np.linalg.qr(square)[0]
-    align(model, turned.astype(np.float32), inputs.warm_items)
+    square = np.random.default_rng(0).normal(size=(tower.width, tower.width))
+    turned = items.copy()
+    turned[:, : tower.width] = items[:, : tower.width] @ np.linalg.qr(square)[0]
+    align(model, turned, inputs.warm_items)
     np.testing.assert_allclose(encode_catalogue(model), turned, atol=1e-4)
     scores = encode_users(model, users, before().histories) @ encode_catalogue(model).T
-    np.testing.assert_allclose(scores, asking @ items.T, atol=1e-4)
+    np.testing.assert_allclose(scores, asking @ items.T, atol=1e-3)
+
+
+@pytest.mark.parametrize("score", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("tower", VECTORS, indirect=True)
+def test_inner_products_are_the_score(tower: Tower, score: str) -> None:
+    model = build(tower.model_copy(update={"score": score}))
+    users = encode_users(model, np.arange(10), before().histories.take(np.arange(10)))
+    items, width = encode_catalogue(model), tower.width
+    if score != "euclidean":
+        assert users.shape[1] == items.shape[1] == width
+        if score == "cosine":
+            norms = np.linalg.norm(np.concatenate([users, items]), axis=1)
+            np.testing.assert_allclose(norms[norms > 0.5], 1, rtol=1e-5)
+            assert (norms > 0.5).sum() >= len(items)
+        return
+    u, v = users[:, None, :width] / 2, items[None, :, :width]
+    distances = np.square(u - v).sum(2)
+    np.testing.assert_allclose(users @ items.T, -distances, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("tower", PAIRS, indirect=True)
+def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
+    """The layers over each pair, the halves computed once, and the search through all of them."""
+    torch.manual_seed(0)
+    model = train_briefly(tower)
+    known, users = before(), np.arange(30)
+    seen = known.histories.take(users)
+    vectors, items = encode_users(model, users, seen), encode_catalogue(model)
+    layers = head_of(model)
+    assert layers is not None
+    with torch.no_grad():
+        expected = layers(torch.tensor(vectors), torch.tensor(items)).numpy()
+    head = layers.trained()
+    np.testing.assert_allclose(head.scores(vectors, items), expected, atol=1e-4)
+    one, other = np.arange(30) % 7, np.arange(30) % 11
+    alone = head.of_pairs(vectors[one], items[other])
+    np.testing.assert_allclose(alone, expected[one, other], atol=1e-4)
+    index = PairIndex.build(items, known.inputs.warm_items, head)
+    found, scores = index.search(vectors, 7, seen)
+    ranked = rank(model, vectors, items, known.inputs.warm_items, seen, 7)
+    np.testing.assert_array_equal(found, ranked)
+    np.testing.assert_allclose(scores, np.take_along_axis(expected, found, axis=1), atol=1e-4)
+    assert len(np.unique(expected.argmax(axis=1))) > 1
+
+
+def train_briefly(tower: Tower) -> TwoTowerModel:
+    job = make_job(tower=tower, loss=suiting(tower), learning_rate=0.01)
+    model = tower.build(job.inputs)
+    model.load_state_dict(train(job, World())["model"])
+    return model.eval()
+
+
+@pytest.mark.parametrize("tower", PAIRS, indirect=True)
+def test_a_saved_pair_index_finds_the_same(tower: Tower, tmp_path: Path) -> None:
+    model, warm = build(tower), before().inputs.warm_items
+    layers, items = head_of(model), encode_catalogue(model)
+    assert layers is not None
+    index, path = PairIndex.build(items, warm, layers.trained()), tmp_path / "head.safetensors"
+    index.save(path)
+    queries = encode_users(model, np.arange(9), before().histories.take(np.arange(9)))
+    again = PairIndex.load(path, items, warm)
+    for ours, theirs in zip(index.search(queries, 5), again.search(queries, 5), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    path.write_bytes(b"not weights")
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        PairIndex.load(path, items, warm)
+
+
+def test_a_score_that_is_not_the_towers_is_refused(tower: Tower) -> None:
+    other = "dot" if tower.pairs else "pair"
+    with pytest.raises(ValueError, match=f"score: expected .*, got '{other}'"):
+        type(tower).model_validate({"score": other})
+
+
+def test_its_name_for_scores_is_what_losses_read() -> None:
+    assert TwoTower().scores == "dot"
+    assert TwoTower(normalize=True).scores == TwoTower(score="cosine").scores == "cosine"
+    assert TwoTower(normalize=True, score="euclidean").scores == "euclidean"

@@ -19,10 +19,10 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
-from tests.training import gloo_worker, make_job, plain_inputs, read_curve, validation
+from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
 from train.loop import Job, World, train
-from train.losses import LOSSES
-from train.towers import TwoTower
+from train.losses import BPR, LOSSES
+from train.towers import TOWERS, TwoTower
 from train.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -57,7 +57,7 @@ def test_two_workers_train_as_one_with_twice_the_batch(unbroken: dict[str, Any])
 
 
 def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None:
-    """The same without Ray, for every loss, and for towers with parts that are not used."""
+    """The same without Ray, for every loss and tower, and for parts that are not used."""
     jobs = [make_job(loss=loss(), batch_size=32, half_life=30) for loss in LOSSES.values()]
     n_users, n_items = len(jobs[0].inputs.warm_users), len(jobs[0].inputs.warm_items)
     for history, context in ((0, "all"), (5, "before")):
@@ -70,6 +70,13 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
                 inputs=plain_inputs(n_users, n_items),
             )
         )
+    # Dropout draws anew on each worker, as it does in each row of a batch.
+    small = {"width": 8, "dropout": 0.0}
+    for entry in TOWERS.values():
+        length = 4 if entry.sequential else entry.model_fields["history"].default
+        whole = entry.model_validate(small | {"history": length})
+        jobs.append(make_job(tower=whole, loss=suiting(whole), batch_size=32, half_life=30))
+    jobs.append(make_job(loss=BPR(hard=4), batch_size=32))
     spawn(gloo_worker, (2, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):
         training = half.training.model_copy(update={"batch_size": 64})

@@ -15,7 +15,7 @@ from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, pres
 from train.datasets import DATASETS
 from train.index import IndexSettings
 from train.loop import Training
-from train.losses import LOSSES, FullSoftmax, InBatchSoftmax, SampledSoftmax, Triplet
+from train.losses import LOSSES, CosineContrastive, FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.rerankers import RERANKERS, CatBoost
 from train.splits import SPLITS, LastDays, Time
 from train.towers import TOWERS, TwoTower
@@ -136,7 +136,7 @@ def test_several_names_in_flags() -> None:
         ),
         (
             {"tower": {"width": 8}},
-            "tower: [tower] has no name; set name to one of: two_tower",
+            "tower: [tower] has no name; set name to one of: dssm, ",
         ),
         ({"train": {"epochs": "many"}}, "train.epochs: should be a valid integer"),
         ({"loss": {"name": "full_softmax", "temperature": 0}}, "loss.temperature: should be gr"),
@@ -214,21 +214,21 @@ def test_a_preset_is_a_run(name: str) -> None:
 
 
 def test_a_loss_that_does_not_suit_the_tower_is_refused() -> None:
-    message = "loss 'triplet' needs vectors of length 1: set tower.normalize = true"
+    message = "loss 'cosine_contrastive' needs scores of cosine, not dot: set tower"
     with pytest.raises(ValueError, match=message):
-        apply_flags(DATA, ["--loss.name", "triplet"])
+        apply_flags(DATA, ["--loss.name", "cosine_contrastive"])
     with pytest.raises(ValueError, match=message):
-        apply_flags(DATA | {"loss": "triplet"}, [])
+        apply_flags(DATA | {"loss": "cosine_contrastive"}, [])
 
 
 def test_later_flags_make_a_loss_suit_the_tower(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--loss.name", "triplet", "--tower.normalize", "--loss.margin", "0.2"]
+    flags = ["--loss.name", "cosine_contrastive", "--tower.normalize", "--loss.margin", "0.2"]
     run = apply_flags(DATA, flags)
-    assert run.loss == Triplet(margin=0.2)
+    assert run.loss == CosineContrastive(margin=0.2)
     assert run.tower == TwoTower(normalize=True)
     with pytest.raises(SystemExit):
         apply_flags(DATA, [*flags, "--tower.no-normalize"])
-    assert "loss 'triplet' needs vectors" in capsys.readouterr().err
+    assert "loss 'cosine_contrastive' needs scores of cosine" in capsys.readouterr().err
 
 
 def every_entry() -> list[tuple[str, str]]:
@@ -243,8 +243,10 @@ def test_every_choice_is_tried() -> None:
 def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     needed = {"interactions": "events.csv"} if name == "files" else {}
     table: dict[str, Any] = DATA | {choice: {"name": name, **needed}}
-    if choice == "loss" and LOSSES[name]().needs(normalize=False):
+    if choice == "loss" and LOSSES[name]().needs("dot"):
         table["tower"] = {"name": "two_tower", "normalize": True}
+    if choice == "tower" and TOWERS[name].pairs:
+        table["loss"] = "bpr"
     run = Run.model_validate(table)
     assert type(getattr(run, choice)) is ENTRIES[choice][name]
     text = json.dumps(run.table())
@@ -253,3 +255,12 @@ def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     assert again.table() == run.table()
     # With flags too: they pass through another model.
     assert apply_flags(run.table(), ["--seed", "3"]) == run.model_copy(update={"seed": 3})
+
+
+def test_a_reranker_of_vectors_over_a_tower_of_pairs_is_refused() -> None:
+    table = DATA | {"tower": "ncf", "loss": "bpr", "reranker": "mlp"}
+    message = "reranker 'mlp' reads vectors, and those of tower 'ncf' mean something else"
+    with pytest.raises(ValueError, match=message):
+        apply_flags(table, [])
+    with pytest.raises(ValueError, match="loss 'in_batch_softmax' needs scores of dot or cosine"):
+        apply_flags(table | {"loss": "in_batch_softmax"}, [])

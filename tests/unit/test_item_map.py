@@ -23,6 +23,18 @@ def test_items_of_a_direction_are_together() -> None:
     assert (found.items[gaps.argmin(axis=1)] % 3 == found.items % 3).all()
 
 
+def test_where_distances_score_lengths_count() -> None:
+    """Two places in one direction, one far from the other."""
+    rng = np.random.default_rng(0)
+    far = np.where(np.arange(60) % 2, 9.0, 1.0)[:, None] * np.ones((1, 4))
+    vectors = (far + 0.01 * rng.normal(size=(60, 4))).astype(np.float32)
+    found = item_map(vectors, Features.empty(60), np.ones(60), directions=False)
+    assert found is not None
+    gaps = np.linalg.norm(found.place[:, None] - found.place[None], axis=2)
+    gaps[np.diag_indices(60)] = np.inf
+    assert (found.items[gaps.argmin(axis=1)] % 2 == found.items % 2).all()
+
+
 def test_the_most_popular_come_first_and_those_without_interactions_not() -> None:
     count = np.r_[np.zeros(10), np.arange(1, 41)]
     vectors = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)

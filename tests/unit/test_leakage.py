@@ -16,12 +16,13 @@ from train.index import IndexSettings
 from train.loop import Job, Training, World, train
 from train.losses import InBatchSoftmax
 from train.metrics import per_user
+from train.model import encode_catalogue, encode_users
 from train.ragged import Array
 from train.rerankers import CatBoost, cross_fit, earns
 from train.schema import Interactions
 from train.snapshot import Snapshot, Window, held_out_window, snapshot, validation_window
 from train.splits import TEST, TRAIN, Folds, Time
-from train.towers import TwoTower, encode_catalogue, encode_users
+from train.towers import TwoTower
 from train.two_stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
 
 CANDIDATES = 60

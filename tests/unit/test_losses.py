@@ -1,7 +1,9 @@
 """The softmax loss by hand, its gradient, and what its correction for popularity converges to."""
 
 import math
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from train.loop import Training, World, batch_loss, train
 from train.losses import (
     BCE,
     BPR,
+    GBCE,
     LOSSES,
     CosineContrastive,
     FullSoftmax,
@@ -23,6 +26,7 @@ from train.losses import (
     SampledSoftmax,
     Triplet,
 )
+from train.negatives import Negatives, hard_pool
 from train.ragged import Array
 from train.softmax import softmax_loss
 from train.towers import TwoTower
@@ -116,11 +120,19 @@ def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_log_q_is_the_share_in_training() -> None:
-    log_q = InBatchSoftmax().log_q(torch.tensor([3.0, 1.0, 0.0]))
+    log_q = InBatchSoftmax().log_q(torch.tensor([3.0, 1.0, 0.0]), rows=8)
     assert log_q is not None
     assert log_q.exp()[:2].tolist() == pytest.approx([0.75, 0.25])
     assert torch.isfinite(log_q).all()
-    assert InBatchSoftmax(correct_log_q=False).log_q(torch.ones(3)) is None
+    assert InBatchSoftmax(correct_log_q=False).log_q(torch.ones(3), rows=8) is None
+
+
+def test_mixed_negatives_are_corrected_for_how_often_each_is_expected() -> None:
+    """8 positives a step and 4 uniform items: of an item 3 of 4 positives are, 6 + 2 come."""
+    frequency = torch.tensor([3.0, 1.0, 0.0])
+    log_q = InBatchSoftmax(uniform=4).log_q(frequency, rows=8)
+    assert log_q is not None
+    assert (8 * log_q.exp())[:2].tolist() == pytest.approx([6 + 2, 2 + 2])
 
 
 def test_scores_are_divided_by_the_temperature() -> None:
@@ -147,9 +159,13 @@ def test_uniform_negatives_are_uniform_and_the_same_for_a_seed() -> None:
 
 
 def of_scores(loss: PairLoss, own: float, others: list[float], real: list[bool]) -> float:
-    found = loss.of_scores(torch.tensor([own]), torch.tensor([others]), torch.tensor([real]))
+    scores = torch.tensor([own]), torch.tensor([others]), torch.tensor([real])
+    found = loss.of_scores(*scores, 10)
     assert found.shape == (1,)
     return found.item()
+
+
+L3 = math.log(3)  # the log-odds of one among three negatives
 
 
 def log_sigmoid(score: float) -> float:
@@ -159,10 +175,17 @@ def log_sigmoid(score: float) -> float:
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [
-        (BCE(), -log_sigmoid(0.5) - log_sigmoid(-0.7) - log_sigmoid(0.2)),
+        (BCE(from_chance=False), -log_sigmoid(0.5) - log_sigmoid(-0.7) - log_sigmoid(0.2)),
+        (BCE(), -log_sigmoid(0.5 - L3) - log_sigmoid(-0.7 + L3) - log_sigmoid(0.2 + L3)),
         (BPR(), -(log_sigmoid(0.5 - 0.7) + log_sigmoid(0.5 + 0.2)) / 2),
-        (Triplet(margin=0.3), (0.3 + 2 * (0.7 - 0.5)) / 2),
-        (Triplet(margin=0.3, hardest=True), 0.3 + 2 * (0.7 - 0.5)),
+        (BPR(form="sigmoid"), (1 / (1 + math.exp(-0.2)) + 1 / (1 + math.exp(0.7))) / 2),
+        # 3 of 9 negatives are drawn: a = 1/3, beta = (0.5 (1 - 3) + 3) / 3 = 2/3.
+        (
+            GBCE(calibration=0.5, from_chance=False),
+            -2 / 3 * log_sigmoid(0.5) - log_sigmoid(-0.7) - log_sigmoid(0.2),
+        ),
+        (Triplet(margin=0.3), (0.3 + 0.7 - 0.5) / 2),
+        (Triplet(margin=0.3, hardest=True), 0.3 + 0.7 - 0.5),
         (CosineContrastive(margin=0.4, negative_weight=3), 1 - 0.5 + 3 * (0.7 - 0.4) / 2),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -173,12 +196,56 @@ def test_pairs_by_hand(loss: PairLoss, expected: float) -> None:
     assert found == pytest.approx(expected)
 
 
-def test_a_triplet_is_of_squared_distances() -> None:
+def test_a_triplet_over_euclidean_scores_is_of_squared_distances() -> None:
+    job = make_job(tower=TwoTower(width=5, history=0, score="euclidean"))
     torch.manual_seed(0)
-    user, positive, negative = torch.nn.functional.normalize(torch.randn(3, 5), dim=1)
-    expected = 1.5 + (user - positive).square().sum() - (user - negative).square().sum()
-    found = of_scores(Triplet(margin=1.5), (user @ positive).item(), [user @ negative], [True])
-    assert found == pytest.approx(expected.item(), abs=1e-5)
+    model = job.tower.build(plain_inputs(1, 2))
+    user, items = model(torch.tensor([0]), torch.full((1, 1), -1), torch.tensor([0, 1]))
+    hits = torch.tensor([0]), torch.tensor([[1]])
+    found = Triplet(margin=9)(user, items[:1], items[None, 1:], hits)
+    table = model.item_input.id
+    assert table is not None and model.user_input.id is not None
+    far = (model.user_input.id.weight[0] - table.weight[:2]).square().sum(1)
+    assert found.item() == pytest.approx((9 + far[0] - far[1]).item(), abs=1e-5)
+
+
+def test_scores_that_a_loss_cannot_read_are_named() -> None:
+    assert BCE().needs("dot") is None
+    assert BCE().needs("euclidean") == ("scores of dot or cosine or pair, not euclidean: set tower")
+
+
+def test_hard_negatives_are_what_ranks_high_for_their_user() -> None:
+    """Half of each one's negatives, from the pool; the rest as without."""
+    loss = BPR(count=4, hard=2, hard_pool=3)
+    plain = Negatives.of(loss, np.arange(20), 20, 6, torch.device("cpu"))
+    pool = torch.tensor([[1, 2, 3], [11, 12, -1]])
+    hard = replace(plain, pool=pool)
+    users = torch.tensor([0, 1, 1])
+    batch = Batch(users, torch.full((3, 1), -1), torch.arange(6), slice(3, 6))
+    before, after = plain.draw(batch, 5), hard.draw(batch, 5)
+    assert before is not None and after is not None
+    assert torch.equal(before[:, 2:], after[:, 2:])
+    for user, own, was in zip(users, after[:, :2], before[:, :2], strict=True):
+        for item, plain_item in zip(own, was, strict=True):
+            assert item in pool[user] or item == plain_item
+    assert (after >= 0).all()
+    assert not torch.equal(before, after)
+
+
+def test_the_pool_of_hard_negatives_is_the_ranking_without_what_was_taken() -> None:
+    job = make_job()
+    model = job.tower.build(job.inputs)
+    pool = hard_pool(model, job.inputs, job.interactions, 10)
+    assert pool.shape == (len(job.inputs.warm_users), 10)
+    taken = {*zip(job.interactions.user.tolist(), job.interactions.item.tolist(), strict=True)}
+    pairs = {(user, item) for user, row in enumerate(pool.tolist()) for item in row}
+    assert not pairs & taken
+
+
+@pytest.mark.parametrize("changes", [{"hard": 5}, {"hard": 1, "shared": True}])
+def test_hard_negatives_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="hard"):
+        BPR(count=4, **changes)
 
 
 PAIR_LOSSES = [loss() for loss in LOSSES.values() if issubclass(loss, PairLoss)]
@@ -199,7 +266,7 @@ def test_the_gradient_of_pairs_is_that_of_the_loss(loss: PairLoss) -> None:
     scores = own.requires_grad_(), others.requires_grad_()
 
     def value(own: Tensor, others: Tensor) -> Tensor:
-        return loss.of_scores(own, others, real)
+        return loss.of_scores(own, others, real, 50)
 
     assert torch.autograd.gradcheck(value, scores)
 
@@ -283,10 +350,12 @@ def test_the_batch_is_its_own_negatives() -> None:
         def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
             return vectors[0], vectors[1]
 
-    batch = Batch(torch.arange(4), items, items, 0, torch.full((4, 1), -1))
+    batch = Batch(torch.arange(4), torch.full((4, 1), -1), items, slice(None))
     frequency = torch.tensor([1.0] * 5 + [4.0, 2.0, 1.0])
     loss = InBatchSoftmax()
-    found = batch_loss(Fixed(), loss, batch, None, loss.log_q(frequency))
+    interactions = np.repeat(np.arange(8), frequency.int().numpy())
+    negatives = Negatives.of(loss, interactions, 8, 4, torch.device("cpu"))
+    found = batch_loss(Fixed(), loss, batch, negatives.draw(batch, 0), negatives)
     scores = vectors[0] @ vectors[1].T - (frequency / frequency.sum()).log()[items]
     terms = []
     for row in range(4):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.command import run as command
 from train.config import Run, presets
+from train.losses import InBatchSoftmax
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
 from tune.spaces import check, corners, override, parse, suggest
@@ -95,11 +96,7 @@ def test_corners_have_each_end_and_each_option() -> None:
 
 def test_an_override_keeps_the_rest_of_a_table_and_a_choice_replaces_it() -> None:
     base = override(RUN, {"loss.temperature": 0.5, "loss.correct_log_q": False})
-    assert base.loss.model_dump() == {
-        "name": "in_batch_softmax",
-        "temperature": 0.5,
-        "correct_log_q": False,
-    }
+    assert base.loss == InBatchSoftmax(temperature=0.5, correct_log_q=False)
     assert override(base, {"loss": {"name": "full_softmax"}}).loss.temperature == 1.0
     assert RUN.loss.temperature == 1.0
 

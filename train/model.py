@@ -1,0 +1,308 @@
+"""What every tower is: two sides, layers over them, and vectors that rank the catalogue.
+
+Shapes: U users, I items, B batch, M items asked for, h history length, N items in all histories of
+a batch, w width of what is looked up of an item, d width of the vectors.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.features import Features
+from train.ragged import Array, Ragged
+from train.settings import Settings
+from train.sides import PairLayers, Side
+from train.top_k import rank_catalogue, rank_scores
+
+Scores = Literal["dot", "cosine", "euclidean", "pair"]
+
+
+@dataclass(frozen=True)
+class TowerInputs:
+    """The tables that towers look up.
+
+    Attributes:
+        user_features: of the U users.
+        item_features: of the I items.
+        warm_users: users with a training interaction, bool `[U]`; only these have an id embedding.
+        warm_items: the same for items, bool `[I]`.
+    """
+
+    user_features: Features
+    item_features: Features
+    warm_users: Array
+    warm_items: Array
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The layers of both sides; those that a tower does not have hand on what they get.
+
+    Attributes:
+        history: `[m, w]` of item inputs, places and presence `[B, h]` -> `[B, d]`; None for none.
+        user: over what is looked up of users, `[B, d] -> [B, d]`, before the history is added.
+        joined: over the sum of both, `[B, d] -> [B, d]`.
+        item: over what is looked up of items, `[M, w] -> [M, d]`.
+        head: scores pairs of vectors where that is no inner product.
+    """
+
+    history: nn.Module | None
+    user: nn.Module
+    joined: nn.Module
+    item: nn.Module
+    head: PairLayers | None = None
+
+
+class Tower(Settings):
+    """Settings that every architecture has; `parts` makes its layers.
+
+    Attributes:
+        pairs: whether layers over both vectors score a pair: nothing can index that, so the whole
+            catalogue is tried, and `score` is "pair".
+        sequential: whether it learns from every item of a history at once; then an example is
+            `history` interactions of a user in a row.
+        width: length d of the vectors.
+        user_id: give users an id embedding; without one a user is only history and attributes.
+        item_id: give items an id embedding.
+        user_attributes: encode the columns of the user table.
+        item_attributes: encode the columns of the item table.
+        history: newest interactions that describe a user; 0 for none.
+        dropout: share of values set to 0 in training.
+        normalize: scale vectors to length 1.
+        score: what ranks: "dot", the inner product of the vectors; "cosine", that of vectors of
+            length 1, which wants a temperature near 0.1 in the loss; or "euclidean", minus the
+            squared distance.
+    """
+
+    pairs: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
+
+    width: int = Field(default=64, ge=1)
+    user_id: bool = True
+    item_id: bool = True
+    user_attributes: bool = True
+    item_attributes: bool = True
+    history: int = Field(default=200, ge=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    normalize: bool = False
+    score: Scores = "dot"
+
+    @model_validator(mode="after")
+    def _score_is_one_of_its_own(self) -> "Tower":
+        if self.pairs != (self.score == "pair") or (self.pairs and self.normalize):
+            own = "pair, and nothing to normalize" if self.pairs else "dot, cosine or euclidean"
+            raise ValueError(f"score: expected {own}, got {self.score!r}")
+        return self
+
+    @property
+    def scores(self) -> Scores:
+        """What scores are: inner products of vectors of length 1 are cosines."""
+        return "cosine" if self.normalize and self.score == "dot" else self.score
+
+    def item_width(self) -> int:
+        """Return the width w of what is looked up of an item; of a user it is d."""
+        return self.width
+
+    def parts(self) -> Parts:
+        """Return freshly initialised layers."""
+        raise NotImplementedError
+
+    def build(self, inputs: TowerInputs) -> "TwoTowerModel":
+        """Return a freshly initialised module over these tables."""
+        return TwoTowerModel(self, inputs)
+
+
+class TwoTowerModel(nn.Module):
+    """The module behind every tower; indices in, vectors out."""
+
+    def __init__(self, settings: Tower, inputs: TowerInputs) -> None:
+        super().__init__()
+        self.settings = settings
+        self.item_input = Side(
+            inputs.item_features,
+            inputs.warm_items,
+            settings.item_width(),
+            settings.item_id,
+            settings.item_attributes,
+        )
+        self.user_input = Side(
+            inputs.user_features,
+            inputs.warm_users,
+            settings.width,
+            settings.user_id,
+            settings.user_attributes,
+        )
+        # With several workers every parameter has to be used.
+        parts = settings.parts()
+        self.history, self.joined = parts.history, parts.joined
+        self.user_layers, self.item_layers = parts.user, parts.item
+        self.head = parts.head
+        self.rotation: Tensor
+        self.register_buffer("rotation", torch.eye(settings.width))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters and tables are."""
+        return self.rotation.device
+
+    def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode users `[B]` with histories `[B, h]` and items `[M]`: `[B, d]` and `[M, d]`.
+
+        Every item that occurs is looked up once, however often it stands in the histories. A
+        sequential tower in training returns a user vector at each item of the histories, `[N, d]`,
+        row by row.
+        """
+        wanted = torch.cat([items, history.flatten().clamp(min=0)])
+        inputs, position = self._distinct(wanted)
+        place, present = position[len(items) :].view_as(history), history >= 0
+        every = self.settings.sequential and self.training
+        if every:
+            users = users.repeat_interleave(present.sum(1))
+        vectors = self.user_vectors(self.user_input(users), inputs, place, present, every)
+        return vectors, self.item_vectors(inputs[position[: len(items)]])
+
+    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
+        """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
+        vectors: Tensor = self(users, history, users[:0])[0]
+        return vectors
+
+    def encode_items(self, items: Tensor) -> Tensor:
+        """Encode items `[M]`: `[M, d]`."""
+        return self.item_vectors(self.item_input(items))
+
+    def _distinct(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the items that occur and the place of each in them."""
+        if len(wanted) >= self.item_input.count:
+            return self.item_input.everything(), wanted
+        distinct, position = torch.unique(wanted, return_inverse=True)
+        return self.item_input(distinct), position
+
+    def user_vectors(
+        self, users: Tensor, inputs: Tensor, place: Tensor, present: Tensor, every: bool = False
+    ) -> Tensor:
+        """Return the vectors of users from what was looked up of them and of their items.
+
+        Args:
+            users: looked up, `[B, d]`.
+            inputs: looked up of items, `[m, w]`.
+            place: of the histories' items in `inputs`, oldest first, `[B, h]`.
+            present: where there is one, bool `[B, h]`.
+            every: one for each item of the histories; then `users` has a row for each.
+        """
+        hidden = self.user_layers(users)
+        if self.history is not None:
+            options = {"every": True} if every else {}
+            hidden = hidden + self.history(inputs, place, present, **options)
+        vectors = self._finish(self.joined(hidden))
+        if self.settings.score != "euclidean":
+            return vectors
+        # -|u - v|^2 is the inner product of [2u, -|u|^2, -1] and [v, 1, |v|^2].
+        square = vectors.square().sum(1, keepdim=True)
+        return torch.cat([2 * vectors, -square, -torch.ones_like(square)], dim=1)
+
+    def item_vectors(self, inputs: Tensor) -> Tensor:
+        """Return the vectors of items from what was looked up of them, `[M, w] -> [M, d]`."""
+        vectors = self._finish(self.item_layers(inputs))
+        if self.settings.score != "euclidean":
+            return vectors
+        square = vectors.square().sum(1, keepdim=True)
+        return torch.cat([vectors, torch.ones_like(square), square], dim=1)
+
+    def _finish(self, hidden: Tensor) -> Tensor:
+        if self.head is not None:
+            return hidden
+        if self.settings.normalize or self.settings.score == "cosine":
+            hidden = F.normalize(hidden, dim=1)
+        return hidden @ self.rotation
+
+
+@torch.no_grad()
+def encode_catalogue(model: TwoTowerModel, block: int = 65536) -> Array:
+    """Encode every item: float32 `[I, d]`."""
+    model.eval()
+    index = torch.arange(model.item_input.count, device=model.device)
+    blocks = [model.encode_items(part).cpu() for part in index.split(block)]
+    return torch.cat(blocks).numpy()
+
+
+@torch.no_grad()
+def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: int = 4096) -> Array:
+    """Encode users `[B]` (-1 unknown), one row of `histories` each: float32 `[B, d]`."""
+    model.eval()
+    length = max(1, model.settings.history)
+    parts = []
+    for start in range(0, max(1, len(users)), block):
+        rows = slice(start, start + block)
+        recent = histories.take(np.arange(start, min(start + block, len(users)))).last(length)
+        index = torch.as_tensor(users[rows], dtype=torch.int64, device=model.device)
+        history = torch.as_tensor(recent, dtype=torch.int64, device=model.device)
+        parts.append(model.encode_users(index, history).cpu())
+    return torch.cat(parts).numpy()
+
+
+def rank(
+    model: TwoTowerModel, users: Array, items: Array, catalogue: Array, exclude: Ragged, k: int
+) -> Array:
+    """Rank the whole catalogue for every user as the model scores, int32 `[U, k]`.
+
+    Args:
+        model: its towers made the vectors.
+        users: vectors, float32 `[U, d]`.
+        items: vectors, float32 `[I, d]`.
+        catalogue: items that may be ranked, bool `[I]`.
+        exclude: items of each user that may not, `U` rows.
+        k: how many.
+    """
+    if model.head is None:
+        return rank_catalogue(users, items, catalogue, exclude, k)
+    head, every = model.head.trained(), np.arange(len(users))
+    return rank_scores(lambda rows: head.scores(users[rows], items), every, catalogue, exclude, k)
+
+
+def align(model: TwoTowerModel, reference: Array, both: Array) -> None:
+    """Rotate the model's space onto that of another fit, which leaves every inner product alone.
+
+    Towers that score pairs stay as they are: their layers read each element by itself.
+
+    A reranker that reads vectors was trained on those of the other fit (orthogonal Procrustes;
+    Schonemann 1966).
+
+    Args:
+        model: its `rotation` is set.
+        reference: item vectors of the other fit, float32 `[I, d]`; elements after the first d that
+            some scores add are not turned.
+        both: items that both fits were trained on, bool `[I]`.
+    """
+    if model.head is not None:
+        return
+    width = model.settings.width
+    own, other = encode_catalogue(model)[both, :width], reference[both, :width]
+    left, _, right = np.linalg.svd(own.T @ other)
+    model.rotation.copy_(model.rotation @ torch.as_tensor(left @ right))
+
+
+def head_of(model: nn.Module) -> PairLayers | None:
+    """Return what scores pairs in a model, or in one that averages its gradients."""
+    head: PairLayers | None = getattr(getattr(model, "module", model), "head", None)
+    return head
+
+
+def state_bytes(model: TwoTowerModel) -> bytes:
+    """Return the weights in safetensors format."""
+    return save({name: value.contiguous() for name, value in model.state_dict().items()})
+
+
+def load(settings: Tower, inputs: TowerInputs, path: Path) -> TwoTowerModel:
+    """Build the module and fill it with the weights of a safetensors file."""
+    model = settings.build(inputs)
+    weights: dict[str, Any] = load_file(path)
+    model.load_state_dict(weights)
+    model.eval()
+    return model

@@ -1,0 +1,152 @@
+"""Scores of pairs that are no inner product: a first layer that is split, and layers over the sum.
+
+Over the concatenation of both sides a first layer is a sum, `W [u; i] = W_u u + W_i i`, so each
+side's half is computed once, and is that side's vector. Of vectors `[g | m]` the score is
+`g_u . g_i + f(relu(m_u + m_i))`: MatchingMLP where there is no g, NeuMF where there is (He et al.,
+NCF, WWW 2017; its generalised matrix factorisation is g).
+
+Shapes: B users, M items, w width of vectors, F factors in g.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from train.ragged import Array, Ragged
+from train.top_k import top_k
+
+ROWS = 4096
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class PairHead:
+    """The layers over both halves in numpy, for the whole catalogue.
+
+    Attributes:
+        weights: float32, by the names of the parameters of `sides.PairLayers`.
+    """
+
+    weights: Mapping[str, Array]
+
+    def scores(self, users: Array, items: Array) -> Array:
+        """Return the scores of all pairs of users `[B, w]` and items `[M, w]`, float32 `[B, M]`.
+
+        The first layer's sums stay in the cache: they are made for some thousand pairs at a time.
+        """
+        factors = items.shape[1] - self.weights["wide.weight"].shape[1]
+        found = np.zeros((len(users), len(items)), dtype=np.float32)
+        np.matmul(users[:, :factors], items[:, :factors].T, out=found)
+        rows, columns = max(1, ROWS // max(1, len(items))), min(ROWS, max(1, len(items)))
+        deep_users, deep_items = users[:, factors:], items[:, factors:]
+        buffer = np.empty((rows, columns, deep_items.shape[1]), dtype=np.float32)
+        for first in range(0, len(users), rows):
+            part = deep_users[first : first + rows, None]
+            for start in range(0, len(items), columns):
+                block = deep_items[start : start + columns]
+                sums = buffer[: len(part), : len(block)]
+                np.add(part, block, out=sums)
+                found[first : first + rows, start : start + columns] += self._deep(sums)
+        return found
+
+    def of_pairs(self, users: Array, items: Array) -> Array:
+        """Return the score of each user `[P, w]` with the item of its row `[P, w]`, `[P]`."""
+        factors = items.shape[1] - self.weights["wide.weight"].shape[1]
+        found = np.einsum("pf,pf->p", users[:, :factors], items[:, :factors])
+        for first in range(0, len(users), ROWS):
+            rows = slice(first, first + ROWS)
+            found[rows] += self._deep(users[rows, None, factors:] + items[rows, None, factors:])[
+                :, 0
+            ]
+        scores: Array = found
+        return scores
+
+    def _deep(self, sums: Array) -> Array:
+        """Return the score of first-layer sums `[b, m, w - F]`, which are written over."""
+        w = self.weights
+        np.maximum(sums, 0, out=sums)
+        hidden = sums.reshape(-1, sums.shape[2]) @ w["wide.weight"].T
+        hidden += w["wide.bias"]
+        np.maximum(hidden, 0, out=hidden)
+        scores: Array = (hidden @ w["out.weight"][0]).reshape(sums.shape[:2])
+        return scores
+
+
+@dataclass(frozen=True)
+class PairIndex:
+    """Finds the items of the catalogue with the greatest scores by trying all of them.
+
+    Attributes:
+        vectors: of the items, float32 `[I, w]`.
+        catalogue: which of them may be found, bool `[I]`.
+        head: what scores.
+        report: `used`, always `exhaustive`, `count` and `width`.
+    """
+
+    vectors: Array
+    catalogue: Array
+    head: PairHead
+    report: Mapping[str, object]
+
+    @classmethod
+    def build(cls, vectors: Array, catalogue: Array, head: PairHead) -> "PairIndex":
+        """Return an index over item vectors `[I, w]`; nothing has to be built."""
+        count, width = int(catalogue.sum()), vectors.shape[1]
+        report = {"used": "exhaustive", "count": count, "width": width}
+        return cls(np.ascontiguousarray(vectors, np.float32), catalogue, head, report)
+
+    def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
+        """Return the `k` best items of every query; arguments and result are `Index.search`'s."""
+        if k < 1 or vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
+            raise ValueError(
+                f"search needs k >= 1 and vectors [B, {self.vectors.shape[1]}], "
+                f"got k={k} and {list(vectors.shape)}"
+            )
+        exclude = Ragged.empty(len(vectors)) if exclude is None else exclude
+        starts = range(0, max(1, len(vectors)), BLOCK)
+        blocks = [self._block(vectors[s : s + BLOCK], k, exclude, s) for s in starts]
+        return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+
+    def _block(self, vectors: Array, k: int, exclude: Ragged, start: int) -> tuple[Array, Array]:
+        """Answer the queries `[B, w]` whose exclusions begin at row `start`."""
+        scores = self.head.scores(vectors, self.vectors)
+        known = exclude.take(np.arange(start, start + len(vectors)))
+        scores[known.rows, known.values] = -np.inf
+        scores[:, ~self.catalogue] = -np.inf
+        found, best = top_k(scores, k)
+        missing = k - found.shape[1]
+        found = np.pad(
+            np.where(best > -np.inf, found, -1), ((0, 0), (0, missing)), constant_values=-1
+        )
+        best = np.pad(best, ((0, 0), (0, missing)), constant_values=-np.inf)
+        return found.astype(np.int32), best
+
+    def save(self, path: Path) -> None:
+        """Write the head's weights; vectors, catalogue and report are stored beside."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.head.weights.items()}
+        save_file(arrays, path)
+
+    @classmethod
+    def load(cls, path: Path, vectors: Array, catalogue: Array) -> "PairIndex":
+        """Read what `save` wrote, over the same vectors and catalogue.
+
+        Raises:
+            ValueError: the file is missing or no safetensors file, or of other vectors.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        if weights["wide.weight"].shape[1] > vectors.shape[1]:
+            raise ValueError(
+                f"{path} reads vectors of {weights['wide.weight'].shape[1]} numbers or "
+                f"more, those of this bundle have {vectors.shape[1]}"
+            )
+        return cls.build(vectors, catalogue, PairHead(weights))
