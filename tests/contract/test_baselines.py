@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.training import small
-from train.baselines import BASELINES, Baseline, Collaborative
+from train.baselines import BASELINES
 from train.metrics import per_user
 from train.ragged import Array
+from train.scorers import Baseline, Collaborative
 from train.snapshot import Snapshot, Window, held_out_window, snapshot
 from train.splits import TEST, TRAIN
 from train.top_k import rank_scores

@@ -10,10 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.command import explain
-from train.baselines import ALS, EASE, SVD, Popularity
+from train.baselines import ALS, SVD, Popularity
 from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, presets, read_run
 from train.datasets import DATASETS
 from train.index import IndexSettings
+from train.linear_baselines import EASE
 from train.loop import Training
 from train.losses import LOSSES, FullSoftmax, InBatchSoftmax, SampledSoftmax, Triplet
 from train.rerankers import RERANKERS, CatBoost
