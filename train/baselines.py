@@ -12,6 +12,7 @@ from train.ragged import Array
 from train.scorers import Baseline, Collaborative, Scorer, same_for_all
 from train.snapshot import Snapshot
 from train.statistics import Statistics
+from train.warp import WARP
 
 
 class Popularity(Baseline):
@@ -164,4 +165,5 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "als": ALS,
     "ease": EASE,
     "slim": SLIM,
+    "warp": WARP,
 }
