@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from train.content import CatBoostContent
 from train.linear_baselines import EASE, SLIM
 from train.ragged import Array
 from train.scorers import Baseline, Collaborative, Scorer, same_for_all
@@ -166,4 +167,5 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "ease": EASE,
     "slim": SLIM,
     "warp": WARP,
+    "catboost_content": CatBoostContent,
 }
