@@ -145,7 +145,7 @@ def test_several_names_in_flags() -> None:
         ({"split": {"name": "time", "at": 1, "quantile": 0.5}}, "split: the time split takes at"),
         (
             {"evaluation": {"baselines": ["slimm"]}},
-            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, ease, itemknn, ",
+            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, catboost_content, ",
         ),
         (
             {"evaluation": {"baselines": [{"name": "ease", "lambda": 1}]}},
