@@ -83,11 +83,12 @@ class MovieLens20M(Dataset):
     """
 
     name: Literal["movielens-20m"] = "movielens-20m"
-    path: Path
+    path: Path | None = None
 
     def read(self) -> Tables:
         """Read the tables."""
-        return movielens.read_20m(self.path)
+        place = "grouplens.org/datasets/movielens/20m"
+        return movielens.read_20m(_given(self.path, self.name, "path", "ml-20m.zip", place))
 
 
 class Kion(Dataset):
@@ -98,11 +99,12 @@ class Kion(Dataset):
     """
 
     name: Literal["kion"] = "kion"
-    path: Path
+    path: Path | None = None
 
     def read(self) -> Tables:
         """Read the tables."""
-        return kion.read(self.path)
+        place = "github.com/irsafilo/KION_DATASET"
+        return kion.read(_given(self.path, self.name, "path", "data_original.zip", place))
 
 
 class Amazon(Dataset):
@@ -114,12 +116,22 @@ class Amazon(Dataset):
     """
 
     name: Literal["amazon"] = "amazon"
-    reviews: Path
+    reviews: Path | None = None
     products: Path | None = None
 
     def read(self) -> Tables:
         """Read the tables."""
-        return amazon.read(self.reviews, self.products)
+        place = "nijianmo.github.io/amazon"
+        reviews = _given(self.reviews, self.name, "reviews", "the reviews of a category", place)
+        return amazon.read(reviews, self.products)
+
+
+def _given(path: Path | None, name: str, key: str, file: str, place: str) -> Path:
+    if path is None:
+        raise ValueError(
+            f"{name} is not fetched by itself: get {file} from {place}, and set data.{key} to it"
+        )
+    return path
 
 
 def _known_kinds(value: Any) -> Any:

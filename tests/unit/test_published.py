@@ -146,6 +146,20 @@ def test_amazon_says_which_file_is_missing(tmp_path: Path) -> None:
         Amazon(reviews=tmp_path / "reviews.json").load()
 
 
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (MovieLens20M(), r"not fetched by itself: get ml-20m.zip from .*, and set data.path to it"),
+        (Kion(), r"get data_original.zip from .*, and set data.path to it"),
+        (Amazon(), r"get the reviews of a category from .*, and set data.reviews to it"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_is_not_fetched_has_to_be_given(dataset: Dataset, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataset.load()
+
+
 def test_an_order_without_times_is_a_timestamp(tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text(
         "user_id,item_id,position\nA1,B2,0\nA1,B1,1\nA1,B3,2\nA2,B1,0\n"
