@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | recommend`: from a run file to a bundle and its answers."""
+"""`python -m train fit | evaluate | recommend | embed-text`: from a run file to answers."""
 
 import argparse
 import json
@@ -52,6 +52,22 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     print(json.dumps(answer(bundle, [request])[0]["items"], indent=2, ensure_ascii=False))
 
 
+def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Write a table with one more column, the embedding of its texts; print its place."""
+    _no_more(flags)
+    from train import embed_text as driver
+
+    options = {key: value for key, value in vars(arguments).items() if key != "call"}
+    print(driver.embed_text(**options))
+
+
+def _positive(word: str) -> int:
+    count = int(word)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {count}")
+    return count
+
+
 def _ids(words: list[str], integers: bool, flag: str) -> list[int | str]:
     try:
         return [int(word) if integers else word for word in words]
@@ -88,6 +104,16 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--history", nargs="*", default=[], help="item ids, oldest first")
     three.add_argument("--k", type=int, default=10, help="how many items")
     three.set_defaults(call=recommend)
+    four = commands.add_parser("embed-text", help=embed_text.__doc__)
+    four.add_argument("source", metavar="TABLE", help="CSV or Parquet: a file, a folder or a URI")
+    four.add_argument("target", metavar="NEW.parquet", help="path or URI of what is written")
+    four.add_argument("--columns", nargs="+", required=True, help="with texts, joined in a row")
+    four.add_argument("--name", default="text_embedding", help="of the new column")
+    four.add_argument("--model", help="folder of a model of sentence-transformers; else MiniLM")
+    four.add_argument("--workers", type=_positive, help="as many as GPUs, or else CPUs, by default")
+    four.add_argument("--batch-size", type=_positive, default=64, help="texts at a time")
+    four.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
+    four.set_defaults(call=embed_text)
     return parser
 
 
