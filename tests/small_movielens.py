@@ -77,3 +77,20 @@ def grouplens_1m(path: Path) -> Path:
         "ml-1m/users.dat": _lines("::", users),
     }
     return _write(path, members)
+
+
+def grouplens_20m(path: Path) -> Path:
+    """Write GroupLens's layout of MovieLens-20M: CSV in UTF-8, halves of a star, no people."""
+    genres = {10: "Action", 20: "Action|Children's", 30: "Children's", 40: "(no genres listed)"}
+    movies = "".join(
+        f'{i},"{title}",{genres[i]}\r\n' if "," in title else f"{i},{title},{genres[i]}\r\n"
+        for i, title in TITLES.items()
+    )
+    ratings = "".join(f"{u},{i},{w - 0.5},{t}\r\n" for u, i, w, t in RATINGS)
+    members = {
+        "ml-20m/": b"",
+        "ml-20m/tags.csv": b"userId,movieId,tag,timestamp\r\n1,10,Mark Waters,1240597180\r\n",
+        "ml-20m/ratings.csv": b"userId,movieId,rating,timestamp\r\n" + ratings.encode(),
+        "ml-20m/movies.csv": b"movieId,title,genres\r\n" + movies.encode(),
+    }
+    return _write(path, members)

@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | compare | report | recommend`: from a run file to answers."""
+"""`python -m train fit | evaluate | compare | ...`: from a run file to a bundle and its answers."""
 
 import argparse
 import json
@@ -86,6 +86,22 @@ def export(arguments: argparse.Namespace, flags: list[str]) -> None:
         print(f"{out / name}: within {difference:.1e} of torch")
 
 
+def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Write a table with one more column, the embedding of its texts; print its place."""
+    _no_more(flags)
+    from train import embed_text as driver
+
+    options = {key: value for key, value in vars(arguments).items() if key != "call"}
+    print(driver.embed_text(**options))
+
+
+def _positive(word: str) -> int:
+    count = int(word)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {count}")
+    return count
+
+
 def _ids(words: list[str], integers: bool, flag: str) -> list[int | str]:
     try:
         return [int(word) if integers else word for word in words]
@@ -135,6 +151,16 @@ def _parser() -> argparse.ArgumentParser:
     four.add_argument("--to", choices=["onnx"], required=True, help="the format")
     four.add_argument("--out", type=Path, help="folder to make; VERSION-onnx by default")
     four.set_defaults(call=export)
+    five = commands.add_parser("embed-text", help=embed_text.__doc__)
+    five.add_argument("source", metavar="TABLE", help="CSV or Parquet: a file, a folder or a URI")
+    five.add_argument("target", metavar="NEW.parquet", help="path or URI of what is written")
+    five.add_argument("--columns", nargs="+", required=True, help="with texts, joined in a row")
+    five.add_argument("--name", default="text_embedding", help="of the new column")
+    five.add_argument("--model", help="folder of a model of sentence-transformers; else MiniLM")
+    five.add_argument("--workers", type=_positive, help="as many as GPUs, or else CPUs, by default")
+    five.add_argument("--batch-size", type=_positive, default=64, help="texts at a time")
+    five.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
+    five.set_defaults(call=embed_text)
     return parser
 
 

@@ -1,41 +1,19 @@
-"""Baselines: popularity and collaborative filtering, as scores of a block of users."""
+"""The systems that a run can be compared with: popularity, neighbours, SVD, ALS and the rest."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse
 from pydantic import Field
 
+from train.content import CatBoostContent
+from train.linear_baselines import EASE, SLIM
 from train.ragged import Array
-from train.settings import Settings
+from train.scorers import Baseline, Collaborative, Scorer, same_for_all
 from train.snapshot import Snapshot
 from train.statistics import Statistics
-
-Scorer = Callable[[Array], Array]
-"""From users, int `[B]`, to new scores of every item, floats `[B, I]`."""
-
-EASE_ITEMS = 20_000
-
-
-class Baseline(Settings):
-    """A system to compare with; its name is its row in the report."""
-
-    name: str
-
-    def check(self, items: int) -> None:
-        """Raise ValueError where a catalogue of so many warm items is too large to be fitted."""
-
-    def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
-        """Learn from what was known.
-
-        Args:
-            known: interactions and statistics.
-            recent_days: the window of what is recent.
-            seed: of every draw.
-        """
-        raise NotImplementedError
+from train.warp import WARP
 
 
 class Popularity(Baseline):
@@ -45,7 +23,7 @@ class Popularity(Baseline):
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Count the interactions of each item."""
-        return _same_for_all(known.statistics.item_count)
+        return same_for_all(known.statistics.item_count)
 
 
 class RecentPopularity(Baseline):
@@ -61,31 +39,7 @@ class RecentPopularity(Baseline):
         """
         statistics = known.statistics
         share = statistics.item_count / (statistics.item_count.max(initial=0) + 1)
-        return _same_for_all(_recent(statistics, recent_days) + share)
-
-
-class Collaborative(Baseline):
-    """Learns from who took what, 0 or 1, of the users and items that were taken from at all."""
-
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Return what scores all items for rows of `taken`, 0/1 CSR float32 `[U, I]`."""
-        raise NotImplementedError
-
-    def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
-        """Learn; cold items score 0, and so does everything for users without a history."""
-        warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
-        items = np.flatnonzero(warm_items)
-        self.check(len(items))
-        score = self.learn(_taken(known)[np.flatnonzero(warm_users)][:, items], seed)
-        row_of = np.cumsum(warm_users) - 1
-
-        def scores(users: Array) -> Array:
-            out = np.zeros((len(users), len(warm_items)))
-            rows = np.flatnonzero(warm_users[users])
-            out[np.ix_(rows, items)] = score(row_of[users[rows]])
-            return out
-
-        return scores
+        return same_for_all(_recent(statistics, recent_days) + share)
 
 
 class ItemKNN(Collaborative):
@@ -182,62 +136,12 @@ class ALS(Collaborative):
         return lambda users: np.asarray(model.user_factors[users] @ model.item_factors.T)
 
 
-class EASE(Collaborative):
-    """A linear autoencoder without self-similarity, in closed form (Steck 2019).
-
-    Attributes:
-        regularization: added to the diagonal of the items' co-occurrences.
-    """
-
-    name: Literal["ease"] = "ease"
-    regularization: float = Field(default=108_727.0, gt=0)
-
-    def check(self, items: int) -> None:
-        """Check that a dense matrix of all pairs of items can be inverted."""
-        if items > EASE_ITEMS:
-            raise ValueError(
-                f"ease inverts a dense matrix of items x items, at most {EASE_ITEMS:,}; found "
-                f"{items:,} warm items; take ease out of evaluation.baselines"
-            )
-
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Solve for the weights between items, `[I, I]` dense."""
-        weights = self.weights(taken)
-        return lambda users: np.asarray(taken[users] @ weights)
-
-    def weights(self, taken: Any) -> Array:
-        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float64 `[I, I]`."""
-        pairs = (taken.T @ taken).toarray().astype(np.float64)
-        pairs[np.diag_indices_from(pairs)] += self.regularization
-        weights: Array = np.linalg.inv(pairs)
-        weights /= -np.diag(weights)
-        np.fill_diagonal(weights, 0.0)
-        return weights
-
-
-def _same_for_all(scores: Array) -> Scorer:
-    return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
-
-
 def _recent(statistics: Statistics, days: int) -> Array:
     windows = statistics.recent_days.tolist()
     if days not in windows:
         raise ValueError(f"no recent window of {days} days; available: {windows}")
     recent: Array = statistics.item_recent[windows.index(days)]
     return recent
-
-
-def _taken(known: Snapshot) -> Any:
-    """Return who took what, 0/1 CSR [U, I]: a repeat counts once."""
-    taken = known.histories
-    shape = len(taken), len(known.inputs.warm_items)
-    ones = np.ones(len(taken.values), dtype=np.float32)
-    # The matrix sorts and merges in place what it is given.
-    arrays = ones, taken.values.copy(), taken.offsets.copy()
-    matrix = scipy.sparse.csr_matrix(arrays, shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
 
 
 def _nearest(rows: Any, count: int) -> Any:
@@ -261,4 +165,7 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "svd": SVD,
     "als": ALS,
     "ease": EASE,
+    "slim": SLIM,
+    "warp": WARP,
+    "catboost_content": CatBoostContent,
 }

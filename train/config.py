@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
-from train.baselines import BASELINES, Baseline, Popularity, RecentPopularity
+from train.baselines import BASELINES, Popularity, RecentPopularity
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
 from train.loop import Training
 from train.losses import LOSSES, InBatchSoftmax, Loss
 from train.model import Tower
 from train.rerankers import RERANKERS, CatBoost, RerankerSettings
+from train.scorers import Baseline
 from train.settings import Settings, one_of
 from train.splits import SPLITS, Split, Time
 from train.towers import TOWERS, TwoTower

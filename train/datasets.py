@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from train import generated, movielens
+from train import amazon, generated, kion, movielens
 from train.download import cached
 from train.readers import Source
 from train.schema import Kind, Tables
@@ -72,6 +72,66 @@ class MovieLens1M(Dataset):
     def read(self) -> Tables:
         """Read the tables, fetching the file first where needed."""
         return movielens.read_1m(self.path or cached(self.folder, movielens.SOURCES_1M))
+
+
+class MovieLens20M(Dataset):
+    """MovieLens-20M: 20,000,263 ratings of 26,744 films by 138,493 people, 1995 to 2015.
+
+    Attributes:
+        path: `ml-20m.zip`, or another of GroupLens's zips with the same tables (25M, latest); it
+            is not fetched.
+    """
+
+    name: Literal["movielens-20m"] = "movielens-20m"
+    path: Path | None = None
+
+    def read(self) -> Tables:
+        """Read the tables."""
+        place = "grouplens.org/datasets/movielens/20m"
+        return movielens.read_20m(_given(self.path, self.name, "path", "ml-20m.zip", place))
+
+
+class Kion(Dataset):
+    """KION: 5,476,251 watches of 15,706 titles by 962,179 people in 2021, in seconds watched.
+
+    Attributes:
+        path: `data_original.zip` or the folder in it; it is not fetched.
+    """
+
+    name: Literal["kion"] = "kion"
+    path: Path | None = None
+
+    def read(self) -> Tables:
+        """Read the tables."""
+        place = "github.com/irsafilo/KION_DATASET"
+        return kion.read(_given(self.path, self.name, "path", "data_original.zip", place))
+
+
+class Amazon(Dataset):
+    """Reviews of one of Amazon's categories, as McAuley's group publishes them.
+
+    Attributes:
+        reviews: JSON lines such as `All_Beauty.json.gz`; they are not fetched.
+        products: JSON lines such as `meta_All_Beauty.json.gz`; without them items are ids alone.
+    """
+
+    name: Literal["amazon"] = "amazon"
+    reviews: Path | None = None
+    products: Path | None = None
+
+    def read(self) -> Tables:
+        """Read the tables."""
+        place = "nijianmo.github.io/amazon"
+        reviews = _given(self.reviews, self.name, "reviews", "the reviews of a category", place)
+        return amazon.read(reviews, self.products)
+
+
+def _given(path: Path | None, name: str, key: str, file: str, place: str) -> Path:
+    if path is None:
+        raise ValueError(
+            f"{name} is not fetched by itself: get {file} from {place}, and set data.{key} to it"
+        )
+    return path
 
 
 def _known_kinds(value: Any) -> Any:
@@ -213,6 +273,9 @@ class Generated(Dataset):
 DATASETS: dict[str, type[Dataset]] = {
     "movielens-100k": MovieLens100k,
     "movielens-1m": MovieLens1M,
+    "movielens-20m": MovieLens20M,
+    "kion": Kion,
+    "amazon": Amazon,
     "files": Files,
     "generated": Generated,
 }

@@ -1,4 +1,4 @@
-"""MovieLens-100k and MovieLens-1M as GroupLens packs them, and the first also as RecBole does.
+"""MovieLens-100k, 1M and 20M as GroupLens packs them, and the first also as RecBole does.
 
 F. Maxwell Harper and Joseph A. Konstan, The MovieLens Datasets: History and Context, 2015,
 https://doi.org/10.1145/2827872. GroupLens forbids redistribution: the files are fetched, never kept
@@ -7,7 +7,7 @@ in the repository.
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ ITEM_COLUMNS: dict[str, Kind] = {"title_text": "text", "year": "number", "genres
 USER_COLUMNS: dict[str, Kind] = {"age": "number", "gender": "category", "occupation": "category"}
 
 _RATING = ["user_id", "item_id", "weight", "timestamp"]
+_HEADER_20M = ["userId", "movieId", "rating", "timestamp"]
 _USER_100K = ["user_id", "age", "gender", "occupation", "zip_code"]
 _USER_1M = ["user_id", "gender", "age", "occupation", "zip_code"]
 _YEAR = r"\((?P<year>[0-9]{4})\)"
@@ -87,6 +88,25 @@ def read_1m(path: Path) -> Tables:
     return _tables(ratings, items["item_id"], items["title"], genres, users)
 
 
+def read_20m(path: Path) -> Tables:
+    """Read MovieLens-20M, or any of GroupLens's archives with `ratings.csv` and `movies.csv`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no zip, or lacks a table.
+    """
+    with _opened(path) as archive:
+        ratings = _csv(archive, "ratings.csv", dict(zip(_HEADER_20M, _RATING, strict=True)))
+        names = {"movieId": "item_id", "title": "title", "genres": "genres"}
+        items = _csv(archive, "movies.csv", names)
+    listed = pc.equal(items["genres"], "(no genres listed)")
+    genres = pc.split_pattern(
+        pc.if_else(listed, pa.scalar(None, pa.string()), items["genres"]), "|"
+    )
+    users = pa.table({"user_id": ratings["user_id"].unique()})
+    return _tables(ratings, items["item_id"], items["title"], genres, users)
+
+
 def _recbole(archive: zipfile.ZipFile) -> Tables:
     ratings = _table(archive, "ml-100k.inter", "\t", _RATING, skip=1)
     users = _table(archive, "ml-100k.user", "\t", _USER_100K, skip=1)
@@ -117,10 +137,7 @@ def _table(
     archive: zipfile.ZipFile, file: str, separator: str, names: Sequence[str], skip: int = 0
 ) -> pa.Table:
     """Read one member; numbers where a column is one, strings otherwise."""
-    member = _member(archive, f"/{file}") or _member(archive, file)
-    if member is None:
-        there = ", ".join(archive.namelist()[:12])
-        raise ValueError(f"{archive.filename}: no table {file!r} in it; it has: {there}")
+    member = _found(archive, file)
     data = _utf8(archive.read(member))
     if len(separator) > 1:  # Arrow's reader takes separators of one byte
         data = data.replace(separator.encode(), b"\x1f")
@@ -135,6 +152,27 @@ def _table(
         )
     except pa.ArrowInvalid as error:
         raise ValueError(f"{archive.filename}: {member}: {error}") from error
+
+
+def _csv(archive: zipfile.ZipFile, file: str, names: Mapping[str, str]) -> pa.Table:
+    """Read columns of one member with a header, streamed, under new names."""
+    types = {column: _NUMBERS.get(name, pa.string()) for column, name in names.items()}
+    member = _found(archive, file)
+    options = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
+    try:
+        with archive.open(member) as stream:
+            table = pa.csv.read_csv(stream, convert_options=options)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise ValueError(f"{archive.filename}: {member}: {error}") from error
+    return table.rename_columns(list(names.values()))
+
+
+def _found(archive: zipfile.ZipFile, file: str) -> str:
+    member = _member(archive, f"/{file}") or _member(archive, file)
+    if member is None:
+        there = ", ".join(archive.namelist()[:12])
+        raise ValueError(f"{archive.filename}: no table {file!r} in it; it has: {there}")
+    return member
 
 
 def _utf8(data: bytes) -> bytes:
@@ -162,10 +200,11 @@ def _tables(ratings: pa.Table, item_ids: Any, titles: Any, genres: Any, users: p
     bare = pc.replace_substring_regex(titles, r"\s*\([0-9]{4}\)(\s*\([A-Z]\))?\s*$", "")
     items = {"item_id": item_ids, "title": titles, "title_text": bare}
     items |= {"year": years.cast(pa.float32()), "genres": genres}
+    user_columns = {name: USER_COLUMNS[name] for name in USER_COLUMNS if name in users.schema.names}
     return Tables(
         interactions=ratings.select(["user_id", "item_id", "timestamp", "weight"]),
         items=pa.table(items),
-        users=users.select(["user_id", *USER_COLUMNS]),
+        users=users.select(["user_id", *user_columns]),
         item_columns=ITEM_COLUMNS,
-        user_columns=USER_COLUMNS,
+        user_columns=user_columns,
     )

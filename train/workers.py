@@ -1,4 +1,4 @@
-"""Training on Ray Train workers, or in this process: the only part of `train` that knows Ray."""
+"""Training on Ray Train workers, or in this process: all of training that knows Ray."""
 
 import json
 import logging

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.training import small
-from train.baselines import BASELINES, Baseline, Collaborative
+from train.baselines import BASELINES
 from train.metrics import per_user
 from train.ragged import Array
+from train.scorers import Baseline, Collaborative, Scorer
 from train.snapshot import Snapshot, Window, held_out_window, snapshot
 from train.splits import TEST, TRAIN
 from train.top_k import rank_scores
@@ -26,11 +27,15 @@ def case() -> tuple[Snapshot, Window]:
     return snapshot(data, known, folds.t2, 7), held_out_window(data, folds)
 
 
-def ranked(baseline: Baseline, users: Array, seed: int = 0) -> Array:
+@cache
+def fitted(baseline: Baseline) -> Scorer:
+    return baseline.fit(case()[0], 7, 0)
+
+
+def ranked(baseline: Baseline, users: Array) -> Array:
     known, _ = case()
-    score = baseline.fit(known, 7, seed)
     seen = known.histories.take(users)
-    return rank_scores(score, users, known.inputs.warm_items, seen, K, block=32)
+    return rank_scores(fitted(baseline), users, known.inputs.warm_items, seen, K, block=32)
 
 
 @pytest.fixture(params=BASELINES)
@@ -44,7 +49,7 @@ def test_it_is_called_as_its_key(baseline: Baseline) -> None:
 
 def test_scores_are_finite_and_of_the_users_asked_for(baseline: Baseline) -> None:
     known, _ = case()
-    score = baseline.fit(known, 7, 0)
+    score = fitted(baseline)
     users = np.array([5, 0, 17, 5])
     scores = score(users)
     assert scores.shape == (4, len(known.inputs.warm_items))
@@ -55,7 +60,7 @@ def test_scores_are_finite_and_of_the_users_asked_for(baseline: Baseline) -> Non
 
 
 def test_scores_may_be_written_over(baseline: Baseline) -> None:
-    score = baseline.fit(case()[0], 7, 0)
+    score = fitted(baseline)
     users = np.array([1, 2])
     scores = score(users)
     kept = scores.copy()

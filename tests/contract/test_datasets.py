@@ -7,7 +7,18 @@ import pyarrow as pa
 import pytest
 
 from tests import small_movielens as small
-from train.datasets import DATASETS, Dataset, Files, Generated, MovieLens1M, MovieLens100k
+from tests import small_published as published
+from train.datasets import (
+    DATASETS,
+    Amazon,
+    Dataset,
+    Files,
+    Generated,
+    Kion,
+    MovieLens1M,
+    MovieLens20M,
+    MovieLens100k,
+)
 from train.schema import Tables
 
 TYPES = {
@@ -46,6 +57,9 @@ def _files(folder: Path) -> Files:
 EXAMPLES: dict[str, Callable[[Path], Dataset]] = {
     "movielens-100k": lambda f: MovieLens100k(path=small.grouplens_100k(f / "ml.zip")),
     "movielens-1m": lambda f: MovieLens1M(path=small.grouplens_1m(f / "ml.zip")),
+    "movielens-20m": lambda f: MovieLens20M(path=small.grouplens_20m(f / "ml.zip")),
+    "kion": lambda f: Kion(path=published.kion(f / "data_original")),
+    "amazon": lambda f: Amazon(**published.amazon_2018(f)),
     "files": _files,
     "generated": lambda _: Generated(users=50, items=30, interactions=300, embedding=3),
 }

@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
     "unknown data set": (
         rewrite("run.toml", '"files"', '"file"'),
         [],
-        ["data: unknown dataset 'file'; available: files, generated, movielens-100k"],
+        ["data: unknown dataset 'file'; available: amazon, files, generated, kion, movielens-100k"],
     ),
     "no TOML": (rewrite("run.toml", "[data]", "[data"), [], ["run.toml is not TOML: "]),
     "unknown scheme": (

@@ -1,15 +1,19 @@
 """Collaborative filtering by hand, on matrices of a few users and items."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import ElasticNet
 
 from tests.training import GENERATED, before
-from train.baselines import ALS, EASE, SVD, ItemKNN, Popularity, RecentPopularity, UserKNN
+from train.baselines import ALS, SVD, ItemKNN, Popularity, RecentPopularity, UserKNN
 from train.config import Evaluation, Run
 from train.fit import prepare
+from train.linear_baselines import EASE, SLIM, Linear
 from train.ragged import Array
 
 # Of six users, the first took items 0 and 1, the second 0, 1 and 2, and so on.
@@ -94,16 +98,50 @@ def test_ease_solves_ridge_regression_without_the_item_itself() -> None:
     np.testing.assert_allclose(scores, TAKEN[2:4] @ weights, rtol=1e-6)
 
 
-def test_ease_refuses_what_is_too_large_to_invert() -> None:
-    EASE().check(20_000)
-    with pytest.raises(ValueError, match=r"at most 20,000; found 20,001 warm items; take ease out"):
-        EASE().check(20_001)
+@pytest.mark.parametrize("linear", [EASE(), SLIM()], ids=lambda linear: linear.name)
+def test_pairs_of_items_are_refused_where_they_are_too_many(linear: Linear) -> None:
+    linear.check(20_000)
+    with pytest.raises(ValueError, match=rf"20,000; found 20,001 warm items; take {linear.name} "):
+        linear.check(20_001)
+
+
+@pytest.mark.parametrize(("alpha", "ratio"), [(0.02, 0.5), (0.1, 0.3), (0.05, 0.0), (0.3, 0.9)])
+def test_slim_equals_an_elastic_net_of_each_item(alpha: float, ratio: float) -> None:
+    taken = draw(200, 12)
+    expected = np.zeros((12, 12))
+    for item in range(12):
+        others = taken.copy()
+        others[:, item] = 0
+        net = ElasticNet(alpha=alpha, l1_ratio=ratio, positive=True, fit_intercept=False, tol=1e-10)
+        with warnings.catch_warnings():
+            # Without an L1 penalty it warns of itself.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            expected[:, item] = net.fit(others, taken[:, item]).coef_
+    slim = SLIM(alpha=alpha, l1_ratio=ratio, tolerance=1e-9)
+    weights = slim.weights(matrix(taken)).toarray()
+    np.testing.assert_allclose(weights, expected, atol=2e-6)
+    scores = slim.learn(matrix(taken), 0)(np.array([3, 1]))
+    np.testing.assert_allclose(scores, taken[[3, 1]] @ expected, atol=2e-5)
+
+
+def test_slim_has_weights_and_drops_those_below_its_penalty() -> None:
+    # Of 5 users 3 took items 0 and 1, and one of these item 2: with the penalties 0.3 on items
+    # alone (0.6, 0.6) and together (0.6), and 0.2 with item 2, w = (0.6 - 0.3) / (0.6 + 0.3).
+    taken = matrix([[1, 1, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]])
+    weights = SLIM(alpha=0.6, l1_ratio=0.5, tolerance=1e-9).weights(taken).toarray()
+    expected = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]) / 3
+    np.testing.assert_allclose(weights, expected, atol=1e-7)
+
+
+def test_slim_says_when_it_has_not_converged(caplog: pytest.LogCaptureFixture) -> None:
+    SLIM(alpha=0.02, steps=2).weights(matrix(draw(30, 8)))
+    assert "slim: 8 items have not converged; raise its steps" in caplog.text
 
 
 def test_what_a_baseline_refuses_is_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("train.baselines.EASE_ITEMS", 50)
+    monkeypatch.setattr("train.linear_baselines.LINEAR_ITEMS", 50)
     run = Run(data=GENERATED, evaluation=Evaluation(baselines=(EASE(),)))
     with pytest.raises(ValueError, match=r"at most 50; found 7\d warm items"):
         prepare(run)

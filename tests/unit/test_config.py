@@ -10,10 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.command import explain
-from train.baselines import ALS, EASE, SVD, Popularity
+from train.baselines import ALS, SVD, Popularity
 from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, presets, read_run
 from train.datasets import DATASETS
 from train.index import IndexSettings
+from train.linear_baselines import EASE
 from train.loop import Training
 from train.losses import LOSSES, CosineContrastive, FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.rerankers import RERANKERS, CatBoost
@@ -144,7 +145,7 @@ def test_several_names_in_flags() -> None:
         ({"split": {"name": "time", "at": 1, "quantile": 0.5}}, "split: the time split takes at"),
         (
             {"evaluation": {"baselines": ["slimm"]}},
-            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, ease, itemknn, ",
+            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, catboost_content, ",
         ),
         (
             {"evaluation": {"baselines": [{"name": "ease", "lambda": 1}]}},

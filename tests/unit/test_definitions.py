@@ -54,7 +54,7 @@ def imported(*folders: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("cluster", "train", "tune", "serve"), ("mlflow", "onnx")), (("tests",), ("dev",))],
+    [(("cluster", "train", "tune", "serve"), ("mlflow", "onnx", "text")), (("tests",), ("dev",))],
     ids=["packages", "tests"],
 )
 def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:

@@ -1,0 +1,75 @@
+"""What a baseline is: it learns from what was known, and scores all items for a block of users."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from train.ragged import Array
+from train.settings import Settings
+from train.snapshot import Snapshot
+
+Scorer = Callable[[Array], Array]
+"""From users, int `[B]`, to new scores of every item, floats `[B, I]`."""
+
+
+class Baseline(Settings):
+    """A system to compare with; its name is its row in the report."""
+
+    name: str
+
+    def check(self, items: int) -> None:
+        """Raise ValueError where a catalogue of so many warm items is too large to be fitted."""
+
+    def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
+        """Learn from what was known.
+
+        Args:
+            known: interactions and statistics.
+            recent_days: the window of what is recent.
+            seed: of every draw.
+        """
+        raise NotImplementedError
+
+
+class Collaborative(Baseline):
+    """Learns from who took what, 0 or 1, of the users and items that were taken from at all."""
+
+    def learn(self, taken: Any, seed: int) -> Scorer:
+        """Return what scores all items for rows of `taken`, 0/1 CSR float32 `[U, I]`."""
+        raise NotImplementedError
+
+    def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
+        """Learn; cold items score 0, and so does everything for users without a history."""
+        warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
+        items = np.flatnonzero(warm_items)
+        self.check(len(items))
+        score = self.learn(_taken(known)[np.flatnonzero(warm_users)][:, items], seed)
+        row_of = np.cumsum(warm_users) - 1
+
+        def scores(users: Array) -> Array:
+            out = np.zeros((len(users), len(warm_items)))
+            rows = np.flatnonzero(warm_users[users])
+            out[np.ix_(rows, items)] = score(row_of[users[rows]])
+            return out
+
+        return scores
+
+
+def same_for_all(scores: Array) -> Scorer:
+    """Return what gives every user these scores, `[I]`."""
+    return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
+
+
+def _taken(known: Snapshot) -> Any:
+    """Return who took what, 0/1 CSR [U, I]: a repeat counts once."""
+    taken = known.histories
+    shape = len(taken), len(known.inputs.warm_items)
+    ones = np.ones(len(taken.values), dtype=np.float32)
+    # The matrix sorts and merges in place what it is given.
+    arrays = ones, taken.values.copy(), taken.offsets.copy()
+    matrix = scipy.sparse.csr_matrix(arrays, shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
