@@ -78,17 +78,17 @@ class MovieLens20M(Dataset):
     """MovieLens-20M: 20,000,263 ratings of 26,744 films by 138,493 people, 1995 to 2015.
 
     Attributes:
-        path: `ml-20m.zip`, or another of GroupLens's zips with the same tables (25M, latest); it
-            is not fetched.
+        folder: where the file is kept; it is fetched if absent.
+        path: a zip in GroupLens's layout to read instead, this one or a newer one (25M, latest).
     """
 
     name: Literal["movielens-20m"] = "movielens-20m"
+    folder: Path = Path("data")
     path: Path | None = None
 
     def read(self) -> Tables:
-        """Read the tables."""
-        place = "grouplens.org/datasets/movielens/20m"
-        return movielens.read_20m(_given(self.path, self.name, "path", "ml-20m.zip", place))
+        """Read the tables, fetching the file first where needed."""
+        return movielens.read_20m(self.path or cached(self.folder, movielens.SOURCES_20M))
 
 
 class Kion(Dataset):

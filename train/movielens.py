@@ -40,6 +40,13 @@ SOURCES_1M = (
         "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
     ),
 )
+SOURCES_20M = (
+    Pinned(
+        "ml-20m.zip",
+        f"{_SITE}/ml-20m.zip",
+        "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
+    ),
+)
 
 ITEM_COLUMNS: dict[str, Kind] = {"title_text": "text", "year": "number", "genres": "categories"}
 USER_COLUMNS: dict[str, Kind] = {"age": "number", "gender": "category", "occupation": "category"}

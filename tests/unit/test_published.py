@@ -29,6 +29,9 @@ def test_movielens_20m_has_the_items_of_the_older_ones_and_no_people(tmp_path: P
 def test_movielens_20m_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file '.*ml-20m.zip'"):
         MovieLens20M(path=tmp_path / "ml-20m.zip").load()
+    (tmp_path / "ml-20m.zip").write_bytes(b"something else")
+    with pytest.raises(ValueError, match=r"ml-20m.zip: expected sha256 96f243c3.*; delete it"):
+        MovieLens20M(folder=tmp_path).load()
     path = small_movielens.grouplens_1m(tmp_path / "ml.zip")
     with pytest.raises(ValueError, match=r"no table 'ratings.csv' in it; it has: ml-1m/movies.dat"):
         MovieLens20M(path=path).load()
@@ -149,8 +152,10 @@ def test_amazon_says_which_file_is_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (MovieLens20M(), r"not fetched by itself: get ml-20m.zip from .*, and set data.path to it"),
-        (Kion(), r"get data_original.zip from .*, and set data.path to it"),
+        (
+            Kion(),
+            r"kion is not fetched by itself: get data_original.zip .*, and set data.path",
+        ),
         (Amazon(), r"get the reviews of a category from .*, and set data.reviews to it"),
     ],
     ids=lambda value: getattr(value, "name", ""),
