@@ -65,6 +65,8 @@ class Run(Settings):
         seed: of every draw.
         storage: folder or URI.
         candidates: items that stage 1 hands to stage 2.
+        catalogue: "warm" recommends what somebody has taken; "all" also what is only in the item
+            table, which a tower that encodes attributes can rank.
         final_fit: what the served towers are fitted on once the test is measured: "everything", or
             only what lies "before_test".
         data: where the three tables come from.
@@ -81,6 +83,7 @@ class Run(Settings):
     seed: int = Field(default=0, ge=0, lt=2**20)
     storage: str = "runs"
     candidates: int = Field(default=200, ge=1)
+    catalogue: Literal["warm", "all"] = "warm"
     final_fit: Literal["everything", "before_test"] = "everything"
     data: Annotated[Dataset, one_of("dataset", DATASETS)]
     split: Annotated[Split, one_of("split", SPLITS)] = Time()
@@ -98,6 +101,16 @@ class Run(Settings):
         lack = self.loss.needs(self.tower.scores)
         if lack and info.context != FLAGS_FOLLOW:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
+        return self
+
+    @model_validator(mode="after")
+    def _cold_items_are_encoded(self, info: ValidationInfo) -> "Run":
+        blind = self.catalogue == "all" and not self.tower.item_attributes
+        if blind and info.context != FLAGS_FOLLOW:
+            raise ValueError(
+                'catalogue "all" has items that nobody took, and without tower.item_attributes '
+                "they all look the same; set it to true, or catalogue to warm"
+            )
         return self
 
     @model_validator(mode="after")

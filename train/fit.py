@@ -113,13 +113,13 @@ def _fitted(
     home: str, run: Run, data: Encoded, folds: Folds
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
-    days = run.evaluation.recent_days
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, days)
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
     window = validation_window(data, folds, before)
     selected = _towers(home, run, "select", before, window=window)
     first = _stage(run, before, selected)
     second = _second(run, data, first, window)
-    known = snapshot(data, folds.before_test, folds.t2, days)
+    known = snapshot(data, folds.before_test, folds.t2, *options)
     towers = _towers(home, run, "refit", known, epochs=selected.epoch, reference=first)
     stage = _stage(run, known, towers)
     test = held_out_window(data, folds)
@@ -130,7 +130,7 @@ def _fitted(
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
-        last = snapshot(data, everything, now, days)
+        last = snapshot(data, everything, now, *options)
         towers = _towers(home, run, "final", last, epochs=selected.epoch, reference=first)
         stage = _stage(run, last, towers)
     training = {"epochs": selected.epoch, "select": selected.curve}
@@ -171,7 +171,7 @@ def _write(
         titles=data.titles,
         user_vectors=stage.user_vectors,
         item_vectors=stage.item_vectors,
-        catalogue=stage.snapshot.inputs.warm_items,
+        catalogue=stage.snapshot.catalogue,
         histories=stage.snapshot.histories,
         statistics=stage.snapshot.statistics,
         user_features=data.user_features,
@@ -255,7 +255,7 @@ def tower_job(
     if window is not None:
         window = like_test(window, known, run.split)
         histories = known.histories.take(window.users)
-        validation = Validation(window.users, histories, window.relevant)
+        validation = Validation(window.users, histories, window.relevant, known.catalogue)
     return Job(
         tower=run.tower,
         loss=run.loss,
