@@ -65,7 +65,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     # Baselines are fitted last; what they refuse is refused before any tower is.
     warm = len(np.unique(data.interactions.item[folds.before_test]))
     for baseline in run.evaluation.baselines:
-        baseline.check(warm)
+        baseline.check(warm, data.item_features)
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
