@@ -150,12 +150,53 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
 
 
 def read_table(source: str, package: str = "train") -> dict[str, Any]:
-    """Read a TOML file, or a preset by its name.
+    """Read a TOML file, or a preset by its name, over the one that its key `extends` names.
+
+    Tables are merged key by key, but a table with another `name` takes the whole place of that in
+    the extended file, and so does every other value.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a preset.
-        ValueError: not TOML.
+        ValueError: not TOML, or `extends` is no name or path, or leads back to where it began.
     """
+    return _extended(source, package, ())
+
+
+def _extended(source: str, package: str, chain: tuple[str, ...]) -> dict[str, Any]:
+    """Return the table of a source that those in the chain extend, one after the other."""
+    if source in chain:
+        raise ValueError(f"extends goes in a circle: {' -> '.join([*chain, source])}")
+    table = _table(source, package)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise ValueError(f"{source}: extends: expected a preset or a TOML file, got {base!r}")
+    try:
+        return _merged(_extended(base, package, (*chain, source)), table)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source} extends what is not there: {error}") from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables merged; what is only a name is the table that has it."""
+    merged = dict(base)
+    for key, value in over.items():
+        earlier = merged.get(key)
+        if isinstance(earlier, str):
+            earlier = {"name": earlier}
+        if isinstance(value, dict) and isinstance(earlier, dict) and _same_name(earlier, value):
+            merged[key] = _merged(earlier, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_name(earlier: Mapping[str, Any], table: Mapping[str, Any]) -> bool:
+    return bool(table.get("name", earlier.get("name")) == earlier.get("name"))
+
+
+def _table(source: str, package: str) -> dict[str, Any]:
     try:
         return tomllib.loads(_text(source, package))
     except tomllib.TOMLDecodeError as error:
