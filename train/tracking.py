@@ -24,12 +24,13 @@ logger = logging.getLogger(__name__)
 
 FILE = "mlflow.json"
 MAX_VALUE = 6000  # characters of a parameter; MLflow refuses more
-# Set where the shell has not. MLflow would wait minutes for a server that is away, and tell its
-# makers of each use.
+# Set where the shell has not. MLflow would wait minutes for a server that is away, tell its makers
+# of each use, and print to where a fit prints its bundle.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
