@@ -52,7 +52,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Installing the pinned dependencies into $(VENV) (a few minutes the first time) ..."
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], *p["optional-dependencies"]["onnx"], sep="\n")' > $(VENV)/requirements.txt
+	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], *p["optional-dependencies"]["onnx"], *p["optional-dependencies"]["mlflow"], sep="\n")' > $(VENV)/requirements.txt
 	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -r $(VENV)/requirements.txt \
 		| awk '/^Collecting/ {printf "\r  %3d %-50.50s", ++n, $$2; fflush()} /^Installing/ {printf "\r  unpacking %d packages ...%30s\n", n, ""; fflush()}'
 	@touch $(READY)

@@ -136,6 +136,21 @@ def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) 
         _upload(folder, place, path, last)
 
 
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `folder` once it is filled, or is removed.
+
+    Raises:
+        FileExistsError: something is there already.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; choose another name, or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _appearing(folder) as part:
+        part.mkdir()
+        yield part
+
+
 def get_folder(uri: str | os.PathLike[str]) -> Path:
     """Return a local folder with what `put_folder` put somewhere.
 

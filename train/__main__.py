@@ -5,8 +5,12 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.command import run
+
+if TYPE_CHECKING:
+    from train.bundle import Bundle
 
 
 def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -71,19 +75,38 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
 
 
 def export(arguments: argparse.Namespace, flags: list[str]) -> None:
-    """Write a bundle's towers and scores in another format."""
+    """Write a bundle in another format: its towers and scores as ONNX, or a model for MLflow."""
     _no_more(flags)
     from train.bundle import open_bundle
 
-    try:
-        from train.export import export_onnx
-    except ModuleNotFoundError as error:
-        needed = "onnx onnxruntime onnxscript"
-        raise ValueError(f"{error}; install: pip install -c constraints.txt {needed}") from error
+    call, needed = EXPORTS[arguments.to]
     bundle = open_bundle(arguments.bundle)
     out = arguments.out or Path(bundle.version + "-" + arguments.to)
+    try:
+        call(bundle, out)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; install: pip install -c constraints.txt {needed}") from error
+
+
+def _to_onnx(bundle: "Bundle", out: Path) -> None:
+    from train.export import export_onnx
+
     for name, difference in export_onnx(bundle, out).items():
         print(f"{out / name}: within {difference:.1e} of torch")
+
+
+def _to_mlflow(bundle: "Bundle", out: Path) -> None:
+    from train.export_mlflow import export_mlflow
+
+    export_mlflow(bundle, out)
+    print(out)
+
+
+# What writes each format, and what that needs.
+EXPORTS = {
+    "onnx": (_to_onnx, "onnx onnxruntime onnxscript"),
+    "mlflow": (_to_mlflow, "mlflow-skinny pandas"),
+}
 
 
 def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -148,8 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     three.set_defaults(call=recommend)
     four = commands.add_parser("export", help=export.__doc__)
     four.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
-    four.add_argument("--to", choices=["onnx"], required=True, help="the format")
-    four.add_argument("--out", type=Path, help="folder to make; VERSION-onnx by default")
+    four.add_argument("--to", choices=list(EXPORTS), required=True, help="the format")
+    four.add_argument("--out", type=Path, help="folder to make; VERSION-FORMAT by default")
     four.set_defaults(call=export)
     five = commands.add_parser("embed-text", help=embed_text.__doc__)
     five.add_argument("source", metavar="TABLE", help="CSV or Parquet: a file, a folder or a URI")

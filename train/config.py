@@ -19,6 +19,7 @@ from train.scorers import Baseline
 from train.settings import Settings, one_of
 from train.splits import SPLITS, Split, Time
 from train.towers import TOWERS, TwoTower
+from train.tracking import TRACKING, NoTracking, Tracking
 
 
 class NoReranker(Settings):
@@ -77,6 +78,7 @@ class Run(Settings):
         index: search over the item vectors.
         reranker: stage 2.
         evaluation: metrics.
+        tracking: where a fit is logged too; it changes nothing in a run.
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -95,6 +97,7 @@ class Run(Settings):
         CatBoost()
     )
     evaluation: Evaluation = Evaluation()
+    tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
 
     @model_validator(mode="after")
     def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
@@ -131,7 +134,7 @@ class Run(Settings):
 
 # Flags that are still to come may mend what does not go together.
 FLAGS_FOLLOW = {"flags": "follow"}
-CHOICES = ("data", "split", "tower", "loss", "reranker")
+CHOICES = ("data", "split", "tower", "loss", "reranker", "tracking")
 
 
 def read_run(source: str, flags: Sequence[str] = ()) -> Run:

@@ -5,7 +5,6 @@ copied beside. Every file runs with onnxruntime alone.
 """
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cluster import storage
 from train.bundle import Bundle
 from train.model import TwoTowerModel
 
@@ -89,22 +89,13 @@ def export_onnx(bundle: Bundle, folder: Path) -> dict[str, float]:
         ValueError: the bundle has no tower, or a file's results differ from torch's by more than
             1e-5 of their size.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} is there already; give another --out, or delete it")
-    modules = _modules(bundle)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
-    try:
-        found = {}
-        for name, (module, inputs) in modules.items():
+    found = {}
+    with storage.new_folder(folder) as draft:
+        for name, (module, inputs) in _modules(bundle).items():
             _write(module, inputs, draft / name)
             found[name] = _difference(module, inputs, draft / name)
         for name in ("users.arrow", "items.arrow"):
             shutil.copy(bundle.folder / name, draft / name)
-        draft.chmod(0o755)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return found
 
 

@@ -36,6 +36,7 @@ from train.snapshot import (
     validation_window,
 )
 from train.splits import LEFT_OUT, TRAIN, Folds
+from train.tracking import Tracker
 from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
 from train.workers import train_here, train_on_ray
 
@@ -78,49 +79,59 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
 def fit(run: Run, address: str | None = None) -> str:
     """Run the whole line, reusing whatever this run already finished; return the bundle's place.
 
-    Nothing is started before the data is checked, and nothing is written before the workers are.
+    Nothing is started before the data is checked, and nothing of the run is written before the
+    workers are there. The MLflow store of `run.tracking` is reached before both.
 
     Args:
         run: what to do.
         address: of a Ray head; see `cluster.session.connect`.
 
     Raises:
-        ValueError: the data, the number of workers, or a run of the same name with another
-            configuration.
+        ValueError: the data, the number of workers, a run of the same name with another
+            configuration, or a store of `run.tracking` that cannot be reached.
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
-    identity = {"config": manifest.plain(run.table()), "data": fingerprint(data)}
+    config = manifest.plain(run.table())
+    del config["tracking"]  # where a run is logged does not make it another one
+    identity = {"config": config, "data": fingerprint(data)}
     _check_name(home, identity)
     done = storage.join(home, "done.json")
     if storage.exists(done):
         place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
         logger.info("this run is complete; its bundle is %s", place)
         return place
+    tracker = run.tracking.tracker(run.name, home)
     if run.train.workers:
         connect(address)
         scaling(run.train.workers, run.train.gpu)
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
-    version = _write(home, run, data, *_fitted(home, run, data, folds))
-    storage.write_bytes(done, json.dumps({"version": version}).encode())
-    place = storage.join(home, "bundles", version)
-    # Last: whatever plots fail at, the bundle is there.
-    logger.info("report: %s", write_page(place))
+    with tracker:
+        tracker.begin(config)
+        version = _write(home, run, data, *_fitted(home, run, data, folds, tracker))
+        storage.write_bytes(done, json.dumps({"version": version}).encode())
+        place = storage.join(home, "bundles", version)
+        tracker.results(place)
+        # Last: whatever plots fail at, the bundle is there.
+        page = write_page(place)
+        tracker.report(page)
+    logger.info("report: %s", page)
     return place
 
 
 def _fitted(
-    home: str, run: Run, data: Encoded, folds: Folds
+    home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
     options = run.evaluation.recent_days, run.catalogue == "all"
     before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
     window = validation_window(data, folds, before)
-    selected = _towers(home, run, "select", before, window=window)
+    selected = _towers(home, run, "select", before, tracker, window=window)
     first = _stage(run, before, selected)
     second = _second(run, data, first, window)
     known = snapshot(data, folds.before_test, folds.t2, *options)
-    towers = _towers(home, run, "refit", known, epochs=selected.epoch, reference=first)
+    again: dict[str, Any] = {"epochs": selected.epoch, "reference": first}
+    towers = _towers(home, run, "refit", known, tracker, **again)
     stage = _stage(run, known, towers)
     test = held_out_window(data, folds)
     measured = evaluate_users(
@@ -131,7 +142,7 @@ def _fitted(
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
         last = snapshot(data, everything, now, *options)
-        towers = _towers(home, run, "final", last, epochs=selected.epoch, reference=first)
+        towers = _towers(home, run, "final", last, tracker, **again)
         stage = _stage(run, last, towers)
     training = {"epochs": selected.epoch, "select": selected.curve}
     facts = {"metrics": measured.report, "training": training}
@@ -222,6 +233,7 @@ def _towers(
     run: Run,
     phase: str,
     known: Snapshot,
+    tracker: Tracker,
     *,
     window: Window | None = None,
     epochs: int | None = None,
@@ -230,7 +242,8 @@ def _towers(
     """Train the towers of one phase, or read them where the phase was finished before."""
     job = tower_job(run, known, window, epochs)
     trained = train_on_ray if run.train.workers else train_here
-    state = trained(job, storage.join(home, "training"), phase)
+    state = trained(job, storage.join(home, "training"), phase, tracker.epoch)
+    tracker.curve(phase, state["curve"])
     model = run.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"] if epochs is None else state["model"])
     model.eval()

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,20 +22,24 @@ from train.loop import CHECKPOINT, Job, World, checkpoint_bytes, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
+Watch = Callable[[str, dict[str, Any]], None]
+"""Is told the name of what is trained and the metrics of an epoch."""
 
-def train_on_ray(job: Job, place: str, name: str) -> dict[str, Any]:
+
+def train_on_ray(job: Job, place: str, name: str, watch: Watch | None = None) -> dict[str, Any]:
     """Train on Ray Train workers; return the last state.
 
     Args:
         job: what to train.
         place: folder or URI of the checkpoints.
         name: the same name at the same place resumes from the last checkpoint there.
+        watch: is told of every epoch as it ends, in a thread of its own.
 
     Raises:
         ValueError: training diverged.
     """
     logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    with _logged(name) as epochs:
+    with _logged(name, watch) as epochs:
         trainer = ray.train.torch.TorchTrainer(
             _worker,  # type: ignore[arg-type]
             train_loop_config={"job": ray.put(job)},
@@ -73,7 +77,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def train_here(job: Job, place: str, name: str) -> dict[str, Any]:
+def train_here(job: Job, place: str, name: str, watch: Watch | None = None) -> dict[str, Any]:
     """Train in this process, without Ray; arguments, result and errors are those on Ray."""
     logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
     kept = storage.join(place, name, CHECKPOINT)
@@ -82,7 +86,7 @@ def train_here(job: Job, place: str, name: str) -> dict[str, Any]:
     def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
         assert state is not None
         storage.write_bytes(kept, checkpoint_bytes(state))
-        _log(name, metrics)
+        _log(name, metrics, watch)
 
     world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
     state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
@@ -155,12 +159,12 @@ class _Epochs(ray.train.UserCallback):
 
 
 @contextmanager
-def _logged(name: str) -> Iterator[Path]:
+def _logged(name: str, watch: Watch | None) -> Iterator[Path]:
     """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
     with TemporaryDirectory() as folder:
         path, done = Path(folder) / "epochs", threading.Event()
         path.touch()
-        thread = threading.Thread(target=_follow, args=(name, path, done))
+        thread = threading.Thread(target=_follow, args=(name, path, done, watch))
         thread.start()
         try:
             yield path
@@ -169,17 +173,19 @@ def _logged(name: str) -> Iterator[Path]:
             thread.join()
 
 
-def _follow(name: str, path: Path, done: threading.Event) -> None:
+def _follow(name: str, path: Path, done: threading.Event, watch: Watch | None) -> None:
     with path.open() as lines:
         last = False
         while not last:
             last = done.wait(0.2)
             for line in lines:
-                _log(name, json.loads(line))
+                _log(name, json.loads(line), watch)
 
 
-def _log(name: str, row: dict[str, Any]) -> None:
+def _log(name: str, row: dict[str, Any], watch: Watch | None) -> None:
     ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
     logger.info(
         "%s: epoch %d, loss %.4f%s, %.1f s", name, row["epoch"], row["loss"], ndcg, row["seconds"]
     )
+    if watch:
+        watch(name, row)

@@ -3,16 +3,18 @@
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pytest
+
+from tests.mlflow_server import answering, free_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -64,7 +66,7 @@ def sections() -> list[list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("blocks", sections(), ids=lambda b: b[0][1].split("\n")[0][:30])
 def test_commands_do_what_they_say(blocks: list[tuple[str, str]], checkout: Path) -> None:
-    port, server = free_port(), None
+    port, server, started = free_port(), None, ExitStack()
     try:
         for language, text in blocks:
             if language == "toml":
@@ -72,11 +74,14 @@ def test_commands_do_what_they_say(blocks: list[tuple[str, str]], checkout: Path
                 (checkout / name).write_text(text, encoding="utf-8")
                 continue
             for command in text.strip().splitlines():
-                if "-m serve" in command:
+                if "models serve" in command:
+                    started.enter_context(answering(adapted(command, port), port, checkout))
+                elif "-m serve" in command:
                     server = serve(f"{command} --port {port}", checkout)
                 else:
                     execute(adapted(command, port), checkout)
     finally:
+        started.close()
         if server is not None:
             server.send_signal(signal.SIGINT)
             assert server.wait(timeout=60) == 0
@@ -86,7 +91,8 @@ def adapted(command: str, port: int) -> str:
     """Leave the ports that others may use alone, and only show what `make` would run."""
     command = re.sub(r"^make", "make -n", command.replace("curl -s", "curl -sS --fail-with-body"))
     command = command.replace("cluster start", "cluster start --port 0 --dashboard-port 0")
-    return command.replace("localhost:8000", f"localhost:{port}")
+    command = command.replace("-p 5000", f"-p {port}")
+    return re.sub("localhost:[58]000", f"localhost:{port}", command)
 
 
 def execute(command: str, checkout: Path) -> None:
@@ -104,12 +110,6 @@ def serve(command: str, checkout: Path) -> subprocess.Popen[str]:
     with urllib.request.urlopen(f"{url}/healthz", timeout=10) as response:
         assert response.status == 200
     return server
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def test_every_file_of_the_layout_is_there_and_every_file_is_in_it() -> None:

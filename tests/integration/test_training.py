@@ -45,8 +45,15 @@ def numbers(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def unbroken(local_ray: Session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The state after all epochs on two Ray workers."""
-    return train_on_ray(job(), str(tmp_path_factory.mktemp("unbroken")), "select")
+    """The state after all epochs on two Ray workers, and `seen`, what was told of them."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+    place = str(tmp_path_factory.mktemp("unbroken"))
+    state = train_on_ray(job(), place, "select", lambda *epoch: seen.append(epoch))
+    return {**state, "seen": seen}
+
+
+def test_every_epoch_is_told_of_as_it_ends(unbroken: dict[str, Any]) -> None:
+    assert unbroken["seen"] == [("select", row) for row in unbroken["curve"]]
 
 
 def test_two_workers_train_as_one_with_twice_the_batch(unbroken: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from train.losses import LOSSES, CosineContrastive, FullSoftmax, InBatchSoftmax,
 from train.rerankers import RERANKERS, CatBoost
 from train.splits import SPLITS, LastDays, Time
 from train.towers import TOWERS, TwoTower
+from train.tracking import TRACKING
 
 DATA = {"data": {"name": "generated"}}
 ENTRIES: dict[str, Mapping[str, Any]] = {
@@ -37,6 +38,7 @@ ENTRIES: dict[str, Mapping[str, Any]] = {
     "tower": TOWERS,
     "loss": LOSSES,
     "reranker": {"none": NoReranker, **RERANKERS},
+    "tracking": TRACKING,
 }
 
 
