@@ -66,7 +66,9 @@ def validation(
     if data is None or folds is None or known is None:
         (data, folds), known = small(), before()
     window = validation_window(data, folds, known)
-    return Validation(window.users, known.histories.take(window.users), window.relevant)
+    return Validation(
+        window.users, known.histories.take(window.users), window.relevant, known.catalogue
+    )
 
 
 def suiting(tower: Tower) -> Loss:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from train.content import CatBoostContent
+from train.features import Features
 from train.linear_baselines import EASE, SLIM
 from train.ragged import Array
 from train.scorers import Baseline, Collaborative, Scorer, same_for_all
@@ -92,7 +93,7 @@ class SVD(Collaborative):
     name: Literal["svd"] = "svd"
     rank: int = Field(default=5, ge=1)
 
-    def check(self, items: int) -> None:
+    def check(self, items: int, features: Features) -> None:
         """Check that there are as many items as singular values."""
         if items < self.rank:
             raise ValueError(

@@ -66,6 +66,8 @@ class Run(Settings):
         seed: of every draw.
         storage: folder or URI.
         candidates: items that stage 1 hands to stage 2.
+        catalogue: "warm" recommends what somebody has taken; "all" also what is only in the item
+            table, which a tower that encodes attributes can rank.
         final_fit: what the served towers are fitted on once the test is measured: "everything", or
             only what lies "before_test".
         data: where the three tables come from.
@@ -83,6 +85,7 @@ class Run(Settings):
     seed: int = Field(default=0, ge=0, lt=2**20)
     storage: str = "runs"
     candidates: int = Field(default=200, ge=1)
+    catalogue: Literal["warm", "all"] = "warm"
     final_fit: Literal["everything", "before_test"] = "everything"
     data: Annotated[Dataset, one_of("dataset", DATASETS)]
     split: Annotated[Split, one_of("split", SPLITS)] = Time()
@@ -101,6 +104,16 @@ class Run(Settings):
         lack = self.loss.needs(self.tower.scores)
         if lack and info.context != FLAGS_FOLLOW:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
+        return self
+
+    @model_validator(mode="after")
+    def _cold_items_are_encoded(self, info: ValidationInfo) -> "Run":
+        blind = self.catalogue == "all" and not self.tower.item_attributes
+        if blind and info.context != FLAGS_FOLLOW:
+            raise ValueError(
+                'catalogue "all" has items that nobody took, and without tower.item_attributes '
+                "they all look the same; set it to true, or catalogue to warm"
+            )
         return self
 
     @model_validator(mode="after")
@@ -140,12 +153,53 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
 
 
 def read_table(source: str, package: str = "train") -> dict[str, Any]:
-    """Read a TOML file, or a preset by its name.
+    """Read a TOML file, or a preset by its name, over the one that its key `extends` names.
+
+    Tables are merged key by key, but a table with another `name` takes the whole place of that in
+    the extended file, and so does every other value.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a preset.
-        ValueError: not TOML.
+        ValueError: not TOML, or `extends` is no name or path, or leads back to where it began.
     """
+    return _extended(source, package, ())
+
+
+def _extended(source: str, package: str, chain: tuple[str, ...]) -> dict[str, Any]:
+    """Return the table of a source that those in the chain extend, one after the other."""
+    if source in chain:
+        raise ValueError(f"extends goes in a circle: {' -> '.join([*chain, source])}")
+    table = _table(source, package)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise ValueError(f"{source}: extends: expected a preset or a TOML file, got {base!r}")
+    try:
+        return _merged(_extended(base, package, (*chain, source)), table)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source} extends what is not there: {error}") from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables merged; what is only a name is the table that has it."""
+    merged = dict(base)
+    for key, value in over.items():
+        earlier = merged.get(key)
+        if isinstance(earlier, str):
+            earlier = {"name": earlier}
+        if isinstance(value, dict) and isinstance(earlier, dict) and _same_name(earlier, value):
+            merged[key] = _merged(earlier, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_name(earlier: Mapping[str, Any], table: Mapping[str, Any]) -> bool:
+    return bool(table.get("name", earlier.get("name")) == earlier.get("name"))
+
+
+def _table(source: str, package: str) -> dict[str, Any]:
     try:
         return tomllib.loads(_text(source, package))
     except tomllib.TOMLDecodeError as error:

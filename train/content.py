@@ -39,12 +39,18 @@ class CatBoostContent(Baseline):
     depth: int = Field(default=8, ge=1, le=16)
     l2: float = Field(default=5.0, ge=0)
 
+    def check(self, items: int, features: Features) -> None:
+        """Check that something is known of the items."""
+        if not features.dense_names and not features.vocabulary:
+            raise ValueError("catboost_content needs attributes of items; set data.item_columns")
+
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Score the catalogue once.
 
         Raises:
             ValueError: items have no attributes, or none is liked, or none is not.
         """
+        self.check(0, known.inputs.item_features)
         features = columns(known.inputs.item_features)
         model = self.model(features, self._counts(known, seed), seed)
         return same_for_all(model.predict(features))
@@ -105,9 +111,6 @@ def columns(items: Features) -> Any:
 
     A column of one category an item is categorical; of one of several, the most frequent ones are
     a flag each.
-
-    Raises:
-        ValueError: there are none.
     """
     from catboost import FeaturesData
 
@@ -121,8 +124,6 @@ def columns(items: Features) -> Any:
             single.append(_single(row, code, len(codes)))
         else:
             flags.append(_flags(row, code, len(codes)))
-    if not single and not sum(block.shape[1] for block in flags):
-        raise ValueError("catboost_content needs attributes of items; set data.item_columns")
     return FeaturesData(
         num_feature_data=np.hstack(flags),
         cat_feature_data=np.array(single, dtype=object).T if single else None,

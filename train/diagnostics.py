@@ -33,7 +33,7 @@ def recall_by_count(
         `recall_counts` int64 `[n]`, the number that stage 2 gets among them; `recall_mean`,
         `recall_low` and `recall_high`, float64 `[n]`, with 95 % bootstrap intervals over users.
     """
-    size = int(stage.snapshot.inputs.warm_items.sum())
+    size = int(stage.snapshot.catalogue.sum())
     widest = min(size, max(WIDEST, 2 * candidates))
     steps = np.geomspace(1, widest, COUNTS).round().astype(np.int64)
     counts = np.unique([*steps, min(candidates, widest)])
@@ -56,7 +56,7 @@ def score_densities(stage: StageOne, window: Window, seed: int) -> dict[str, Arr
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(window.relevant.values))[:PAIRS])
     rows, items = window.relevant.rows[chosen], window.relevant.values[chosen]
-    others = rng.choice(np.flatnonzero(stage.snapshot.inputs.warm_items), len(rows))
+    others = rng.choice(np.flatnonzero(stage.snapshot.catalogue), len(rows))
     known = stage.snapshot.histories.take(window.users).join(window.relevant)
     new = ~_contains(known, rows, others, len(stage.item_vectors))
     positive = _scores(stage, window.users[rows], items)

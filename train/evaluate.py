@@ -82,7 +82,7 @@ def evaluate_users(
     columns = _systems(ranked, relevant, known, k) | _cuts(ranked, relevant, settings)
     columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
     report = nested(columns, settings.resamples, seed)
-    size = int(known.inputs.warm_items.sum())
+    size = int(known.catalogue.sum())
     _add_coverage(report, ranked, size, k)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}

@@ -66,7 +66,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     # Baselines are fitted last; what they refuse is refused before any tower is.
     warm = len(np.unique(data.interactions.item[folds.before_test]))
     for baseline in run.evaluation.baselines:
-        baseline.check(warm)
+        baseline.check(warm, data.item_features)
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
@@ -123,13 +123,13 @@ def _fitted(
     home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
-    days = run.evaluation.recent_days
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, days)
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
     window = validation_window(data, folds, before)
     selected = _towers(home, run, "select", before, tracker, window=window)
     first = _stage(run, before, selected)
     second = _second(run, data, first, window)
-    known = snapshot(data, folds.before_test, folds.t2, days)
+    known = snapshot(data, folds.before_test, folds.t2, *options)
     again: dict[str, Any] = {"epochs": selected.epoch, "reference": first}
     towers = _towers(home, run, "refit", known, tracker, **again)
     stage = _stage(run, known, towers)
@@ -141,7 +141,7 @@ def _fitted(
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
-        last = snapshot(data, everything, now, days)
+        last = snapshot(data, everything, now, *options)
         towers = _towers(home, run, "final", last, tracker, **again)
         stage = _stage(run, last, towers)
     training = {"epochs": selected.epoch, "select": selected.curve}
@@ -182,7 +182,7 @@ def _write(
         titles=data.titles,
         user_vectors=stage.user_vectors,
         item_vectors=stage.item_vectors,
-        catalogue=stage.snapshot.inputs.warm_items,
+        catalogue=stage.snapshot.catalogue,
         histories=stage.snapshot.histories,
         statistics=stage.snapshot.statistics,
         user_features=data.user_features,
@@ -268,7 +268,7 @@ def tower_job(
     if window is not None:
         window = like_test(window, known, run.split)
         histories = known.histories.take(window.users)
-        validation = Validation(window.users, histories, window.relevant)
+        validation = Validation(window.users, histories, window.relevant, known.catalogue)
     return Job(
         tower=run.tower,
         loss=run.loss,

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 from pydantic import Field
 
+from train.features import Features
 from train.ragged import Array
 from train.scorers import Collaborative, Scorer
 
@@ -19,7 +20,7 @@ class Linear(Collaborative):
 
     name: str
 
-    def check(self, items: int) -> None:
+    def check(self, items: int, features: Features) -> None:
         """Check that a dense matrix of all pairs of items can be solved for."""
         if items > LINEAR_ITEMS:
             raise ValueError(

@@ -96,6 +96,7 @@ class Validation:
     users: Array
     histories: Ragged
     relevant: Ragged
+    catalogue: Array
 
 
 @dataclass(frozen=True)
@@ -287,7 +288,7 @@ def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
-        job.inputs.warm_items,
+        validation.catalogue,
         histories,
         k,
     )

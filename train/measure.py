@@ -31,7 +31,8 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
             "was made; what was measured then is in its manifest.json under metrics"
         )
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
-    known = snapshot(data, folds.before_test, folds.t2, run.evaluation.recent_days)
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    known = snapshot(data, folds.before_test, folds.t2, *options)
     stage = StageOne(known, bundle.user_vectors, bundle.item_vectors, bundle.index)
     window = held_out_window(data, folds)
     return evaluate(data, stage, bundle.reranker, window, run.candidates, run.evaluation, run.seed)

@@ -17,7 +17,7 @@ import numpy as np
 from train.ragged import Array, Ragged
 from train.top_k import top_k
 
-ROWS = 4096
+ROWS = 2048
 BLOCK = 256
 
 
@@ -34,22 +34,45 @@ class PairHead:
     def scores(self, users: Array, items: Array) -> Array:
         """Return the scores of all pairs of users `[B, w]` and items `[M, w]`, float32 `[B, M]`.
 
-        The first layer's sums stay in the cache: they are made for some thousand pairs at a time.
+        As `relu(u + i)` is `max(i, -u) + u`, and the layer over it is linear, what it makes of the
+        second u is the same for all items. So is that of the second layer, and a pair costs one
+        comparison an element beside the matrix product.
         """
-        factors = items.shape[1] - self.weights["wide.weight"].shape[1]
-        found = np.zeros((len(users), len(items)), dtype=np.float32)
-        np.matmul(users[:, :factors], items[:, :factors].T, out=found)
-        rows, columns = max(1, ROWS // max(1, len(items))), min(ROWS, max(1, len(items)))
-        deep_users, deep_items = users[:, factors:], items[:, factors:]
-        buffer = np.empty((rows, columns, deep_items.shape[1]), dtype=np.float32)
-        for first in range(0, len(users), rows):
-            part = deep_users[first : first + rows, None]
-            for start in range(0, len(items), columns):
-                block = deep_items[start : start + columns]
-                sums = buffer[: len(part), : len(block)]
-                np.add(part, block, out=sums)
-                found[first : first + rows, start : start + columns] += self._deep(sums)
+        wide, out = self.weights["wide.weight"], self.weights["out.weight"][0]
+        factors = items.shape[1] - wide.shape[1]
+        found = np.asarray(users[:, :factors] @ items[:, :factors].T, dtype=np.float32)
+        shift = users[:, factors:] @ wide.T + self.weights["wide.bias"]
+        found += (shift @ out)[:, None]
+        lowest, least = -users[:, None, factors:], -shift[:, None]
+        columns = min(ROWS, max(1, len(items)))
+        rows = ROWS // columns
+        room = [np.empty((rows * columns, width), np.float32) for width in wide.T.shape]
+        # Items are read from memory once for all users, and stay in the cache meanwhile.
+        for start in range(0, len(items), columns):
+            block = items[start : start + columns, factors:]
+            for first in range(0, len(users), rows):
+                part = slice(first, first + rows)
+                above = self._above(lowest[part], least[part], block, room)
+                found[part, start : start + columns] += above
         return found
+
+    def _above(self, lowest: Array, least: Array, items: Array, room: list[Array]) -> Array:
+        """Return what items `[m, w - F]` add to the scores of users `[b, m]`.
+
+        Args:
+            lowest: minus the users' halves of the first layer, `[b, 1, w - F]`.
+            least: minus what the second layer makes of these, with its bias, `[b, 1, hidden]`.
+            items: halves of the first layer.
+            room: for the values of both layers, a row a pair.
+        """
+        shape = len(lowest), len(items)
+        first, second = (place[: shape[0] * shape[1]] for place in room)
+        np.maximum(lowest, items, out=first.reshape(*shape, -1))
+        np.matmul(first, self.weights["wide.weight"].T, out=second)
+        hidden = second.reshape(*shape, -1)
+        np.maximum(hidden, least, out=hidden)
+        scores: Array = (second @ self.weights["out.weight"][0]).reshape(shape)
+        return scores
 
     def of_pairs(self, users: Array, items: Array) -> Array:
         """Return the score of each user `[P, w]` with the item of its row `[P, w]`, `[P]`."""

@@ -60,6 +60,6 @@ def _by_baselines(
     for baseline in settings.baselines:
         score = baseline.fit(known, settings.recent_days, seed)
         all_items[baseline.name], unseen[baseline.name] = rank_excluding(
-            score, users, known.inputs.warm_items, excludes, k
+            score, users, known.catalogue, excludes, k
         )
     return unseen, all_items

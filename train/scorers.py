@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from train.features import Features
 from train.ragged import Array
 from train.settings import Settings
 from train.snapshot import Snapshot
@@ -19,8 +20,8 @@ class Baseline(Settings):
 
     name: str
 
-    def check(self, items: int) -> None:
-        """Raise ValueError where a catalogue of so many warm items is too large to be fitted."""
+    def check(self, items: int, features: Features) -> None:
+        """Raise ValueError where so many warm items with these attributes cannot be fitted."""
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Learn from what was known.
@@ -44,7 +45,7 @@ class Collaborative(Baseline):
         """Learn; cold items score 0, and so does everything for users without a history."""
         warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
         items = np.flatnonzero(warm_items)
-        self.check(len(items))
+        self.check(len(items), known.inputs.item_features)
         score = self.learn(_taken(known)[np.flatnonzero(warm_users)][:, items], seed)
         row_of = np.cumsum(warm_users) - 1
 

@@ -25,6 +25,7 @@ class Snapshot:
         histories: items of each user, oldest first, U rows.
         statistics: popularity, recency and co-occurrence.
         inputs: what towers look up.
+        catalogue: items that may be recommended, bool `[I]`.
     """
 
     interactions: Interactions
@@ -32,10 +33,16 @@ class Snapshot:
     histories: Ragged
     statistics: Statistics
     inputs: TowerInputs
+    catalogue: Array
 
 
-def snapshot(data: Encoded, known: Array, as_of: int, recent_days: int) -> Snapshot:
-    """Return what was known at `as_of` of the interactions chosen by the mask `known` `[N]`."""
+def snapshot(
+    data: Encoded, known: Array, as_of: int, recent_days: int, with_cold: bool = False
+) -> Snapshot:
+    """Return what was known at `as_of` of the interactions chosen by the mask `known` `[N]`.
+
+    Items that nobody took are in the catalogue only `with_cold`.
+    """
     past = data.interactions.take(known)
     n_users, n_items = len(data.users), len(data.items)
     days = tuple(sorted({*RECENT_DAYS, recent_days}))
@@ -51,6 +58,7 @@ def snapshot(data: Encoded, known: Array, as_of: int, recent_days: int) -> Snaps
             warm_users=statistics.user_count > 0,
             warm_items=statistics.item_count > 0,
         ),
+        catalogue=(statistics.item_count > 0) | with_cold,
     )
 
 
@@ -68,11 +76,11 @@ class Window:
 
 
 def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
-    """Return the users of `[t1, t2)` who were known at t1, and the warm items that they took."""
+    """Return the users of `[t1, t2)` who were known at t1, and what they took of the catalogue."""
     counts = folds.fold == VALIDATION
     # A repeat is no recommendation: what a user had before is never ranked again.
     counts &= first_pairs_of(data, folds)
-    counts &= before.inputs.warm_items[data.interactions.item]
+    counts &= before.catalogue[data.interactions.item]
     counts &= before.inputs.warm_users[data.interactions.user]
     return _window(data, counts)
 

@@ -50,11 +50,11 @@ def stage_one(
     seed: int,
     head: PairHead | None = None,
 ) -> StageOne:
-    """Build the index over the item vectors of the warm items; a head scores all of them."""
-    warm = snapshot.inputs.warm_items
+    """Build the index over the vectors of the catalogue; a head scores all of them."""
+    catalogue = snapshot.catalogue
     if head is not None:
-        return StageOne(snapshot, *vectors, PairIndex.build(vectors[1], warm, head))
-    return StageOne(snapshot, *vectors, Index.build(settings, vectors[1], warm, seed))
+        return StageOne(snapshot, *vectors, PairIndex.build(vectors[1], catalogue, head))
+    return StageOne(snapshot, *vectors, Index.build(settings, vectors[1], catalogue, seed))
 
 
 def catalogue(data: Encoded, stage: StageOne) -> Catalogue:

@@ -39,6 +39,8 @@ def main(names: list[str]) -> int:
 def runnable() -> list[str]:
     """Return the names of those whose programs are installed; say which are left out."""
     found = available()
+    print("== quality needs data: python -m tests.benchmarks.quality --data FOLDER", flush=True)
+    found.remove("quality")
     if shutil.which("wrk") is None:
         print("== serve_http needs wrk, which is not installed: apt-get install wrk", flush=True)
         found.remove("serve_http")

@@ -75,6 +75,9 @@ def test_folds_keep_their_promises(name, events, settings):
         order = np.lexsort((np.where(fold == -1, 9, fold), user))
         kept_order = [i for i in range(len(fold)) if fold[i] >= 0]
         assert kept_order == [i for i in order if fold[i] >= 0]
+    elif name == "hold_out_items":
+        parts = [set(item[fold == number]) for number in (0, 1, 2)]
+        assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
     else:
         assert events.timestamp[test].min() >= folds.t2
         assert events.timestamp[fold == 1].min() >= folds.t1

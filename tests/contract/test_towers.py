@@ -21,7 +21,7 @@ from train.model import (
     state_bytes,
 )
 from train.pair_head import PairIndex
-from train.ragged import Ragged
+from train.ragged import Array, Ragged
 from train.towers import TOWERS, TwoTower
 
 
@@ -214,6 +214,29 @@ def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
     np.testing.assert_array_equal(found, ranked)
     np.testing.assert_allclose(scores, np.take_along_axis(expected, found, axis=1), atol=1e-4)
     assert len(np.unique(expected.argmax(axis=1))) > 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize("tower", PAIRS, indirect=True)
+def test_scores_do_not_depend_on_how_many_pairs_are_scored_at_a_time(
+    tower: Tower, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.pair_head.ROWS", rows)
+    model = build(tower)
+    assert model.head is not None
+    torch.nn.init.normal_(model.head.wide.bias)
+    vectors, items = encode_users(model, *everyone()), encode_catalogue(model)
+    expected = model.head(torch.tensor(vectors), torch.tensor(items)).detach().numpy()
+    scores = model.head.trained().scores(vectors, items)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    for none in (vectors[:0], items), (vectors, items[:0]):
+        assert model.head.trained().scores(*none).shape == tuple(map(len, none))
+
+
+def everyone() -> tuple[Array, Ragged]:
+    known = before()
+    return np.arange(len(known.histories)), known.histories
 
 
 def train_briefly(tower: Tower) -> TwoTowerModel:

@@ -298,6 +298,30 @@ def test_what_is_trained_is_what_answers_rank_by(name: str, tmp_path: Path) -> N
     assert recommend(bundle, [Request(history=history)])[0]["source"] == "history"
 
 
+def test_what_nobody_took_is_recommended_by_what_is_known_of_it(tmp_path: Path) -> None:
+    """A tenth of the items held out: by attributes alone, far better than at random."""
+    changes: dict[str, Any] = {"split": {"name": "hold_out_items", "test": 0.1}, "catalogue": "all"}
+    tower = {"name": "two_tower", "width": 8, "history": 10, "item_id": False}
+    changes |= {"tower": tower, "reranker": "none", "final_fit": "before_test"}
+    bundle = open_bundle(fit(make_run(tmp_path, **changes)))
+    cold = bundle.statistics.item_count == 0
+    assert cold.sum() >= 12
+    assert bundle.catalogue.all()
+    report = bundle.manifest["metrics"]
+    assert report["catalogue"] == 120
+    systems = report["systems"]
+    assert systems["popularity"]["ndcg"]["mean"] < 0.5 * systems["stage_1"]["ndcg"]["mean"]
+    asked = [Request(user_id=user, k=20) for user in bundle.users.external(np.arange(100))]
+    items = {item["item_id"] for answer in recommend(bundle, asked) for item in answer["items"]}
+    assert items & set(bundle.items.external(np.flatnonzero(cold)))
+
+
+def test_a_tower_that_cannot_tell_cold_items_apart_is_refused(tmp_path: Path) -> None:
+    tower = {"name": "two_tower", "item_attributes": False}
+    with pytest.raises(ValueError, match="all look the same"):
+        make_run(tmp_path, catalogue="all", tower=tower)
+
+
 def senseless(window: Window) -> Window:
     """Return a window in which all took what chance gave them: there is nothing to be learned."""
     taken = np.random.default_rng(0).integers(0, 120, len(window.relevant.values))

@@ -12,6 +12,7 @@ from sklearn.linear_model import ElasticNet
 from tests.training import GENERATED, before
 from train.baselines import ALS, SVD, ItemKNN, Popularity, RecentPopularity, UserKNN
 from train.config import Evaluation, Run
+from train.features import Features
 from train.fit import prepare
 from train.linear_baselines import EASE, SLIM, Linear
 from train.ragged import Array
@@ -100,9 +101,9 @@ def test_ease_solves_ridge_regression_without_the_item_itself() -> None:
 
 @pytest.mark.parametrize("linear", [EASE(), SLIM()], ids=lambda linear: linear.name)
 def test_pairs_of_items_are_refused_where_they_are_too_many(linear: Linear) -> None:
-    linear.check(20_000)
+    linear.check(20_000, Features.empty(0))
     with pytest.raises(ValueError, match=rf"20,000; found 20,001 warm items; take {linear.name} "):
-        linear.check(20_001)
+        linear.check(20_001, Features.empty(0))
 
 
 @pytest.mark.parametrize(("alpha", "ratio"), [(0.02, 0.5), (0.1, 0.3), (0.05, 0.0), (0.3, 0.9)])

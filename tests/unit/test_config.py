@@ -1,7 +1,6 @@
 """A run's settings: defaults, then the file, then flags; and what is said of those it has not."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,17 @@ from pydantic import ValidationError
 
 from cluster.command import explain
 from train.baselines import ALS, SVD, Popularity
-from train.config import CHOICES, Evaluation, NoReranker, Run, apply_flags, presets, read_run
+from train.config import (
+    CHOICES,
+    Evaluation,
+    NoReranker,
+    Run,
+    _merged,
+    apply_flags,
+    presets,
+    read_run,
+    read_table,
+)
 from train.datasets import DATASETS
 from train.index import IndexSettings
 from train.linear_baselines import EASE
@@ -209,11 +218,72 @@ def test_what_is_no_toml_is_named(tmp_path: Path) -> None:
         read_run(toml(tmp_path, "epochs = = 3\n"))
 
 
+def extending(folder: Path, base: str, text: str) -> str:
+    path = folder / "variant.toml"
+    path.write_text(f'extends = "{base}"\n{text}')
+    return str(path)
+
+
+def test_a_file_extends_another(tmp_path: Path) -> None:
+    base = toml(tmp_path, 'seed = 3\n[loss]\nname = "full_softmax"\ntemperature = 0.5\n')
+    variant = extending(tmp_path, base, 'name = "variant"\n[train]\nepochs = 2\n')
+    expected = {"seed": 3, "name": "variant", "train": {"epochs": 2}}
+    assert {key: read_table(variant)[key] for key in expected} == expected
+    assert read_run(variant).loss == FullSoftmax(temperature=0.5)
+    # Flags are over both.
+    assert read_run(variant, ["--train.epochs", "4"]).train.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("base", "over", "merged"),
+    [
+        ({"a": {"b": 1, "c": {"d": 2}}}, {"a": {"c": {"e": 3}}}, {"b": 1, "c": {"d": 2, "e": 3}}),
+        ({"a": {"name": "x", "b": 1}}, {"a": {"name": "x", "c": 2}}, {"name": "x", "b": 1, "c": 2}),
+        ({"a": {"name": "x", "b": 1}}, {"a": {"c": 2}}, {"name": "x", "b": 1, "c": 2}),
+        ({"a": {"name": "x", "b": 1}}, {"a": {"name": "y", "c": 2}}, {"name": "y", "c": 2}),
+        ({"a": {"name": "x", "b": 1}}, {"a": "y"}, "y"),
+        ({"a": "x"}, {"a": {"b": 1}}, {"name": "x", "b": 1}),
+        ({"a": "x"}, {"a": {"name": "y"}}, {"name": "y"}),
+        ({"a": [1, 2]}, {"a": [3]}, [3]),
+    ],
+    ids=str,
+)
+def test_tables_are_merged_unless_they_have_another_name(
+    base: dict[str, Any], over: dict[str, Any], merged: Any
+) -> None:
+    assert _merged(base, over) == {"a": merged}
+
+
+def test_what_a_file_extends_may_extend_a_preset(tmp_path: Path) -> None:
+    first = toml(tmp_path, "")
+    Path(first).write_text('extends = "demo"\nname = "first"\ntower = "ncf"\nloss = "bpr"\n')
+    second = read_run(extending(tmp_path, first, 'reranker = "none"\n'))
+    assert (second.name, second.tower) == ("first", TOWERS["ncf"]())
+    assert (second.data, second.train) == (read_run("demo").data, read_run("demo").train)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ('"absent"', FileNotFoundError, "run.toml extends what is not there: no file 'absent'; ex"),
+        ("3", ValueError, "run.toml: extends: expected a preset or a TOML file, got 3"),
+        ('"RUN"', ValueError, "extends goes in a circle: .*run.toml -> .*run.toml$"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(
+    text: str, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = toml(tmp_path, "")
+    Path(path).write_text(f"extends = {text.replace('RUN', path)}\n")
+    with pytest.raises(error, match=message):
+        read_run(path)
+
+
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_is_a_run(name: str) -> None:
     run = read_run(name)
     assert run.name == name
-    assert run == Run.model_validate(tomllib.loads(presets()[name]))
+    assert run == Run.model_validate(read_table(name))
 
 
 def test_a_loss_that_does_not_suit_the_tower_is_refused() -> None:

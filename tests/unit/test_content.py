@@ -96,4 +96,4 @@ def test_what_cannot_be_learned_is_said() -> None:
     with pytest.raises(ValueError, match="weighs 6 or more, they weigh up to 5; lower its pos"):
         CatBoostContent(positive=6).fit(rated(), 7, 0)
     with pytest.raises(ValueError, match=r"needs attributes of items; set data\.item_columns"):
-        columns(Features.empty(4))
+        CatBoostContent().check(4, Features.empty(4))

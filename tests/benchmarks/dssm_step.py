@@ -1,0 +1,192 @@
+"""One training step of a DSSM: rows looked up by index against dense rows built one by one.
+
+Run as `python -m tests.benchmarks.dssm_step`. Batch 1,024 with 10 negatives each, 12,029 items of
+835 category columns, as study C has them. The other way is the study's: for each example in turn a
+row of 12,029 for the user's interactions and one of 835 for each of the 11 items, and linear layers
+over all of them. Its step took 2.1 s on a GPU, all of it such rows, so they are timed by themselves
+too. They are lists, and once more, for comparison, arrays. The towers are the same; ours learn a
+vector of each item too, so that the interactions are as wide.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.batches import examples
+from train.features import Features
+from train.loop import Job, Training, World, _batch, _optimizer, batch_loss
+from train.losses import Triplet
+from train.model import TowerInputs
+from train.negatives import Negatives
+from train.ragged import Array, Ragged
+from train.schema import Interactions
+from train.sides import Deep
+from train.towers import DSSM
+
+USERS, ITEMS, TAKEN = 20_000, 12_029, 25
+USER_COLUMNS, ITEM_COLUMNS = 16, 835
+BATCH, NEGATIVES, WIDTH, MARGIN = 1024, 10, 128, 0.4
+ROUNDS = 5
+
+Row = Callable[[Array, int, float], Any]
+Step = tuple[Callable[[], Any], Callable[[Any], float]]
+
+
+def main() -> None:
+    """Print the seconds of a step of each, taking turns, and the ratios."""
+    job = planted()
+    steps = {
+        "by index": by_index(job),
+        "rows as lists": in_rows(job, as_list),
+        "rows as arrays": in_rows(job, as_array),
+    }
+    times = [{name: timed(*step) for name, step in steps.items()} for _ in range(ROUNDS + 1)][1:]
+    print(f"B = {BATCH}, {NEGATIVES} negatives, {torch.get_num_threads()} threads")
+    found = {name: [median(t[name][part] for t in times) for part in (0, 1)] for name in steps}
+    for name, (making, step) in found.items():
+        print(f"{name:14}  a step {1e3 * step:5.0f} ms, of it the batch {1e3 * making:5.0f} ms")
+    ours, lists, arrays = found.values()
+    print(f"ratio  a step: rows as lists / by index  {lists[1] / ours[1]:.1f} (target 50)")
+    print(f"ratio  a step: rows as arrays / by index  {arrays[1] / ours[1]:.1f} (for comparison)")
+    print(f"ratio  a batch: rows as lists / by index  {lists[0] / ours[0]:.0f}")
+    print(f"ratio  a batch: rows as arrays / by index  {arrays[0] / ours[0]:.0f} (for comparison)")
+
+
+def timed(make: Callable[[], Any], learn: Callable[[Any], float]) -> tuple[float, float]:
+    """Return the seconds of making a batch, and of the whole step."""
+    began = time.perf_counter()
+    batch = make()
+    made = time.perf_counter()
+    learn(batch)
+    return made - began, time.perf_counter() - began
+
+
+def planted() -> Job:
+    """Return a job on users with interactions and on items with categories, all drawn evenly."""
+    rng = np.random.default_rng(0)
+    user = np.repeat(np.arange(USERS), TAKEN)
+    item = rng.integers(0, ITEMS, len(user))
+    inputs = TowerInputs(
+        categories(rng, USERS, USER_COLUMNS, 4),
+        categories(rng, ITEMS, ITEM_COLUMNS, 8),
+        np.ones(USERS, bool),
+        np.ones(ITEMS, bool),
+    )
+    return Job(
+        DSSM(width=WIDTH, item_id=True, history=TAKEN),
+        Triplet(margin=MARGIN, count=NEGATIVES),
+        Training(batch_size=BATCH, learning_rate=1e-3, weight_decay=0, context_length=TAKEN),
+        0,
+        inputs,
+        Interactions.ordered(user, item, np.arange(len(user)), np.ones(len(user))),
+    )
+
+
+def categories(rng: np.random.Generator, rows: int, columns: int, each: int) -> Features:
+    codes = rng.integers(0, columns, rows * each).astype(np.int32)
+    names = tuple(f"column={code}" for code in range(columns))
+    offsets = np.arange(rows + 1) * each
+    return Features(np.zeros((rows, 0), np.float32), (), Ragged(codes, offsets), names)
+
+
+def by_index(job: Job) -> Step:
+    """Return what makes a batch of our loop, and what learns from it."""
+    torch.manual_seed(0)
+    world, model = World(), job.tower.build(job.inputs)
+    optimizer = _optimizer(model, job.training)
+    data = examples(job.interactions, USERS, world.device)
+    negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, world.device)
+    order = iter(torch.randperm(len(data)).split(BATCH))
+
+    def make() -> Any:
+        batch = _batch(data, next(order), job, world, 0)
+        return batch, negatives.draw(batch, 0)
+
+    def learn(made: Any) -> float:
+        batch, drawn = made
+        return descend(batch_loss(model, job.loss, batch, drawn, negatives), optimizer)
+
+    return make, learn
+
+
+def in_rows(job: Job, row: Row) -> Step:
+    """Return what makes a batch of dense rows one by one, and what learns from it."""
+    torch.manual_seed(0)
+    model = Dense()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    taken = job.interactions.item.reshape(USERS, TAKEN)
+    of_users, of_items = (
+        features.categories.values.reshape(len(features.categories), -1)
+        for features in (job.inputs.user_features, job.inputs.item_features)
+    )
+    rng = np.random.default_rng(0)
+
+    def example() -> tuple[Any, Any, list[Any]]:
+        user, place = int(rng.integers(USERS)), int(rng.integers(TAKEN))
+        items = [taken[user, place], *rng.integers(0, ITEMS, NEGATIVES)]
+        return (
+            row(of_users[user], USER_COLUMNS, 1.0),
+            row(np.delete(taken[user], place), ITEMS, 1 / (TAKEN - 1)),
+            [row(of_items[item], ITEM_COLUMNS, 1.0) for item in items],
+        )
+
+    def make() -> list[Tensor]:
+        columns = zip(*(example() for _ in range(BATCH)), strict=True)
+        return [tensor(column) for column in columns]
+
+    def learn(made: list[Tensor]) -> float:
+        return descend(model(*made), optimizer)
+
+    return make, learn
+
+
+def as_list(index: Array, width: int, value: float) -> list[float]:
+    found = [0.0] * width
+    for place in index.tolist():
+        found[place] = value
+    return found
+
+
+def as_array(index: Array, width: int, value: float) -> Array:
+    found = np.zeros(width, np.float32)
+    found[index] = value
+    return found
+
+
+def tensor(rows: Any) -> Tensor:
+    """Return rows of one or two depths as a tensor."""
+    return torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+class Dense(nn.Module):
+    """The towers of study C with linear layers over rows; its loss on squared distances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user, self.history, self.item = (
+            nn.Linear(width, WIDTH) for width in (USER_COLUMNS, ITEMS, ITEM_COLUMNS)
+        )
+        self.user_layers, self.item_layers = (Deep(WIDTH, "layer", 0.2) for _ in range(2))
+
+    def forward(self, users: Tensor, histories: Tensor, items: Tensor) -> Tensor:
+        """Return the loss of users `[B, 16]`, histories `[B, I]` and items `[B, 11, 835]`."""
+        vectors = self.user_layers(self.user(users)) + self.history(histories)
+        distance = (vectors[:, None] - self.item_layers(self.item(items))).square().sum(2)
+        return F.relu(MARGIN + distance[:, :1] - distance[:, 1:]).mean()
+
+
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+if __name__ == "__main__":
+    main()

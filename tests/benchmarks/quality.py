@@ -1,0 +1,212 @@
+"""`python -m tests.benchmarks.quality --data FOLDER [NAME ...]`: published protocols, on real data.
+
+FOLDER has `ml-1m.zip` (GroupLens's layout), `amazon-beauty/interactions.parquet` and `gowalla/`
+(`train.txt.gz`, `test.txt.gz`). Every protocol is an ordinary run, so that an interrupted one
+goes on where it was; the results go into the table of `quality.md` beside this file, a row each.
+"""
+
+import argparse
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from train import fit as driver
+from train.bundle import check
+from train.config import apply_flags, read_table
+
+TABLE = Path(__file__).with_name("quality.md")
+COLUMNS = ("protocol", "metric", "reached", "95 %", "to beat", "whose", "users", "date", "commit")
+TEST = 10**6
+
+
+def gowalla(data: Path, storage: Path) -> Path:
+    """Return LightGCN's split as a table: what is learned from in a drawn order, then the test."""
+    place = storage / "gowalla.parquet"
+    if not place.exists():
+        parts = [_lists(data / "gowalla" / f"{name}.txt.gz") for name in ("train", "test")]
+        users, items = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+        order = np.random.default_rng(0).permutation(len(users)) % (TEST - 1)
+        times = order + np.repeat([0, TEST], [len(part[0]) for part in parts])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.table({"user_id": users, "item_id": items, "timestamp": times})
+        pq.write_table(table, place)
+    return place
+
+
+def _lists(path: Path) -> tuple[Any, Any]:
+    """Return users and items of lines of a user and the user's items, `[N]` each."""
+    with gzip.open(path, "rt") as lines:
+        rows = [np.array(line.split(), dtype=np.int64) for line in lines]
+    users = np.concatenate([np.repeat(row[:1], len(row) - 1) for row in rows])
+    return users, np.concatenate([row[1:] for row in rows])
+
+
+def sequences(data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a run of a history transformer on the newest interaction of each user."""
+    tower = {"name": "history_transformer", "item_attributes": False, **changes.pop("tower", {})}
+    loss = {"name": "sampled_softmax", **changes.pop("loss", {})}
+    train = {"learning_rate": 2e-3, "workers": 0, **changes.pop("train", {})}
+    split = {"name": "leave_last", "warm_items": False, **changes.pop("split", {})}
+    table = {"data": data, "split": split, "tower": tower, "loss": loss, "train": train}
+    return {**table, "reranker": "none", "final_fit": "before_test", **changes}
+
+
+def study_d(data: Path, _storage: Path) -> dict[str, Any]:
+    """The preset; its baselines are measured elsewhere."""
+    table = read_table("study-d")
+    kept = {key: value for key, value in table.items() if key != "evaluation"}
+    return kept | {"data": {"name": "movielens-1m", "path": str(data / "ml-1m.zip")}}
+
+
+def ml_1m(data: Path, _storage: Path) -> dict[str, Any]:
+    """MovieLens-1M, leave-last-one."""
+    return sequences(
+        {"name": "movielens-1m", "path": str(data / "ml-1m.zip")},
+        tower={"history": 200},
+        loss={"count": 512},
+        train={"batch_size": 32, "epochs": 30, "weight_decay": 0.01, "patience": 5},
+    )
+
+
+def study_b(data: Path, _storage: Path) -> dict[str, Any]:
+    """MovieLens-1M by study B's protocol: ratings from 4, the newest one held out."""
+    return sequences(
+        {"name": "movielens-1m", "path": str(data / "ml-1m.zip"), "min_weight": 4},
+        tower={"history": 100},
+        loss={"count": 512},
+        train={"batch_size": 32, "epochs": 20, "weight_decay": 0.01, "patience": 3},
+        split={"min_user_train": 5, "min_item_train": 5},
+        evaluation={"more_k": [50]},
+    )
+
+
+def beauty(data: Path, _storage: Path) -> dict[str, Any]:
+    """Amazon Beauty, leave-last-one."""
+    events = str(data / "amazon-beauty" / "interactions.parquet")
+    return sequences(
+        {"name": "files", "interactions": events, "timestamp": "position"},
+        tower={"history": 50, "dropout": 0.4},
+        loss={"count": 1024},
+        train={"batch_size": 128, "epochs": 25, "weight_decay": 0.05, "patience": 3},
+    )
+
+
+def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
+    """Gowalla, LightGCN's split."""
+    tower = {"name": "two_tower", "history": 300, "user_id": False, "score": "cosine"}
+    train = {"batch_size": 2048, "epochs": 12, "learning_rate": 3e-3, "workers": 0, "patience": 3}
+    return {
+        "data": {"name": "files", "interactions": str(gowalla(data, storage))},
+        "split": {"name": "time", "at": TEST, "validation_quantile": 0.95},
+        "tower": tower,
+        "loss": {"name": "in_batch_softmax", "temperature": 0.1},
+        "train": train,
+        "reranker": "none",
+        "final_fit": "before_test",
+        "evaluation": {"more_k": [20]},
+    }
+
+
+Run = Callable[[Path, Path], dict[str, Any]]
+Figure = tuple[str, tuple[str, ...], float | None, str]
+PROTOCOLS: dict[str, tuple[Run, list[Figure]]] = {
+    "study-d": (
+        study_d,
+        [
+            ("NDCG@10, stage 1", ("systems", "stage_1", "ndcg"), 0.3655, "study D, SVD"),
+            ("NDCG@10, both stages", ("systems", "both_stages", "ndcg"), 0.375, ""),
+            ("NDCG@10, gain of stage 2", ("gain", "ndcg"), 0.0, ""),
+        ],
+    ),
+    "ml-1m-last": (
+        ml_1m,
+        [
+            ("HR@10", ("systems", "stage_1", "hit_rate"), 0.30, "SASRec, RecTools"),
+            ("NDCG@10", ("systems", "stage_1", "ndcg"), 0.178, "SASRec, RecTools"),
+        ],
+    ),
+    "ml-1m-study-b": (
+        study_b,
+        [("Recall@50", ("more_k", "50", "stage_1", "recall"), 0.302, "EASE, measured")],
+    ),
+    "beauty-last": (
+        beauty,
+        [
+            ("HR@10", ("systems", "stage_1", "hit_rate"), 0.093, "SASRec, eSASRec"),
+            ("NDCG@10", ("systems", "stage_1", "ndcg"), 0.053, "SASRec, eSASRec"),
+        ],
+    ),
+    "gowalla": (
+        gowalla_run,
+        [
+            ("Recall@20", ("more_k", "20", "stage_1", "recall"), 0.1830, "LightGCN"),
+            ("NDCG@20", ("more_k", "20", "stage_1", "ndcg"), 0.1554, "LightGCN"),
+        ],
+    ),
+}
+
+
+def measure(name: str, data: Path, storage: Path, flags: list[str]) -> list[list[str]]:
+    """Run one protocol, or finish it, and return its rows of the table."""
+    build, figures = PROTOCOLS[name]
+    table = {"name": name, **build(data, storage), "storage": str(storage)}
+    run = apply_flags({**table, "name": name}, flags)
+    report = check(driver.fit(run))[1]["metrics"]
+    rows = []
+    for metric, path, target, whose in figures:
+        found: Any = report
+        for key in path:
+            found = found[key] if key in found else found[int(key)]
+        row = [name, metric, f"{found['mean']:.4f}", f"[{found['low']:.4f}, {found['high']:.4f}]"]
+        row += [f"> {target:g}", whose, f"{report['users']:,}", f"{datetime.now(UTC):%Y-%m-%d}"]
+        rows.append([*row, commit()])
+    return rows
+
+
+def commit() -> str:
+    """Return the short name of the commit that this is run from."""
+    words = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def record(rows: list[list[str]]) -> None:
+    """Put rows into the table, over those of the same protocol and metric."""
+    kept = []
+    if TABLE.exists():
+        lines = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
+        kept = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+    new = {(row[0], row[1]) for row in rows}
+    everything = [row for row in kept if (row[0], row[1]) not in new] + rows
+    everything.sort(key=lambda row: list(PROTOCOLS).index(row[0]))
+    head = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    body = [f"| {' | '.join(row)} |" for row in everything]
+    text = (
+        "# Quality on public data\n\nWritten by `python -m tests.benchmarks.quality`; seed 0.\n\n"
+    )
+    TABLE.write_text(text + "\n".join([*head, *body]) + "\n")
+
+
+def main(words: list[str]) -> None:
+    """Measure the named protocols, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROTOCOLS))
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--storage", type=Path, default=Path("runs/quality"))
+    chosen, flags = parser.parse_known_args(words)
+    for name in chosen.names or PROTOCOLS:
+        rows = measure(name, chosen.data.resolve(), chosen.storage.resolve(), flags)
+        record(rows)
+        for row in rows:
+            print("  ".join(row), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
