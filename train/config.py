@@ -68,6 +68,7 @@ class Run(Settings):
         candidates: items that stage 1 hands to stage 2.
         catalogue: "warm" recommends what somebody has taken; "all" also what is only in the item
             table, which a tower that encodes attributes can rank.
+        page: draw the run's report, with plots, into `report.html`.
         final_fit: what the served towers are fitted on once the test is measured: "everything", or
             only what lies "before_test".
         data: where the three tables come from.
@@ -86,6 +87,7 @@ class Run(Settings):
     storage: str = "runs"
     candidates: int = Field(default=200, ge=1)
     catalogue: Literal["warm", "all"] = "warm"
+    page: bool = True
     final_fit: Literal["everything", "before_test"] = "everything"
     data: Annotated[Dataset, one_of("dataset", DATASETS)]
     split: Annotated[Split, one_of("split", SPLITS)] = Time()

@@ -93,7 +93,8 @@ def fit(run: Run, address: str | None = None) -> str:
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
     config = manifest.plain(run.table())
-    del config["tracking"]  # where a run is logged does not make it another one
+    for key in ("tracking", "page"):  # what is told of a run does not make it another one
+        del config[key]
     identity = {"config": config, "data": fingerprint(data)}
     _check_name(home, identity)
     done = storage.join(home, "done.json")
@@ -113,9 +114,10 @@ def fit(run: Run, address: str | None = None) -> str:
         place = storage.join(home, "bundles", version)
         tracker.results(place)
         # Last: whatever plots fail at, the bundle is there.
-        page = write_page(place)
-        tracker.report(page)
-    logger.info("report: %s", page)
+        if run.page:
+            page = write_page(place)
+            tracker.report(page)
+            logger.info("report: %s", page)
     return place
 
 

@@ -54,6 +54,7 @@ def make_run(storage: Path, **changes: Any) -> Run:
         },
         "reranker": {"name": "catboost", "iterations": 40},
         "candidates": 40,
+        "page": False,
         "evaluation": {"resamples": 200, "baselines": BASELINES},
     }
     return Run.model_validate(table | changes)
@@ -62,7 +63,9 @@ def make_run(storage: Path, **changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run on one Ray worker that is served as it was tested."""
-    plain = make_run(tmp_path_factory.mktemp("runs"), name="first", final_fit="before_test")
+    plain = make_run(
+        tmp_path_factory.mktemp("runs"), name="first", final_fit="before_test", page=True
+    )
     return plain.model_copy(update={"train": plain.train.model_copy(update={"workers": 1})})
 
 

@@ -27,7 +27,7 @@ RERANKERS: dict[str, dict[str, Any]] = {"none": {}, "catboost": TREES, "mlp": {"
 def short(name: str, storage: Path) -> Run:
     """Return a preset as a run of a few seconds, in this process."""
     table = read_run(name).table()
-    table |= {"storage": str(storage), "data": DATA, "candidates": 30}
+    table |= {"storage": str(storage), "data": DATA, "candidates": 30, "page": False}
     table["split"] |= SPLITS[table["split"]["name"]] | LESS
     table["train"] |= {"workers": 0, "threads": 1, "epochs": 1}
     table["reranker"] |= RERANKERS[table["reranker"]["name"]]

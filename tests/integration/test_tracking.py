@@ -49,7 +49,7 @@ def history(storage: Path, key: str) -> list[tuple[int, float]]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return fit(tracked(tmp_path_factory.mktemp("runs"), loss="full_softmax"))
+    return fit(tracked(tmp_path_factory.mktemp("runs"), loss="full_softmax", page=True))
 
 
 @pytest.fixture
