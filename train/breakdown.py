@@ -31,7 +31,7 @@ def groups(window: Window, known: Snapshot) -> dict[str, Group]:
 
     Users are those with a `short`, `middle` or `long` history, which are terciles, and `cold` ones
     with none. Items are `rare` with 1 to 5 interactions before the test, or `cold` without one.
-    Rankings stay those of the whole catalogue. It has no cold items, so that nobody finds them.
+    Rankings stay those of the whole catalogue, which has cold items only if the run says so.
     """
     histories = known.histories.lengths[window.users][window.relevant.rows]
     taken = known.statistics.item_count[window.relevant.values]

@@ -79,11 +79,10 @@ class Transformer(nn.Module):
             `[B, d]`, 0 for an empty history; or `[N, d]`.
         """
         # Items move to the left, so that what comes later is all that has to be hidden.
-        row, order, place = _padded(place, present) if _exporting() else _packed(place, present)
+        laid_out = _padded if _exporting() else _packed
+        row, order, place, length = laid_out(place, present)
         states = inputs[place] * self.scale + self.position(order)
         states = self.dropout(states)
-        longest = int(order.max()) + 1 if not _exporting() and len(order) else 0
-        length = present.shape[1] if _exporting() else longest
         shape = len(present), length
         for block in self.blocks:
             states = block(states, row * length + order, shape)
@@ -96,19 +95,20 @@ def _exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
-def _packed(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the row, the order in it and the place of each item that is there, `[N]`."""
+def _packed(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return row, order in it and place of each item that is there, `[N]`, and the longest row."""
     row = torch.arange(len(present), device=present.device)[:, None].expand_as(present)
-    return row[present], (present.cumsum(1) - 1)[present], place[present]
+    order = (present.cumsum(1) - 1)[present]
+    return row[present], order, place[present], int(order.max()) + 1 if len(order) else 0
 
 
-def _padded(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _padded(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return the same of all `[B h]` positions; what is no item comes last in its row."""
     order = torch.arange(place.shape[1], device=place.device).expand_as(place)
     row = torch.arange(len(place), device=place.device)[:, None].expand_as(place)
     missing = place.shape[1] - present.sum(1, keepdim=True)
     moved = place.gather(1, (order + missing).clamp(max=place.shape[1] - 1))
-    return row.flatten(), order.flatten(), moved.flatten()
+    return row.flatten(), order.flatten(), moved.flatten(), place.shape[1]
 
 
 def _newest(states: Tensor, present: Tensor) -> Tensor:

@@ -148,9 +148,13 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
     )
     state = state or {"epoch": 0, "best": None, "curve": []}
     _restore(state, model, optimizer)
+    candidates = _examples(data, job)
+    drawn = _negatives(job, world, len(data), len(candidates))
     while not _finished(state, job):
-        negatives = _negatives(job, world, model, data, state)
-        loss, seconds = _epoch(job, world, wrapped, optimizer, data, negatives, state["epoch"])
+        negatives = _with_hard(drawn, job, model, state["epoch"])
+        loss, seconds = _epoch(
+            job, world, wrapped, optimizer, data, candidates, negatives, state["epoch"]
+        )
         state = _next_state(state, job, world, model, optimizer, loss, seconds)
         world.report(state["curve"][-1], state if world.rank == 0 else None)
     return state
@@ -162,12 +166,12 @@ def _epoch(
     model: nn.Module,
     optimizer: Any,
     data: Examples,
+    candidates: Tensor,
     negatives: Negatives,
     epoch: int,
 ) -> tuple[float, float]:
     """Train for one epoch; return the mean loss over all workers and the seconds it took."""
     training = job.training
-    candidates = _examples(data, job)
     steps = steps_per_epoch(
         len(candidates), training.batch_size, world.size, training.epoch_examples
     )
@@ -202,19 +206,21 @@ def _check_finite(loss: float, epoch: int, job: Job) -> None:
         )
 
 
-def _negatives(
-    job: Job, world: World, model: TwoTowerModel, data: Examples, state: dict[str, Any]
-) -> Negatives:
-    """Return what draws the negatives of the next epoch."""
-    n_items, examples = len(job.inputs.warm_items), len(_examples(data, job))
+def _negatives(job: Job, world: World, interactions: int, examples: int) -> Negatives:
+    """Return what draws the negatives, none of them hard."""
     step = min(job.training.batch_size * world.size, examples)
-    rows = max(1, len(data) * step // examples)
-    found = Negatives.of(job.loss, job.interactions.item, n_items, rows, world.device)
+    rows = max(1, interactions * step // examples)
+    n_items = len(job.inputs.warm_items)
+    return Negatives.of(job.loss, job.interactions.item, n_items, rows, world.device)
+
+
+def _with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int) -> Negatives:
+    """Return the same with the hard negatives of an epoch, where the loss has any."""
     # Before the first epoch the towers rank at random.
-    if not isinstance(job.loss, PairLoss) or not job.loss.hard or not state["epoch"]:
-        return found
-    size = min(job.loss.hard_pool, len(found.catalogue))
-    return replace(found, pool=hard_pool(model, job.inputs, job.interactions, size))
+    if not isinstance(job.loss, PairLoss) or not job.loss.hard or not epoch:
+        return negatives
+    size = min(job.loss.hard_pool, len(negatives.catalogue))
+    return replace(negatives, pool=hard_pool(model, job.inputs, job.interactions, size))
 
 
 def _examples(data: Examples, job: Job) -> Tensor:

@@ -6,7 +6,6 @@ study A's: a user's vector beside that of every item, through all layers, for ea
 floor is the product with the second layer's weights by itself.
 """
 
-import time
 from collections.abc import Callable
 from statistics import median
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tests.benchmarks.softmax import seconds
 from train.features import Features
 from train.histories import Pooled
 from train.model import TowerInputs, TwoTowerModel, encode_catalogue, encode_users
@@ -95,12 +95,6 @@ def products(index: PairIndex) -> Callable[[], object]:
     room = np.empty((len(block), weights.shape[1]), np.float32)
     count = round(USERS * ITEMS / len(block))
     return lambda: [np.matmul(block, weights, out=room) for _ in range(count)]
-
-
-def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

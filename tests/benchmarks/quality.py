@@ -157,14 +157,13 @@ PROTOCOLS: dict[str, tuple[Run, list[Figure]]] = {
 def measure(name: str, data: Path, storage: Path, flags: list[str]) -> list[list[str]]:
     """Run one protocol, or finish it, and return its rows of the table."""
     build, figures = PROTOCOLS[name]
-    table = {"name": name, **build(data, storage), "storage": str(storage)}
-    run = apply_flags({**table, "name": name}, flags)
+    run = apply_flags({**build(data, storage), "name": name, "storage": str(storage)}, flags)
     report = check(driver.fit(run))[1]["metrics"]
     rows = []
     for metric, path, target, whose in figures:
         found: Any = report
         for key in path:
-            found = found[key] if key in found else found[int(key)]
+            found = found[key]
         row = [name, metric, f"{found['mean']:.4f}", f"[{found['low']:.4f}, {found['high']:.4f}]"]
         row += [f"> {target:g}", whose, f"{report['users']:,}", f"{datetime.now(UTC):%Y-%m-%d}"]
         rows.append([*row, commit()])
