@@ -144,6 +144,30 @@ def scaling(
     return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=worker)
 
 
+def check_room(need: Mapping[str, float], what: str) -> None:
+    """Check that some node of the Ray that this process is connected to can ever give so much.
+
+    Args:
+        need: `cpu` and `gpu`.
+        what: needs it, for the message.
+
+    Raises:
+        ValueError: none can, and Ray would wait forever.
+    """
+    nodes = _nodes()
+    if any(all(node.get(k.upper(), 0.0) >= count for k, count in need.items()) for node in nodes):
+        return
+    asked = " and ".join(f"{count:g} {name.upper()}" for name, count in need.items() if count)
+    raise ValueError(
+        f"{what} needs {asked}, and no node of this Ray has that; they have {_have(nodes)}: ask "
+        "for less, or join a larger Ray with --address"
+    )
+
+
+def _have(nodes: list[dict[str, float]]) -> str:
+    return "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+
+
 def _nodes() -> list[dict[str, float]]:
     import ray
 
@@ -154,8 +178,8 @@ def _no_room(
     workers: int, worker: Mapping[str, float], nodes: list[dict[str, float]], room: int
 ) -> str:
     need = " and ".join(f"{count:g} {name}" for name, count in worker.items())
-    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     return (
-        f"{workers} workers with {need} each do not fit: the nodes of this Ray have {have}, which "
+        f"{workers} workers with {need} each do not fit: the nodes of this Ray have "
+        f"{_have(nodes)}, which "
         f"is room for {room}; lower workers, set gpu = false, or join a larger Ray with --address"
     )

@@ -126,13 +126,11 @@ def _fitted(
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
     options = run.evaluation.recent_days, run.catalogue == "all"
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
-    window = validation_window(data, folds, before)
-    selected = _towers(home, run, "select", before, tracker, window=window)
-    first = _stage(run, before, selected)
+    towers, first, window = selected(home, run, data, folds, tracker)
     second = _second(run, data, first, window)
     known = snapshot(data, folds.before_test, folds.t2, *options)
-    again: dict[str, Any] = {"epochs": selected.epoch, "reference": first}
+    epochs, curve = towers.epoch, towers.curve
+    again: dict[str, Any] = {"epochs": epochs, "reference": first}
     towers = _towers(home, run, "refit", known, tracker, **again)
     stage = _stage(run, known, towers)
     test = held_out_window(data, folds)
@@ -146,9 +144,31 @@ def _fitted(
         last = snapshot(data, everything, now, *options)
         towers = _towers(home, run, "final", last, tracker, **again)
         stage = _stage(run, last, towers)
-    training = {"epochs": selected.epoch, "select": selected.curve}
+    training = {"epochs": epochs, "select": curve}
     facts = {"metrics": measured.report, "training": training}
     return stage, second, towers, facts, shown
+
+
+def selected(
+    home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker | None = None
+) -> tuple[Fitted, StageOne, Window]:
+    """Train towers on what was before t1, stopped by the validation window, or read them.
+
+    Args:
+        home: of the run; the same one finds its checkpoints again.
+        run: with the towers.
+        data: as `prepare` gives it.
+        folds: likewise.
+        tracker: is told of each epoch.
+
+    Returns:
+        the towers, stage 1 with them, and the window's users.
+    """
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
+    window = validation_window(data, folds, before)
+    towers = _towers(home, run, "select", before, tracker or Tracker(), window=window)
+    return towers, _stage(run, before, towers), window
 
 
 def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
@@ -216,17 +236,18 @@ def _check_name(home: str, identity: dict[str, Any]) -> None:
     earlier = json.loads(storage.read_bytes(place))
     if earlier == identity:
         return
-    changed = sorted(_changes("", earlier["config"], identity["config"])) or ["the data"]
+    changed = sorted(changes("", earlier["config"], identity["config"])) or ["the data"]
     raise ValueError(
         f"run {home} exists with another configuration ({', '.join(changed)} changed); choose "
         "another --name, or delete that folder to start anew"
     )
 
 
-def _changes(path: str, old: Any, new: Any) -> list[str]:
+def changes(path: str, old: Any, new: Any) -> list[str]:
+    """Return the keys (`loss.temperature`) at which two tables differ; `path` is "" at the top."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = {**old, **new}
-        return [c for k in keys for c in _changes(f"{path}.{k}", old.get(k), new.get(k))]
+        return [c for k in keys for c in changes(f"{path}.{k}", old.get(k), new.get(k))]
     return [] if old == new else [path[1:]]
 
 

@@ -284,13 +284,26 @@ def all_sum(value: Tensor, workers: int) -> Tensor:
     return value
 
 
-def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -> float:
-    """Return NDCG@k over the validation users, each ranked over the whole warm catalogue."""
-    validation = job.validation
+def validation_ndcg(model: TwoTowerModel, job: Job, world: World) -> float:
+    """Return the mean of `validation_scores` over the users of all workers."""
+    ndcg = validation_scores(model, job, world)
+    sums = torch.tensor([np.nansum(ndcg), np.count_nonzero(~np.isnan(ndcg))])
+    total, count = all_sum(sums.to(world.device), world.size).tolist()
+    return float(total / max(count, 1))
+
+
+def validation_scores(
+    model: TwoTowerModel, job: Job, world: World | None = None, k: int = 10
+) -> Array:
+    """Return NDCG@k of this worker's validation users, each ranked over the whole catalogue.
+
+    It is nan for a user who took nothing; one worker has all users, `[V]`.
+    """
+    validation, world = job.validation, world or World()
     assert validation is not None
     rows = np.arange(len(validation.users))[world.rank :: world.size]
     histories = validation.histories.take(rows)
-    ranked = rank(
+    found = rank(
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
@@ -298,10 +311,7 @@ def validation_ndcg(model: TwoTowerModel, job: Job, world: World, k: int = 10) -
         histories,
         k,
     )
-    ndcg = per_user(ranked, validation.relevant.take(rows), k)["ndcg"]
-    sums = torch.tensor([np.nansum(ndcg), np.count_nonzero(~np.isnan(ndcg))])
-    total, count = all_sum(sums.to(world.device), world.size).tolist()
-    return float(total / max(count, 1))
+    return per_user(found, validation.relevant.take(rows), k)["ndcg"]
 
 
 def _next_state(

@@ -99,6 +99,47 @@ class StageTwo:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a reranker learns from: the candidates of the window's users.
+
+    Attributes:
+        pairs: rows, in stage 1's order.
+        labels: 1 where a row's item was taken in the window, float32 `[R]`.
+        item_vectors: float32 `[I, d]`.
+        names: of the features.
+        relevant: all that each user took in the window.
+    """
+
+    pairs: Pairs
+    labels: Array
+    item_vectors: Array
+    names: tuple[str, ...]
+    relevant: Ragged
+
+
+def learned(data: Encoded, stage: StageOne, window: Window, count: int) -> Learned:
+    """Return what a reranker of `count` candidates learns from.
+
+    Raises:
+        TooFew: too few users took one of their candidates.
+    """
+    rows, labels = training_rows(data, stage, window, count)
+    groups = len(np.unique(rows.query[labels > 0]))
+    if groups < MIN_GROUPS:
+        raise TooFew(
+            f"{groups} of {len(window.users)} users of the validation window took one of their "
+            f"{count} candidates in it, and a reranker needs {MIN_GROUPS}; widen the window "
+            "(split), or raise candidates"
+        )
+    names = feature_names(catalogue(data, stage))
+    return Learned(rows, labels, stage.item_vectors, names, window.relevant)
+
+
+class TooFew(ValueError):
+    """There is too little to learn from."""
+
+
 def fit_reranker(
     settings: RerankerSettings,
     data: Encoded,
@@ -109,19 +150,14 @@ def fit_reranker(
     threads: int,
 ) -> StageTwo:
     """Fit on the window's users; judge on out-of-fold scores of the same users."""
-    rows, labels = training_rows(data, stage, window, count)
-    groups = len(np.unique(rows.query[labels > 0]))
-    if groups < MIN_GROUPS:
-        reason = (
-            f"{groups} of {len(window.users)} users of the validation window took one of their "
-            f"{count} candidates in it, and a reranker needs {MIN_GROUPS}; widen the window "
-            "(split), or raise candidates"
-        )
-        return StageTwo(None, {"earned": False, "reason": reason})
-    names, vectors = feature_names(catalogue(data, stage)), stage.item_vectors
-    scores = cross_fit(settings, rows, labels, vectors, names, seed=seed, threads=threads)
-    judged = earns(rows, labels, scores, window.relevant, seed=seed)
-    fitted = settings.fit(rows, labels, vectors, names, seed, threads)
+    try:
+        rows = learned(data, stage, window, count)
+    except TooFew as error:
+        return StageTwo(None, {"earned": False, "reason": str(error)})
+    given = rows.pairs, rows.labels, rows.item_vectors, rows.names
+    scores = cross_fit(settings, *given, seed=seed, threads=threads)
+    judged = earns(rows.pairs, rows.labels, scores, window.relevant, seed=seed)
+    fitted = settings.fit(*given, seed, threads)
     return StageTwo(fitted, {"name": fitted.name, **judged})
 
 

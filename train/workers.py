@@ -52,7 +52,7 @@ def train_on_ray(job: Job, place: str, name: str, watch: Watch | None = None) ->
                 callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
             ),
         )
-        with _interruptible():
+        with interruptible():
             result: Any = trainer.fit()
     if result.return_value:
         raise ValueError(result.return_value)
@@ -62,7 +62,7 @@ def train_on_ray(job: Job, place: str, name: str, watch: Watch | None = None) ->
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C stop the workers and then be a KeyboardInterrupt, as everywhere else.
 
     Ray handles it by an exit with code 0, and goes on to do so once training is over.

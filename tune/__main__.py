@@ -5,25 +5,25 @@ import logging
 import sys
 from typing import Any
 
-from cluster import storage
 from cluster.command import run
 from tune.config import Sweep, read_sweep
 
 
 def main(arguments: list[str]) -> None:
-    """Run a sweep; print the table of its trials and how to train the best one."""
+    """Run a sweep; print its trials, what they came to, and how to train the best one."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for package in ("train", "tune"):
         logging.getLogger(package).setLevel(logging.INFO)
     flags = vars(_parser().parse_args(arguments))
-    source, address = flags.pop("sweep"), flags.pop("address")
+    source, address, resume, refit = (
+        flags.pop(name) for name in ("sweep", "address", "resume", "refit")
+    )
     sweep = read_sweep(source, {key: value for key, value in flags.items() if value is not None})
     base = sweep.base()
-    from tune.report import render
-    from tune.search import BEST, place, search
+    from tune.finish import finish
+    from tune.search import search
 
-    print(render(search(sweep, base, address), sweep.metric))
-    print(f"python -m train fit {storage.join(place(sweep), BEST)}")
+    finish(sweep, base, search(sweep, base, address, resume), address, refit=refit)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,8 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("sweep", metavar="SWEEP.toml", help="a sweep file, or the name of a preset")
     parser.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted sweep")
+    parser.add_argument("--refit", action="store_true", help="fit the winner, and write its bundle")
     for name, field in Sweep.model_fields.items():
-        if name != "space":
+        if name not in ("space", "start", "tracking"):
             # Settings read their values from text, with their own messages.
             parser.add_argument(f"--{name.replace('_', '-')}", help=_help(name, field))
     return parser

@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cluster.command import unknown
 from train.config import Run, read_run, read_table
-from train.settings import Settings
-from tune.spaces import Range, check, parse
+from train.settings import Settings, one_of
+from train.tracking import TRACKING, NoTracking, Tracking
+from tune.draws import check, corners, override
+from tune.points import Point, point
+from tune.spaces import Range, parse
+from tune.subjects import SUBJECTS, Subject, subject_of
 
 
 def _space(table: dict[str, Any]) -> dict[str, Any]:
     parse(table)
     return table
+
+
+def _words(given: Any) -> Any:
+    return given.replace(",", " ").split() if isinstance(given, str) else given
 
 
 class Sweep(Settings):
@@ -21,39 +30,101 @@ class Sweep(Settings):
     Attributes:
         name: of the sweep; its files lie in `storage/name`.
         run: path of a run file, or the name of a preset of `train`.
-        metric: what trials are compared by: "ndcg", the NDCG@10 over the whole catalogue, without
-            seen items, of the validation window; never of the test.
-        trials: how many.
-        trials_at_once: at the most; each takes one CPU, and the GPU that `run` asks for.
+        metrics: one or two that trials are compared by, the first one decides; by default
+            "ndcg", the NDCG@10 over the whole catalogue, without seen items, of the validation
+            window (never of the test), and for an index its recall and its speed.
+        trials: how many, the run as it is included; no limit where only `hours` are given.
+        hours: after which no trial goes on.
+        trials_at_once: at the most.
+        cpus: of each trial, which has as many threads.
+        gpus: of each trial; by default one where `run` asks for it.
+        seeds: that each trial is trained with; the mean counts.
+        search: "tpe" learns from the trials before (Bergstra et al. 2011), "random" does not.
+        scheduler: "asha" stops bad trials early (Li et al. 2020), "none" lets all end.
         grace_epochs: epochs that every trial gets before it can be stopped as a bad one.
-        seed: of the search; every trial trains with the run's own seed.
+        seed: of the search; trials train with the run's own seed and those after it.
         storage: folder or URI.
+        optuna: URL of the database that Optuna keeps its study in; by default a SQLite file
+            beside the trials, where `storage` is a folder.
+        tracking: where each trial is logged too.
+        start: overrides of trials that are tried first.
+        after: folder of an earlier sweep, whose trials the search learns from before it begins.
         space: what is varied, see `tune.spaces`.
     """
 
     name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     run: str
-    metric: Literal["ndcg"] = "ndcg"
-    trials: int = Field(default=16, ge=1)
+    metrics: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(default=(), max_length=2)
+    trials: int | None = Field(default=None, ge=1)
+    hours: float | None = Field(default=None, gt=0)
     trials_at_once: int = Field(default=2, ge=1)
+    cpus: float = Field(default=1, gt=0)
+    gpus: float | None = Field(default=None, ge=0)
+    seeds: int = Field(default=1, ge=1)
+    search: Literal["tpe", "random"] = "tpe"
+    scheduler: Literal["asha", "none"] = "asha"
     grace_epochs: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     storage: str = "runs"
+    optuna: str | None = None
+    tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
+    start: tuple[dict[str, Any], ...] = ()
+    after: str | None = None
     space: Annotated[dict[str, Any], AfterValidator(_space)]
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> "Sweep":
+        if self.trials is None and self.hours is None:
+            raise ValueError("no budget; set trials, hours, or both")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_are_reported(self) -> "Sweep":
+        known = self.subject.metrics
+        for name in self.metrics:
+            if name not in known:
+                raise ValueError(f"metrics: {unknown('metric', name, list(known))}")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics: {self.metrics[0]} is there twice; name one, or two")
+        return self
+
+    @property
+    def subject(self) -> Subject:
+        """Return what a trial of this space measures."""
+        return SUBJECTS[subject_of({key for drawn in corners(self.ranges()) for key in drawn})]
 
     def ranges(self) -> dict[str, Range]:
         """Return the space, parsed."""
         return parse(self.space)
 
+    def directions(self) -> dict[str, Literal["max", "min"]]:
+        """Return the metrics that count, the deciding one first: "max" where more is better."""
+        known = self.subject.metrics
+        return {name: known[name] for name in self.metrics or self.subject.default}
+
     def base(self) -> Run:
         """Read the run that is varied.
 
         Raises:
-            ValueError: it does not know a key of the space, or a value at the end of a range.
+            ValueError: it does not know a key of the space, or a value at the end of a range or in
+                `start`.
         """
         run = read_run(self.run)
-        check(self.ranges(), run)
+        check(self.ranges(), run, self.subject.keys, self.subject.fixed)
+        self.points(run)
         return run
+
+    def points(self, run: Run) -> list[Point]:
+        """Return `start` by Optuna's names.
+
+        Raises:
+            ValueError: no draw of the space gives one of them.
+        """
+        found = [point(self.ranges(), run, override(run, given)) for given in self.start]
+        for given, drawn in zip(self.start, found, strict=True):
+            if drawn is None:
+                raise ValueError(f"start: {given} is outside of the space; widen it, or leave it")
+        return [drawn for drawn in found if drawn is not None]
 
 
 def read_sweep(source: str, flags: Mapping[str, Any] | None = None) -> Sweep:

@@ -6,33 +6,40 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.config import Run
-from tune.spaces import override
+import numpy as np
+
+from tune.trial import Directions
 
 Record = dict[str, Any]
+"""`trial` (from 1), `overrides`, `params` (by the search's names), `state` (`finished`, `stopped`
+early, `failed`), `values` of the metrics, `curve` (the first metric by epoch), `epochs`,
+`best_epoch`, `seconds`, `reason` of a failure."""
 
 
-def record(run: Run, config: Mapping[str, Any], metrics: Any, error: Any, metric: str) -> Record:
+def record(config: Mapping[str, Any], metrics: Any, error: Any, directions: Directions) -> Record:
     """Return what is kept of a trial, as plain JSON values.
 
     Args:
-        run: what is varied.
-        config: of the trial, with its `overrides`.
+        config: the trial's number and `overrides`, and beside them what the search drew.
         metrics: of its last report; None where there was none.
         error: what ended its process, if anything.
-        metric: what trials are compared by.
+        directions: the metrics that trials are compared by.
     """
     row = dict(metrics or {})
     reason = _last_line(error) if error else row.get("failed")
-    if not reason and metric not in row:
-        reason = "it ended before its first epoch did"
-    epoch, best_epoch = row.get("epoch", 0), row.get("best_epoch", 0)
+    if not reason and not row.keys() >= directions.keys():
+        reason = "it ended before it had reported anything"
+    whole = row.get("ended") or row.get("epoch", 0) >= row.get("of", np.inf)
+    ending = "finished" if whole else "stopped"
     return {
+        "trial": config["trial"],
         "overrides": config["overrides"],
-        "state": "failed" if reason else _ending(run, config, epoch, best_epoch),
-        "value": None if reason else row[metric],
-        "epochs": epoch,
-        "best_epoch": best_epoch,
+        "params": {k: value for k, value in config.items() if k not in ("trial", "overrides")},
+        "state": "failed" if reason else ending,
+        "values": {} if reason else {name: row[name] for name in directions},
+        "curve": [],
+        "epochs": row.get("epoch", 0),
+        "best_epoch": row.get("best_epoch", 0),
         "seconds": round(row.get("time_total_s", 0.0), 2),
         "reason": reason,
     }
@@ -43,38 +50,70 @@ def _last_line(error: Any) -> str:
     return textwrap.shorten(line, 200)
 
 
-def _ending(run: Run, config: Mapping[str, Any], epoch: int, best_epoch: int) -> str:
-    training = override(run, config["overrides"]).train
-    whole = epoch >= training.epochs or epoch - best_epoch >= training.patience
-    return "finished" if whole else "stopped"
+def ranked(records: Sequence[Record], directions: Directions) -> list[int]:
+    """Return the positions of the trials that did not fail, the best by the first metric first.
+
+    Where it is the same, the second one decides.
+    """
+    signs = {name: -1 if direction == "max" else 1 for name, direction in directions.items()}
+    done = [place for place, row in enumerate(records) if row["values"]]
+    costs = {at: [sign * records[at]["values"][n] for n, sign in signs.items()] for at in done}
+    return sorted(done, key=costs.__getitem__)
 
 
-def ranked(records: Sequence[Record]) -> list[int]:
-    """Return the positions of the trials that did not fail, the best first."""
-    done = [place for place, row in enumerate(records) if row["value"] is not None]
-    return sorted(done, key=lambda place: -float(records[place]["value"]))
+def front(records: Sequence[Record], directions: Directions) -> list[int]:
+    """Return the positions of the trials on the Pareto front, the best by the first metric first.
+
+    No other trial is at least as good as one of them in every metric, and better in one.
+    """
+    order = ranked(records, directions)
+    signs = np.array([-1 if direction == "max" else 1 for direction in directions.values()])
+    rows = [[records[place]["values"][name] for name in directions] for place in order]
+    costs = np.array(rows, dtype=float).reshape(len(order), len(directions)) * signs
+    no_worse = (costs[:, None] <= costs[None]).all(2)
+    better = (costs[:, None] < costs[None]).any(2)
+    beaten = (no_worse & better).any(0)
+    return [place for place, lost in zip(order, beaten, strict=True) if not lost]
 
 
-def render(records: Sequence[Record], metric: str) -> str:
+def render(records: Sequence[Record], directions: Directions) -> str:
     """Return the trials as a table for people, the best first and the failed ones last."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title=f"{len(records)} trials by validation {metric}")
-    for name in ("trial", metric, "epochs", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("settings")
-    order = ranked(records)
-    for place in [*order, *(p for p in range(len(records)) if p not in order)]:
-        row = records[place]
-        value = row["state"] if row["value"] is None else f"{row['value']:.4f}"
-        epochs = f"{row['epochs']}{' stopped' * (row['state'] == 'stopped')}"
-        said = "\n".join([settings(row["overrides"]), *filter(None, [row["reason"]])])
-        table.add_row(str(place + 1), value, epochs, f"{row['seconds']:.1f}", said)
     console = Console(width=110)
     with console.capture() as capture:
-        console.print(table, markup=False)
+        console.print(table(records, directions), markup=False)
     return capture.get()
+
+
+def table(records: Sequence[Record], directions: Directions, title: str | None = None) -> Any:
+    """Return the trials as a table of rich; what two metrics cannot be better in has a star."""
+    from rich.table import Table
+
+    shown = Table(title=title or f"{len(records)} trials by {' and '.join(directions)}")
+    for name in ("trial", *directions, "epochs", "seconds"):
+        shown.add_column(name, justify="right")
+    shown.add_column("settings")
+    order = ranked(records, directions)
+    stars = set(front(records, directions)) if len(directions) > 1 else set()
+    for place in [*order, *(p for p in range(len(records)) if p not in order)]:
+        shown.add_row(*_cells(records[place], directions, place in stars))
+    return shown
+
+
+def _cells(row: Record, directions: Directions, star: bool) -> list[str]:
+    values = [number(row["values"][name]) if row["values"] else row["state"] for name in directions]
+    epochs = f"{row['epochs'] or '-'}{' stopped' * (row['state'] == 'stopped')}"
+    said = "\n".join([settings(row["overrides"]) or AS_IT_IS, *filter(None, [row["reason"]])])
+    return [f"{row['trial']}{'*' * star}", *values, epochs, f"{row['seconds']:.1f}", said]
+
+
+AS_IT_IS = "the run as it is"
+
+
+def number(value: float) -> str:
+    """Return a metric's value with as many digits as tell trials apart."""
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def settings(overrides: Mapping[str, Any], path: str = "") -> str:

@@ -1,36 +1,50 @@
-"""The driver of a sweep: data prepared once, trials on Ray Tune, the best run written down."""
+"""The driver of a sweep: data prepared once, trials on Ray Tune, what they found written down."""
 
 import json
 import logging
-import os
-from functools import partial
-from pathlib import Path
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import optuna
-import ray.tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
-
 from cluster import storage
-from cluster.session import connect, scaling
+from cluster.session import check_room, connect
+from train import manifest
 from train.config import Run
-from train.fit import prepare, tower_job
-from train.loop import Job
-from train.snapshot import snapshot, validation_window
-from train.splits import TRAIN
+from train.features import Encoded
+from train.fit import changes, prepare
+from train.snapshot import fingerprint
+from train.workers import interruptible
+from tune import tuner
 from tune.config import Sweep
-from tune.report import Record, ranked, record, settings, toml
-from tune.spaces import Space, check, override, suggest
-from tune.trial import trial
+from tune.draws import override
+from tune.points import Point, point
+from tune.report import Record, record
+from tune.trial import restored, results
 
 logger = logging.getLogger(__name__)
 
-BEST = "best.toml"
+SWEEP = "sweep.json"
+RECORDS = "trials.json"
 
 
-def search(sweep: Sweep, run: Run, address: str | None = None) -> list[Record]:
-    """Run all trials of a sweep; write `trials.json` and, of the best one, `BEST`.
+@dataclass(frozen=True)
+class Found:
+    """What a sweep's trials came to.
+
+    Attributes:
+        records: of the trials that ended, see `tune.report.Record`.
+        kept: what the trials kept, one place for each record; a trial has it for each seed.
+        shared: what all trials shared.
+    """
+
+    records: list[Record]
+    kept: list[Any]
+    shared: Any
+
+
+def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = False) -> Found:
+    """Run all trials of a sweep and write their records into `trials.json`.
 
     Nothing is started before the data is checked.
 
@@ -38,23 +52,39 @@ def search(sweep: Sweep, run: Run, address: str | None = None) -> list[Record]:
         sweep: what to vary.
         run: what is varied, `sweep.base()`.
         address: of a Ray head; see `cluster.session.connect`.
+        resume: go on with a sweep that was interrupted.
 
     Raises:
-        ValueError: a sweep of this name exists, or no trial came to an end.
+        ValueError: a sweep of this name exists, or is another one than is to be resumed; the data;
+            or more resources than any node has.
+        KeyboardInterrupt: it was interrupted; what is finished is kept.
     """
     home = place(sweep)
-    if storage.names(home):
-        raise ValueError(f"{home} exists; choose another --name, or delete that folder")
-    job = shared_job(run)
-    _quiet()
+    data, folds = prepare(run)
+    identity = _identity(sweep, run, data)
+    _check_place(home, identity, resume)
+    earlier = [] if resume else _earlier(sweep, run)
+    tuner.quiet()
     connect(address)
-    storage.write_bytes(storage.join(home, "sweep.json"), _json(sweep.model_dump(mode="json")))
-    grid = _tuner(sweep, run, job, home).fit()
-    results = [grid[number] for number in range(len(grid))]
-    records = [record(run, r.config or {}, r.metrics, r.error, sweep.metric) for r in results]
-    storage.write_bytes(storage.join(home, "trials.json"), _json(records))
-    storage.write_bytes(storage.join(home, BEST), best(sweep, run, records).encode())
-    return records
+    check_room(tuner.resources(sweep, run), "a trial")
+    storage.write_bytes(storage.join(home, SWEEP), _json(identity))
+    shared = sweep.subject.prepare(run, data, folds, home)
+    measured = tuner.measured(sweep, run, shared)
+    begin = tuner.new(sweep, run, measured, home, earlier) if not resume else None
+    tuned = begin or tuner.resumed(measured, home)
+    begun = time.monotonic()
+    with interruptible():
+        grid = tuned.fit()
+    late = sweep.hours is not None and time.monotonic() - begun >= sweep.hours * 3600
+    # A resumed sweep has its trials in another order.
+    trials = sorted((grid[at] for at in range(len(grid))), key=_number)
+    ended = [one for one in trials if late or _ended(one)]
+    records = [_record(sweep, one) for one in ended]
+    storage.write_bytes(storage.join(home, RECORDS), _json(records))
+    if not late and len(ended) < (sweep.trials or len(grid) + 1):
+        logger.info("%d trials have ended and are kept; to go on: --resume", len(ended))
+        raise KeyboardInterrupt
+    return Found(records, [one.checkpoint for one in ended], shared)
 
 
 def place(sweep: Sweep) -> str:
@@ -62,103 +92,102 @@ def place(sweep: Sweep) -> str:
     return storage.join(storage.absolute(sweep.storage), sweep.name)
 
 
-def shared_job(run: Run) -> Job:
-    """Return what trains the run's towers up to t1 and validates them on `[t1, t2)`; no test."""
-    data, folds = prepare(run)
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, run.evaluation.recent_days)
-    return tower_job(run, before, validation_window(data, folds, before))
+def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:
+    """Return what makes a sweep another one; how it is told of does not."""
+    plain = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
+    table = {k: v for k, v in run.table().items() if k not in ("tracking", "page")}
+    found: dict[str, Any] = manifest.plain(
+        {"sweep": plain, "run": table, "data": fingerprint(data)}
+    )
+    return found
 
 
-def best(sweep: Sweep, run: Run, records: list[Record]) -> str:
-    """Return the run of the best trial as TOML, under the name of the sweep.
+def _check_place(home: str, identity: Mapping[str, Any], resume: bool) -> None:
+    """Check that there is nothing, or to resume, that it is this very sweep."""
+    known = storage.join(home, SWEEP)
+    if not resume:
+        if storage.names(home):
+            raise ValueError(
+                f"{home} exists; choose another --name, go on with it by --resume, or delete it"
+            )
+        return
+    if not storage.exists(known):
+        raise ValueError(f"{home} is no sweep to resume; leave --resume out to begin one")
+    earlier = json.loads(storage.read_bytes(known))
+    changed = sorted(changes("", earlier, identity))
+    if changed:
+        raise ValueError(
+            f"{home} is another sweep ({', '.join(changed)} changed); choose another --name, or "
+            "set back what changed"
+        )
+
+
+def _earlier(sweep: Sweep, run: Run) -> list[tuple[Point, list[float]]]:
+    """Return the trials of `sweep.after` that lie in the space, with their values.
 
     Raises:
-        ValueError: all trials failed.
+        ValueError: it is no sweep, or none of its trials does.
     """
-    order = ranked(records)
-    if not order:
-        raise ValueError(f"all {len(records)} trials failed; the first: {records[0]['reason']}")
-    found = override(run, records[order[0]]["overrides"] | {"name": f"{sweep.name}-best"})
-    return toml(found.table())
+    if sweep.after is None:
+        return []
+    home = storage.absolute(sweep.after)
+    if not storage.exists(storage.join(home, RECORDS)):
+        raise ValueError(f"after: {home} is not the folder of a sweep that has ended")
+    base = json.loads(storage.read_bytes(storage.join(home, SWEEP)))["run"]
+    records = json.loads(storage.read_bytes(storage.join(home, RECORDS)))
+    found = list(_told(sweep, run, Run.model_validate(base), records))
+    if not found:
+        raise ValueError(
+            f"after: of the {len(records)} trials in {home} none lies in the space with values of "
+            f"{', '.join(sweep.directions())}; take that sweep's run and ranges, or leave it out"
+        )
+    logger.info("learned from %d of %d trials in %s", len(found), len(records), home)
+    return found
 
 
-def _quiet() -> None:
-    # The same as our lines, at greater length; a failed trial's traceback is in its folder.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _told(
+    sweep: Sweep, run: Run, base: Run, records: list[Record]
+) -> Iterator[tuple[Point, list[float]]]:
+    space, names = sweep.ranges(), list(sweep.directions())
+    # How a run is told of, and what it is called, changes no value.
+    aside = {key: getattr(run, key) for key in ("name", "storage", "tracking", "page")}
+    for row in records:
+        wanted = override(base, row["overrides"]).model_copy(update=aside)
+        found = point(space, run, wanted)
+        if found is not None and row["values"].keys() >= set(names):
+            yield found, [row["values"][name] for name in names]
 
 
-def _tuner(sweep: Sweep, run: Run, job: Job, home: str) -> ray.tune.Tuner:
-    space = sweep.ranges()
-    function = ray.tune.with_parameters(trial, run=run, job=job, metric=sweep.metric)
-    gpus = scaling(1, run.train.gpu).num_gpus_per_worker
-    return ray.tune.Tuner(
-        ray.tune.with_resources(function, {"cpu": 1, "gpu": gpus}),
-        tune_config=ray.tune.TuneConfig(
-            metric=sweep.metric,
-            mode="max",
-            num_samples=sweep.trials,
-            max_concurrent_trials=sweep.trials_at_once,
-            search_alg=OptunaSearch(
-                partial(_draw, space), metric=sweep.metric, mode="max", seed=sweep.seed
-            ),
-            scheduler=_scheduler(sweep, space, run),
-            reuse_actors=True,
-            trial_dirname_creator=_folder,
-        ),
-        run_config=ray.tune.RunConfig(
-            name="trials",
-            storage_path=home,
-            callbacks=[Progress(sweep, run)],
-            verbose=0,
-        ),
-    )
+def _number(result: Any) -> int:
+    return int(result.config["trial"])
 
 
-def _folder(started: Any) -> str:
-    return str(started.trial_id)
+def _ended(result: Any) -> bool:
+    row = result.metrics or {}
+    return bool(result.error or row.get("ended") or row.get("done"))
 
 
-def _draw(space: Space, suggester: Any) -> dict[str, Any]:
-    # What Optuna was asked for, by its own names, is beside it in a trial's config.
-    return {"overrides": suggest(space, suggester)}
+def _record(sweep: Sweep, result: Any) -> Record:
+    directions = sweep.directions()
+    row = record(result.config, result.metrics, result.error, directions)
+    return row | {"curve": _curve(result.metrics_dataframe, next(iter(directions)))}
 
 
-def _scheduler(sweep: Sweep, space: Space, run: Run) -> ASHAScheduler:
-    epochs = max(varied.train.epochs for varied in check(space, run))
-    return ASHAScheduler(max_t=epochs, grace_period=min(sweep.grace_epochs, epochs))
+def _curve(rows: Any, name: str) -> list[dict[str, float]]:
+    """Return the metric of each epoch, of the first seed."""
+    if rows is None or not {"epoch", name} <= set(rows.columns):
+        return []
+    rows = rows[rows["epoch"] > 0].drop_duplicates("epoch")
+    return [
+        {"epoch": int(epoch), name: float(value)}
+        for epoch, value in zip(rows["epoch"], rows[name], strict=True)
+    ]
 
 
-class Progress(ray.tune.Callback):
-    """Logs a line a trial."""
-
-    def __init__(self, sweep: Sweep, run: Run) -> None:
-        self.sweep = sweep
-        self.run = run
-        self.records: list[Record] = []
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Log how a trial ended."""
-        self._ended(trials, trial, None)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Log why a trial's process ended."""
-        self._ended(trials, trial, Path(trial.error_file).read_text())
-
-    def _ended(self, trials: list[Any], trial: Any, error: str | None) -> None:
-        row = record(self.run, trial.config, trial.last_result, error, self.sweep.metric)
-        self.records.append(row)
-        number, done = trials.index(trial) + 1, f"{len(self.records)} of {self.sweep.trials} done"
-        said = settings(row["overrides"])
-        logger.info("trial %d, %s: %s, %s", number, done, self._outcome(row), said)
-
-    def _outcome(self, row: Record) -> str:
-        if row["value"] is None:
-            return f"failed ({row['reason']})"
-        name = self.sweep.metric
-        top = self.records[ranked(self.records)[0]]["value"]
-        return f"{name} {row['value']:.4f} after {row['epochs']} epochs (best {top:.4f})"
+def kept(found: Found, position: int) -> list[Any]:
+    """Return what the trial at a position kept of each of its seeds."""
+    checkpoint = found.kept[position]
+    return results(None if checkpoint is None else restored(checkpoint))
 
 
 def _json(value: Any) -> bytes:

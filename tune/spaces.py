@@ -2,29 +2,33 @@
 
     "train.learning_rate" = { loguniform = [1e-4, 1e-2] }
     "tower.width" = { int = [8, 64] }
+    "tower.dropout" = { quniform = [0, 0.5, 0.1] }
     loss = { choice = [
         { name = "in_batch_softmax", temperature = { uniform = [0.1, 2] } },
         { name = "full_softmax" },
     ] }
 
 A chosen table replaces the whole table of the run, and ranges within it are drawn only for trials
-that chose it, so no trial has a key that its loss or tower does not know.
+that chose it, so no trial has a key that its loss or tower does not know. What has to be chosen
+together is a choice of the key "*", whose options are tables of keys of the run:
+
+    "*" = { choice = [
+        { "loss.name" = "cosine_contrastive", "tower.score" = "cosine" },
+        { "loss.name" = "triplet", "tower.score" = "euclidean" },
+    ] }
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from optuna import Trial
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from cluster.command import unknown
-from train.config import Run
 
-# A trial trains towers on data that was prepared once: nothing else of a run can change its metric.
-SEARCHED = ("tower", "loss", "train")
-FIXED = ("train.workers", "train.gpu", "train.threads", "train.max_failures")
+# The key of a choice between tables of keys.
+TOGETHER = "*"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Choice:
         options: by the label that the search knows each one by.
     """
 
-    options: Mapping[str, Any]
+    options: Mapping[Any, Any]
 
 
 Range = FloatDistribution | IntDistribution | Choice
@@ -52,13 +56,26 @@ def parse(table: Mapping[str, Any]) -> dict[str, Range]:
     space = dict(_ranges(table, ""))
     if not space:
         raise ValueError('empty; name a key of the run: "train.epochs" = { int = [1, 9] }')
+    _check_apart(space)
+    return space
+
+
+def _check_apart(space: Space) -> None:
+    """Check that no key is within a table that a choice replaces, nor chosen twice."""
     for key in space:
         for above in space:
             if key.startswith(f"{above}."):
                 raise ValueError(
                     f"{key}: a choice replaces the whole of {above}; put this range into its tables"
                 )
-    return space
+    together = space.get(TOGETHER, Choice({}))
+    options = together.options.values() if isinstance(together, Choice) else [None]
+    for option in options:
+        if not isinstance(option, dict):
+            raise ValueError(f'"{TOGETHER}" takes a choice between tables of keys of the run')
+        twice = sorted(option.keys() & space.keys())
+        if twice:
+            raise ValueError(f'{twice[0]}: "{TOGETHER}" chooses it too; name it in one place')
 
 
 def _ranges(table: Mapping[str, Any], path: str) -> list[tuple[str, Range]]:
@@ -79,7 +96,8 @@ def _no_range(name: str, value: Any) -> str:
 
 
 def _is_range(value: Any) -> bool:
-    return isinstance(value, dict) and not KINDS.keys().isdisjoint(value)
+    # A loss may have a setting of that name, but no range has a name.
+    return isinstance(value, dict) and "name" not in value and not KINDS.keys().isdisjoint(value)
 
 
 def _range(name: str, value: Mapping[str, Any]) -> Range:
@@ -89,15 +107,22 @@ def _range(name: str, value: Mapping[str, Any]) -> Range:
     return KINDS[kind](f"{name}: {kind}", bounds)
 
 
-def _bounds(name: str, bounds: Any, types: tuple[type, ...]) -> tuple[Any, Any]:
+def _numbers(name: str, given: Any, types: tuple[type, ...], words: str) -> list[Any]:
+    """Return what was given if it is as many numbers as there are words for them."""
     kind = "whole numbers" if types == (int,) else "numbers"
+    count = len(words.split())
     if (
-        not isinstance(bounds, list)
-        or len(bounds) != 2
-        or not all(isinstance(b, types) and not isinstance(b, bool) for b in bounds)
+        not isinstance(given, list)
+        or len(given) != count
+        or not all(isinstance(b, types) and not isinstance(b, bool) for b in given)
     ):
-        raise ValueError(f"{name} takes two {kind}, [low, high], got {bounds!r}")
-    low, high = bounds
+        shown = f"{name} takes {NUMERALS[count]} {kind}, [{', '.join(words.split())}]"
+        raise ValueError(f"{shown}, got {given!r}")
+    return given
+
+
+def _bounds(name: str, bounds: Any, types: tuple[type, ...]) -> tuple[Any, Any]:
+    low, high = _numbers(name, bounds, types, "low high")
     if not low < high:
         raise ValueError(f"{name} takes [low, high] with low below high, got {bounds}")
     return low, high
@@ -115,6 +140,14 @@ def _loguniform(name: str, bounds: Any) -> FloatDistribution:
     return FloatDistribution(low, high, log=True)
 
 
+def _quniform(name: str, bounds: Any) -> FloatDistribution:
+    low, high, step = _numbers(name, bounds, (int, float), "low high step")
+    _bounds(name, [low, high], (int, float))
+    if not 0 < step <= high - low:
+        raise ValueError(f"{name} takes a step above 0 that fits between the ends, got {bounds}")
+    return FloatDistribution(low, high, step=step)
+
+
 def _int(name: str, bounds: Any) -> IntDistribution:
     return IntDistribution(*_bounds(name, bounds, (int,)))
 
@@ -128,91 +161,38 @@ def _choice(name: str, options: Any) -> Choice:
     return Choice({label: _option(name, o) for label, o in zip(labels, options, strict=True)})
 
 
-def _label(option: Any) -> str:
-    named = isinstance(option, dict) and "name" in option
-    return str(option["name"]) if named else json.dumps(option)
+def _label(option: Any) -> Any:
+    """Return what the search knows an option by: itself, or the names that are in a table."""
+    if isinstance(option, str | int | float):
+        return option
+    return " ".join(_names(option)) or json.dumps(option)
+
+
+def _names(option: Any) -> list[str]:
+    if not isinstance(option, dict):
+        return []
+    own = [str(v) for k, v in option.items() if k.endswith("name") and not isinstance(v, dict)]
+    return own + [name for value in option.values() if _is_table(value) for name in _names(value)]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and not _is_range(value)
 
 
 def _option(name: str, option: Any) -> Any:
     if not isinstance(option, dict):
         return option
     inner = {key: f"{name}: {option.get('name', '')}.{key}" for key in option}
-    return {k: _range(inner[k], v) if _is_range(v) else v for k, v in option.items()}
+    return {k: _range(inner[k], v) if _is_range(v) else _option(name, v) for k, v in option.items()}
 
+
+NUMERALS = {2: "two", 3: "three"}
 
 # Both ends of a range count, of `int` too.
 KINDS: dict[str, Callable[[str, Any], Range]] = {
     "uniform": _uniform,
     "loguniform": _loguniform,
+    "quniform": _quniform,
     "int": _int,
     "choice": _choice,
 }
-
-
-def suggest(space: Space, trial: Trial) -> dict[str, Any]:
-    """Return one draw of each key of a space."""
-    return {key: _draw(trial, key, range_) for key, range_ in space.items()}
-
-
-def _draw(trial: Trial, name: str, range_: Any) -> Any:
-    if isinstance(range_, FloatDistribution):
-        return trial.suggest_float(name, range_.low, range_.high, log=range_.log)
-    if isinstance(range_, IntDistribution):
-        return trial.suggest_int(name, range_.low, range_.high)
-    if not isinstance(range_, Choice):
-        return range_
-    label = trial.suggest_categorical(name, list(range_.options))
-    option = range_.options[label]
-    if not isinstance(option, dict):
-        return option
-    return {key: _draw(trial, f"{name}.{label}.{key}", inner) for key, inner in option.items()}
-
-
-def override(run: Run, overrides: Mapping[str, Any]) -> Run:
-    """Return the run with the values at some keys (`loss`, `train.epochs`) replaced.
-
-    Raises:
-        ValueError: a key or value that the run does not know.
-    """
-    table = run.table()
-    for key, value in overrides.items():
-        *above, last = key.split(".")
-        inner = table
-        for part in above:
-            inner = inner.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise ValueError(f"{key}: {part} is a value ({inner!r}), not a table")
-        inner[last] = value
-    return Run.model_validate(table)
-
-
-def check(space: Space, run: Run) -> list[Run]:
-    """Return the runs at the ends of every range and at every option, each checked.
-
-    Raises:
-        ValueError: a key or value that the run does not know, or a key that a trial ignores.
-    """
-    runs = [override(run, corner) for corner in corners(space)]
-    for key in space:
-        if key.split(".")[0] not in SEARCHED or key in FIXED:
-            raise ValueError(
-                f"space: {key} changes nothing that a trial measures; it can be a key of "
-                f"{', '.join(SEARCHED)}, but for {', '.join(FIXED)}"
-            )
-    return runs
-
-
-def corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return draws in which each end of a range and each option occurs, one key after another."""
-    ends = {key: _ends(range_) for key, range_ in space.items()}
-    first = {key: values[0] for key, values in ends.items()}
-    return [first | {key: value} for key, values in ends.items() for value in values]
-
-
-def _ends(range_: Any) -> Sequence[Any]:
-    if isinstance(range_, FloatDistribution | IntDistribution):
-        return [range_.low, range_.high]
-    if not isinstance(range_, Choice):
-        return [range_]
-    options = range_.options.values()
-    return [end for o in options for end in (corners(o) if isinstance(o, dict) else [o])]

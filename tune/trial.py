@@ -1,52 +1,105 @@
-"""One trial: the towers of a run with some keys replaced, trained in the trial's own process."""
+"""One trial: a run with some keys replaced, measured in the trial's own process."""
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 import ray
 import ray.tune
 import torch
 
 from train.config import Run
-from train.loop import Job, World, train
-from tune.spaces import override
+from train.loop import CHECKPOINT, World, checkpoint_bytes, read_checkpoint
+from tune.draws import override
+from tune.subjects import SUBJECTS, State
+
+Directions = Mapping[str, Literal["max", "min"]]
+
+# What a trial without a result counts as: no better than any other.
+WORST = {"max": 0.0, "min": 1e9}
 
 
-def trial(config: Mapping[str, Any], *, run: Run, job: Job, metric: str) -> None:
-    """Train the towers of one trial and report each epoch: its number and the best metric so far.
+def trial(
+    config: Mapping[str, Any],
+    *,
+    subject: str,
+    run: Run,
+    shared: Any,
+    metrics: Directions,
+    seeds: int,
+    threads: int,
+) -> None:
+    """Measure a trial with each of its seeds; report every epoch of the first, then the means.
 
-    What goes wrong in training (a loss that is no longer finite, no memory left) is reported as
-    `failed` with the worst value, so that the search learns to avoid the place.
+    Every report carries a checkpoint, and a trial that begins with one goes on from there. What
+    goes wrong (a loss that is no longer finite, no memory left) is reported as `failed` with the
+    worst values, so that the search learns to avoid the place.
 
     Args:
-        config: `overrides` by key of the run.
+        config: its number as `trial`, and its `overrides` by key of the run.
+        subject: a key of `SUBJECTS`.
         run: what is varied.
-        job: what trains its towers, with the data of all trials.
-        metric: what of an epoch the search looks at; more is better.
+        shared: what the subject prepared for all trials.
+        metrics: that the search looks at, and which way they are better.
+        seeds: how many.
+        threads: of torch.
     """
-    torch.set_num_threads(1)
-    device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    last: dict[str, Any] = {"epoch": 0, "best_epoch": 0}
-
-    def report(row: Mapping[str, Any], state: Mapping[str, Any] | None) -> None:
-        assert state is not None, "a trial is its own rank 0"
-        # A run keeps the weights of its best epoch, so that is what counts.
-        last.update(epoch=row["epoch"], best_epoch=state["best"]["epoch"])
-        last[metric] = state["best"][metric]
-        ray.tune.report(dict(last))
-
+    torch.set_num_threads(threads)
+    kept = restored() or {"seeds": [], "row": {"epoch": 0, "best_epoch": 0}, "state": None}
     try:
-        train(varied(job, override(run, config["overrides"])), World(device=device, report=report))
+        varied = override(run, config["overrides"])
+        while len(kept["seeds"]) < seeds:
+            _one_seed(kept, subject, varied, shared, metrics)
+        _report(kept, _means(kept["seeds"]) | {"ended": True})
     except (ValueError, RuntimeError, MemoryError) as error:
-        ray.tune.report({**last, metric: 0.0, "failed": str(error) or type(error).__name__})
+        worst = {name: WORST[direction] for name, direction in metrics.items()}
+        reason = str(error) or type(error).__name__
+        ray.tune.report({**kept["row"], **worst, "failed": reason, "ended": True})
 
 
-def varied(job: Job, run: Run) -> Job:
-    """Return the job with the towers, the loss and the training of a run, for one process.
+def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directions) -> None:
+    """Measure with the next seed, and keep what came out."""
+    number = len(kept["seeds"])
 
-    A run with several workers takes as many batches in each step; here they are one batch.
-    """
-    batch = run.train.batch_size * max(1, run.train.workers)
-    training = run.train.model_copy(update={"batch_size": batch})
-    return dataclasses.replace(job, tower=run.tower, loss=run.loss, training=training)
+    def report(row: dict[str, Any], state: State | None) -> None:
+        kept["state"] = state
+        # Trials are compared epoch by epoch, so by the first seed, which all of them have.
+        if not number:
+            _report(kept, row)
+
+    world = World(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
+    one = run.model_copy(update={"seed": run.seed + number})
+    values, rest = SUBJECTS[subject].measure(shared, one, metrics, world, kept["state"])
+    kept.update(seeds=[*kept["seeds"], {"values": values, "kept": rest}], state=None)
+
+
+def _means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = seeds[0]["values"]
+    return {name: sum(one["values"][name] for one in seeds) / len(seeds) for name in names}
+
+
+def _report(kept: State, row: Mapping[str, Any]) -> None:
+    kept["row"] = {**kept["row"], **row}
+    with TemporaryDirectory() as folder:
+        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(kept))
+        checkpoint = ray.tune.Checkpoint.from_directory(folder)
+        ray.tune.report(dict(kept["row"]), checkpoint=checkpoint)
+
+
+def restored(checkpoint: "ray.tune.Checkpoint | None" = None) -> State | None:
+    """Return what a checkpoint holds, by default that of this process's own trial."""
+    checkpoint = checkpoint or ray.tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+
+
+def results(kept: State | None) -> list[Any]:
+    """Return what each seed of a trial kept; of one that was stopped, its best epoch so far."""
+    if kept is None:
+        return []
+    state = kept["state"]
+    so_far = [state["best"]["weights"]] if state and not kept["seeds"] else []
+    return [one["kept"] for one in kept["seeds"]] or so_far

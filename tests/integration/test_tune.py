@@ -3,24 +3,32 @@
 import json
 import logging
 import os
+import signal
+import subprocess
+import sys
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
 import pytest
 
 from cluster.command import run as command
+from train.bundle import check
 from train.config import Run, read_run
 from train.fit import prepare
 from train.loop import World, train
-from tune import search
+from tune import tuner
 from tune.__main__ import main
 from tune.config import Sweep
-from tune.report import Record
-from tune.spaces import override
-from tune.trial import trial, varied
+from tune.draws import override
+from tune.outcome import outcome
+from tune.search import Found
+from tune.subjects import SUBJECTS, varied
+from tune.trial import trial
 
 if TYPE_CHECKING:
     from cluster.session import Session
@@ -40,13 +48,14 @@ epochs = 3
 """
 SWEEP = """
 run = "run.toml"
-trials = 4
+trials = 5
+trials_at_once = 1
 seed = 5
 [space]
 train.learning_rate.choice = [0.01, 1e30]
 loss.choice = [
     { name = "in_batch_softmax", temperature = { uniform = [0.5, 2] } },
-    { name = "sampled_softmax" },
+    { name = "bpr" },
 ]
 """
 
@@ -64,6 +73,10 @@ def records(name: str) -> list[dict[str, Any]]:
     return found
 
 
+def shared(run: Run) -> Any:
+    return SUBJECTS["towers"].prepare(run, *prepare(run), "")
+
+
 def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -71,42 +84,56 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def dying(config: Mapping[str, Any], **given: Any) -> None:
-        if config["overrides"]["loss"]["name"] == "sampled_softmax":
+        if config["overrides"].get("loss", {}).get("name") == "bpr":
             os._exit(1)
         trial(config, **given)
 
-    monkeypatch.setattr(search, "trial", dying)
+    monkeypatch.setattr(tuner, "trial", dying)
     with caplog.at_level(logging.INFO, "tune"):
         main(["sweep.toml", "--name", "found"])
-    done = [row for row in records("found") if row["state"] != "failed"]
-    failed = [row for row in records("found") if row["state"] == "failed"]
-    died = [row for row in failed if row["overrides"]["loss"]["name"] == "sampled_softmax"]
+    rows = records("found")
+    assert [row["trial"] for row in rows] == [1, 2, 3, 4, 5]
+    assert rows[0]["overrides"] == {}
+    done = [row for row in rows if row["state"] != "failed"]
+    failed = [row for row in rows if row["state"] == "failed"]
+    died = [row for row in failed if row["overrides"]["loss"]["name"] == "bpr"]
     diverged = [row for row in failed if row not in died]
-    assert len(done) + len(failed) == 4
-
-    assert died and diverged and done
+    assert died and diverged and len(done) > 1
     assert all("died" in row["reason"] for row in died)
     assert all("the loss is" in row["reason"] for row in diverged)
     assert all(row["overrides"]["train.learning_rate"] == 1e30 for row in diverged)
-    assert all(row["value"] is None for row in failed)
+    assert all(row["values"] == {} for row in failed)
 
-    top = max(done, key=lambda row: row["value"])
+    top = max(done, key=lambda row: row["values"]["ndcg"])
     best, base = read_run("runs/found/best.toml"), read_run("run.toml")
     assert best == override(base, top["overrides"] | {"name": "found-best"})
     assert best.train.workers == 2
 
     # A trial is that run's training, no more and no less.
-    state = train(varied(search.shared_job(base), best), World())
-    assert top["value"] == pytest.approx(state["best"]["ndcg"])
+    state = train(varied(shared(base), best), World())
+    assert top["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
     assert top["best_epoch"] == state["best"]["epoch"]
+    assert [point["epoch"] for point in top["curve"]] == [1, 2, 3]
 
     lines = [message for message in caplog.messages if message.startswith("trial ")]
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert sum("failed (the loss is" in line for line in lines) == len(diverged)
     assert sum("process has died" in line for line in lines) == len(died)
     said = capsys.readouterr().out
-    assert f"{top['value']:.4f}" in said
+    assert f"Trial {top['trial']} is the best by ndcg: ndcg {top['values']['ndcg']:.4f}" in said
+    assert "No trial has seen the test" in said
     assert said.endswith(f"python -m train fit {folder}/runs/found/best.toml\n")
+    assert "runner-up" in said or "the run as it is: NDCG@10" in said
+
+    # What failed is bad to the search too, and its database can be opened by others.
+    study = optuna.load_study(
+        study_name="found", storage=f"sqlite:///{folder}/runs/found/optuna.db"
+    )
+    told = [one for one in study.trials if one.state == optuna.trial.TrialState.COMPLETE]
+    assert len(told) == len(rows) - 1
+    assert sorted(one.value for one in told if one.value is not None)[: len(failed)] == [0.0] * len(
+        failed
+    )
 
     with pytest.raises(SystemExit) as ended:
         command(main, ["sweep.toml", "--name", "found"])
@@ -114,17 +141,181 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert "exists; choose another --name" in capsys.readouterr().err
 
 
+def test_a_sweep_learns_from_an_earlier_one_and_tries_known_points_first(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("space.toml").write_text(
+        """
+run = "run.toml"
+trials = 3
+metrics = ["ndcg", "milliseconds"]
+[space]
+"tower.width" = { int = [4, 16] }
+"""
+    )
+    main(["space.toml", "--name", "first"])
+    text = Path("space.toml").read_text()
+    Path("again.toml").write_text(
+        text.replace(
+            "[space]", 'after = "runs/first"\nseeds = 2\nstart = [{"tower.width" = 11}]\n[space]'
+        )
+    )
+    with caplog.at_level(logging.INFO, "tune"):
+        main(["again.toml", "--name", "second", "--trials", "2", "--refit"])
+    assert any("learned from 3 of 3 trials" in message for message in caplog.messages)
+    first, second = records("first"), records("second")
+    assert [row["overrides"] for row in second] == [{}, {"tower.width": 11}]
+    assert all(row["values"]["milliseconds"] > 0 for row in first + second)
+
+    # Two seeds: the mean of both runs.
+    base = read_run("run.toml")
+    wide = override(base, {"tower.width": 11})
+    runs = [wide, wide.model_copy(update={"seed": wide.seed + 1})]
+    both = [train(varied(shared(base), run), World())["best"]["ndcg"] for run in runs]
+    assert both[0] != both[1]
+    assert second[1]["values"]["ndcg"] == pytest.approx(np.mean(both))
+
+    # The winner's bundle, and its test, which nothing before has looked at.
+    said = capsys.readouterr().out
+    bundle = Path(said.splitlines()[-1])
+    metrics = check(str(bundle))[1]["metrics"]["systems"]["stage_1"]["ndcg"]
+    assert f"stage 1 {metrics['mean']:.4f} [" in said
+    assert "No other trial is better in" in said
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        ('reranker = { choice = [{ name = "none" }, { name = "mlp", epochs = 2 }] }', ["ndcg"]),
+        ('"index.m" = { int = [4, 8] }', ["recall", "microseconds"]),
+    ],
+)
+def test_rerankers_and_indexes_are_swept_over_one_training_of_the_towers(
+    folder: Path, space: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Path("run.toml").read_text().replace("workers = 2", "workers = 0")
+    Path("run.toml").write_text(text)
+    Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 3\n[space]\n{space}\n')
+    main(["sweep.toml", "--name", "parts"])
+    rows = records("parts")
+    assert [list(row["values"]) for row in rows] == [names] * 3
+    assert all(row["curve"] == [] for row in rows)
+    assert [path.name for path in Path("runs/parts/training").iterdir()] == ["select"]
+    name = names[0]
+    top = max(rows, key=lambda row: row["values"][name])["values"][name]
+    assert f"{name} {top:.4f}" in capsys.readouterr().out
+    assert read_run("runs/parts/best.toml").name == "parts-best"
+
+
+SLOW = """
+name = "slow"
+tower = { name = "two_tower", width = 16, history = 20 }
+[data]
+name = "generated"
+users = 1500
+items = 400
+interactions = 60000
+[train]
+workers = 0
+batch_size = 128
+epochs = 4
+"""
+
+
+def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
+    folder: Path, local_ray: "Session", capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run.toml").write_text(SLOW)
+    space = '[space]\n"train.learning_rate" = { loguniform = [1e-3, 1e-2] }\n'
+    Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 7\nscheduler = "none"\n{space}')
+    results = Path("runs/sweep/trials").glob
+
+    interrupted = sweeping(local_ray, "first.log")
+    try:
+        waited(lambda: len(finished(results)) >= 2)
+        # Another sweep on the same Ray, meanwhile.
+        main(["sweep.toml", "--name", "other", "--trials", "2"])
+        interrupted.send_signal(signal.SIGINT)
+        assert interrupted.wait(60) == 130
+    finally:
+        interrupted.kill()
+    said = Path("first.log").read_text()
+    assert "to go on: --resume" in said
+    before = records("sweep")
+    assert 2 <= len(before) < 7
+    contents = finished(results)
+
+    killed = sweeping(local_ray, "second.log", "--resume")
+    try:
+        waited(lambda: len(finished(results)) > len(contents))
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(60)
+    finally:
+        killed.kill()
+    contents |= finished(results)
+
+    capsys.readouterr()
+    main(["sweep.toml", "--resume"])
+    rows = records("sweep")
+    assert [row["trial"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert {row["state"] for row in rows} == {"finished"}
+    assert [row for row in rows if row in before] == before
+    # Nothing that had ended ran again.
+    now = finished(results)
+    assert len(now) == 7
+    assert {path: now[path] for path in contents} == contents
+    # Nor did the search begin anew: its trials differ.
+    assert len({json.dumps(row["overrides"]) for row in rows}) == 7
+    assert len(records("other")) == 2
+
+    Path("sweep.toml").write_text(Path("sweep.toml").read_text().replace("1e-3", "1e-4"))
+    with pytest.raises(SystemExit):
+        command(main, ["sweep.toml", "--resume"])
+    assert "is another sweep (sweep.space.train.learning_rate" in capsys.readouterr().err
+
+
+def sweeping(ray: "Session", log: str, *flags: str) -> "subprocess.Popen[bytes]":
+    words = [sys.executable, "-m", "tune", "sweep.toml", "--address", ray.address, *flags]
+    root = Path(__file__).parents[2]
+    with Path(log).open("wb") as file:
+        return subprocess.Popen(
+            words, stdout=file, stderr=file, env=os.environ | {"PYTHONPATH": str(root)}
+        )
+
+
+def finished(glob: Callable[[str], Any]) -> dict[Path, str]:
+    """Return the reports of the trials that have said that they ended."""
+    texts = {path: path.read_text() for path in glob("*/result.json")}
+    return {path: text for path, text in texts.items() if '"ended": true' in text}
+
+
+def waited(true: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
 def test_a_sweep_without_a_single_result_says_why() -> None:
     run = Run.model_validate(tomllib.loads(RUN))
-    failed: list[Record] = [{"overrides": {}, "value": None, "reason": "the loss is nan"}]
+    failed = Found([{"values": {}, "reason": "the loss is nan"}], [None], None)
     with pytest.raises(ValueError, match=r"^all 1 trials failed; the first: the loss is nan$"):
-        search.best(Sweep.model_validate(tomllib.loads(SWEEP)), run, failed)
+        outcome(Sweep.model_validate(tomllib.loads(SWEEP)), run, failed)
+
+
+def test_what_no_node_can_give_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(main, ["sweep.toml", "--cpus", "64"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "a trial needs 64 CPU, and no node of this Ray has that; they have 4 CPU" in said
+    assert not Path("runs").exists()
 
 
 def test_no_trial_sees_the_test() -> None:
     run = Run.model_validate(tomllib.loads(RUN))
     data, folds = prepare(run)
-    job = search.shared_job(run)
+    job = shared(run)
     assert job.validation is not None
     assert job.interactions.timestamp.max() < folds.t1 < folds.t2
     events = data.interactions

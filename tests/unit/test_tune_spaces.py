@@ -1,5 +1,7 @@
 """Spaces: what they may say, what is drawn from them, and that no draw is an invalid run."""
 
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,14 @@ from train.config import Run, presets
 from train.losses import InBatchSoftmax
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
-from tune.spaces import check, corners, override, parse, suggest
+from tune.draws import check, corners, override, samples, suggest
+from tune.points import point, told
+from tune.spaces import Space, parse
+from tune.subjects import SUBJECTS
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 RUN = Run.model_validate({"data": "generated"})
+TOWERS = SUBJECTS["towers"].keys
 LOSSES = {
     "choice": [
         {"name": "in_batch_softmax", "temperature": {"uniform": [0.1, 2]}},
@@ -26,21 +32,66 @@ LOSSES = {
 }
 
 
+@functools.cache
+def preset(name: str) -> tuple[Sweep, Run, Space]:
+    sweep = read_sweep(name)
+    return sweep, sweep.base(), sweep.ranges()
+
+
 def draw(space: Any, seed: int) -> dict[str, Any]:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
-    return suggest(space, study.ask())
+    return samples(space, 1, seed)[0]
 
 
 @pytest.mark.parametrize("name", presets("tune"))
-@settings(max_examples=100, deadline=None)
+def test_every_draw_from_a_preset_is_a_run(name: str) -> None:
+    _, run, space = preset(name)
+    drawn = samples(space, 2000, seed=1)
+    runs = [override(run, one) for one in drawn]
+    assert len({json.dumps(one.table()) for one in runs}) > 100
+    for one, varied in zip(drawn, runs, strict=True):
+        table = varied.table()
+        for key in one:
+            if isinstance(one[key], dict):
+                assert table[key].items() >= one[key].items()
+
+
+@pytest.mark.parametrize("name", presets("tune"))
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31))
-def test_every_draw_from_a_preset_is_a_run(name: str, seed: int) -> None:
-    sweep = read_sweep(name)
-    drawn = draw(sweep.ranges(), seed)
-    varied = override(sweep.base(), drawn)
-    assert drawn.keys() == sweep.ranges().keys()
-    assert varied.table()["loss"].items() >= drawn["loss"].items()
-    assert varied.train.learning_rate == drawn["train.learning_rate"]
+def test_a_run_drawn_from_a_preset_is_a_point_of_it(name: str, seed: int) -> None:
+    sweep, run, space = preset(name)
+    wanted = override(run, draw(space, seed))
+    found = point(space, run, wanted)
+    assert found is not None
+    assert override(run, suggest(space, optuna.trial.FixedTrial(found))) == wanted
+    values = [0.5] * len(sweep.directions())
+    assert told(space, found, values).params == found
+
+
+def test_a_run_that_no_draw_gives_is_no_point() -> None:
+    space = parse({"loss": LOSSES, "train.epochs": {"int": [2, 9]}})
+    assert point(space, RUN, override(RUN, {"train.epochs": 10})) is None
+    assert point(space, RUN, override(RUN, {"loss": {"name": "bpr"}})) is None
+    assert point(space, RUN, override(RUN, {"loss.temperature": 2.5})) is None
+    # Something else than what is searched.
+    assert point(space, RUN, override(RUN, {"tower.width": 7})) is None
+    assert point(space, RUN, override(RUN, {"train.epochs": 9})) == {
+        "loss": "in_batch_softmax",
+        "loss.in_batch_softmax.temperature": 1.0,
+        "train.epochs": 9,
+    }
+
+
+def test_what_is_chosen_together_is_put_over_the_run_together() -> None:
+    together = [
+        {"loss.name": "cosine_contrastive", "tower.score": "cosine"},
+        {"loss": {"name": "bpr", "count": {"int": [1, 5]}}, "train.epochs": 3},
+    ]
+    space = parse({"*": {"choice": together}, "train.batch_size": {"int": [2, 9]}})
+    runs = [override(RUN, one) for one in samples(space, 50)]
+    seen = {(run.loss.model_dump()["name"], run.tower.score, run.train.epochs) for run in runs}
+    assert seen == {("cosine_contrastive", "cosine", RUN.train.epochs), ("bpr", "dot", 3)}
+    assert {run.train.batch_size for run in runs} <= set(range(2, 10))
 
 
 @given(
@@ -57,8 +108,10 @@ def test_draws_lie_between_the_ends(seed: int, low: int, more: int, options: lis
         "b": {"loguniform": [low, high]},
         "c": {"int": [low, high]},
         "d": {"choice": options},
+        "e": {"quniform": [0, 1, 0.25]},
     }
     drawn = draw(parse(table), seed)
+    assert drawn["e"] in (0, 0.25, 0.5, 0.75, 1)
     assert all(low <= drawn[key] <= high for key in "abc")
     assert isinstance(drawn["c"], int)
     assert drawn["d"] in options
@@ -127,16 +180,33 @@ def test_an_override_keeps_the_rest_of_a_table_and_a_choice_replaces_it() -> Non
         ),
         (
             {"train.epochs": 3},
-            "train.epochs: expected a table with one of choice, int, loguniform, uniform, got 3",
+            "train.epochs: expected a table with one of choice, int, loguniform, quniform, uniform, got 3",
         ),
         (
             {"train.epochs": {"itn": [1, 3]}},
             "train.epochs: unknown kind of range 'itn'; did you mean int? available: choice, int, "
-            "loguniform, uniform",
+            "loguniform, quniform, uniform",
         ),
         (
             {"train.epochs": {"int": [1, 3], "uniform": [1, 3]}},
             "train.epochs: expected one kind of range alone, got int, uniform",
+        ),
+        (
+            {"train.learning_rate": {"quniform": [0, 1]}},
+            "train.learning_rate: quniform takes three numbers, [low, high, step], got [0, 1]",
+        ),
+        (
+            {"train.learning_rate": {"quniform": [0, 1, 2]}},
+            "train.learning_rate: quniform takes a step above 0 that fits between the ends, "
+            "got [0, 1, 2]",
+        ),
+        (
+            {"*": {"choice": [{"train.epochs": 1}]}, "train.epochs": {"int": [1, 2]}},
+            'train.epochs: "*" chooses it too; name it in one place',
+        ),
+        (
+            {"*": {"int": [1, 2]}},
+            '"*" takes a choice between tables of keys of the run',
         ),
         (
             {"loss": LOSSES, "loss.temperature": {"uniform": [0.1, 1]}},
@@ -158,7 +228,7 @@ def test_a_space_that_cannot_be_drawn_from_says_why(space: Any, message: str) ->
 @pytest.mark.parametrize("key", ["reranker.depth", "seed", "data.users", "train.workers"])
 def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=f"space: {key} changes nothing that a trial measures"):
-        check(parse({key: {"int": [1, 2]}}), RUN)
+        check(parse({key: {"int": [1, 2]}}), RUN, TOWERS, SUBJECTS["towers"].fixed)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +237,7 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
         (
             'space."loss.temperatur" = {uniform = [0.1, 1]}',
             [],
-            "loss.temperatur: unknown key 'temperatur'; did you mean temperature? available:",
+            "unknown key 'temperatur'; did you mean temperature? available:",
         ),
         ('space."los.temperature" = {uniform = [0.1, 1]}', [], "did you mean loss?"),
         (
@@ -183,7 +253,7 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
         (
             'space."loss.temperature" = {uniform = [-1, 1]}',
             [],
-            "loss.temperature: should be greater than 0, got -1",
+            "temperature: should be greater than 0, got -",
         ),
         (
             'space."seed.x" = {int = [1, 2]}',
@@ -196,7 +266,37 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
             "space: train.epochs: int takes [low, high] with low below high, got [2, 1]",
         ),
         ("", ["--trials", "0"], "trials: should be greater than or equal to 1, got '0'"),
-        ("", ["--metric", "recall"], "metric: should be 'ndcg', got 'recall'"),
+        ("", ["--hours", "0"], "hours: should be greater than 0, got '0'"),
+        ("", ["--seeds", "0"], "seeds: should be greater than or equal to 1, got '0'"),
+        (
+            "",
+            ["--metrics", "recall"],
+            "metrics: unknown metric 'recall'; available: megabytes, milliseconds, ndcg",
+        ),
+        ("", ["--metrics", "ndcg,ndcg"], "metrics: ndcg is there twice; name one, or two"),
+        ("", ["--metrics", "a b c"], "metrics: "),
+        (
+            'start = [{"train.epochs" = 7}]',
+            [],
+            "start: {'train.epochs': 7} is outside of the space; widen it, or leave it",
+        ),
+        (
+            'space."tower.width" = {int = [1, 9]}\nspace."index.m" = {int = [2, 9]}',
+            [],
+            "a sweep varies one of towers, reranker, index, and this has keys of index and towers",
+        ),
+        (
+            "tower.width = {int = [1, 9]}",
+            [],
+            "unknown key 'tower'",
+        ),
+        (
+            'space."tower.width" = {int = [3, 9]}\nspace."tower.name" = {choice = ["dssm"]}',
+            [],
+            "cannot be divided",
+        ),
+        ("", ["--resume"], "sweep is no sweep to resume; leave --resume out to begin one"),
+        ("", ["--after", "elsewhere"], "elsewhere is not the folder of a sweep that has ended"),
         ("", ["--name", "../x"], "name: String should match pattern"),
         ("trails = 3", [], "unknown key 'trails'; did you mean trials?"),
         ("", ["--run", "no.toml"], "no file 'no.toml'; expected a TOML file or one of the presets"),
@@ -213,7 +313,7 @@ def test_a_mistake_ends_the_command_before_anything_starts(
     monkeypatch.chdir(tmp_path)
     Path("run.toml").write_text('data = "generated"\n')
     space = "" if "space" in changes else 'space."train.epochs" = {int = [1, 2]}\n'
-    Path("sweep.toml").write_text(f'run = "run.toml"\n{changes}\n{space}')
+    Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 2\n{changes}\n{space}')
     with pytest.raises(SystemExit) as ended:
         command(main, ["sweep.toml", *flags])
     said = capsys.readouterr().err
@@ -230,3 +330,10 @@ def test_flags_go_over_the_file() -> None:
 def test_a_sweep_can_be_written_down_and_read_again() -> None:
     sweep = read_sweep("losses")
     assert Sweep.model_validate_json(sweep.model_dump_json()) == sweep
+
+
+def test_a_sweep_needs_a_budget() -> None:
+    table = {"run": "demo", "space": {"train.epochs": {"int": [1, 2]}}}
+    with pytest.raises(ValueError, match="no budget; set trials, hours, or both"):
+        Sweep.model_validate(table)
+    assert Sweep.model_validate(table | {"hours": 1}).trials is None

@@ -1,0 +1,241 @@
+"""What a sweep can vary: towers, a reranker or an index, and how one variation is measured.
+
+Whatever comes before the varied part is made once and shared by all trials; see `SUBJECTS`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from train.config import Run
+from train.features import Encoded
+from train.fit import selected, tower_job
+from train.index import Index
+from train.loop import Job, World, train, validation_scores
+from train.metrics import per_user
+from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
+from train.pair_head import PairIndex
+from train.ragged import Array
+from train.rerankers import RerankerSettings, cross_fit, ranked
+from train.snapshot import snapshot, validation_window
+from train.splits import TRAIN, Folds
+from train.two_stages import Learned, learned
+
+Values = dict[str, float]
+State = dict[str, Any]
+Report = Callable[[dict[str, Any], State | None], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a sweep varies.
+
+    Attributes:
+        name: its key in `SUBJECTS`.
+        keys: tables of a run that a space may have keys of.
+        fixed: keys within them that change nothing in what is measured.
+        metrics: what a trial can report; "max" where more is better.
+        default: those that trials are compared by, unless a sweep names others.
+        prepare: returns what all trials share, of a run, its data and a place for checkpoints.
+        measure: measures a run; see `Measure`.
+        users: returns the NDCG@10 of each validation user, `[V]`, of a run with what its trial
+            kept; None where it has no users.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    fixed: tuple[str, ...]
+    metrics: Mapping[str, Literal["max", "min"]]
+    default: tuple[str, ...]
+    prepare: Callable[[Run, Encoded, Folds, str], Any]
+    measure: "Measure"
+    users: Callable[[Any, Run, Any], Array] | None = None
+
+
+Measure = Callable[[Any, Run, Collection[str], World, State | None], tuple[Values, Any]]
+"""Takes what is shared, a run, the metrics that are asked for, where to compute and to report each
+epoch, and the state of an interrupted trial; returns the values of the metrics and what to keep."""
+
+
+def _tower_job(run: Run, data: Encoded, folds: Folds, _home: str) -> Job:
+    """Return what trains the run's towers up to t1 and validates them on `[t1, t2)`; no test."""
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
+    return tower_job(run, before, validation_window(data, folds, before))
+
+
+def _towers(
+    job: Job, run: Run, asked: Collection[str], world: World, state: State | None
+) -> tuple[Values, Any]:
+    one = varied(job, run)
+    costs = _costs(one, asked)
+
+    def report(row: Mapping[str, Any], now: State | None) -> None:
+        assert now is not None, "a trial is its own rank 0"
+        # A run keeps the weights of its best epoch, so that is what counts.
+        best = {"best_epoch": now["best"]["epoch"], "ndcg": now["best"]["ndcg"]}
+        where = {"epoch": row["epoch"], "of": run.train.epochs}
+        world.report({**where, **best, **costs}, now)
+
+    best = train(one, dataclasses.replace(world, report=report), state)["best"]
+    return {"ndcg": best["ndcg"], **costs}, best["weights"]
+
+
+def varied(job: Job, run: Run) -> Job:
+    """Return the job with the towers, the loss and the training of a run, for one process.
+
+    A run with several workers takes as many batches in each step; here they are one batch.
+    """
+    batch = run.train.batch_size * max(1, run.train.workers)
+    training = run.train.model_copy(update={"batch_size": batch})
+    parts: dict[str, Any] = {"tower": run.tower, "loss": run.loss, "training": training}
+    return dataclasses.replace(job, seed=run.seed, **parts)
+
+
+def _costs(job: Job, asked: Collection[str]) -> Values:
+    """Return what towers cost that is the same before they are trained."""
+    if not {"milliseconds", "megabytes"} & set(asked):
+        return {}
+    model = job.tower.build(job.inputs).eval()
+    parameters = sum(value.numel() * value.element_size() for value in model.parameters())
+    vectors = encode_catalogue(model)
+    found = {"milliseconds": _request(model, vectors, job)}
+    found["megabytes"] = round((parameters + vectors.nbytes) / 1e6, 3)
+    return {name: value for name, value in found.items() if name in asked}
+
+
+def _request(model: TwoTowerModel, vectors: Array, job: Job, requests: int = 50) -> float:
+    """Return the median milliseconds in which one user is encoded and the catalogue ranked."""
+    validation = job.validation
+    assert validation is not None
+    seconds = []
+    for row in range(min(requests, len(validation.users))):
+        begun = time.perf_counter()
+        history = validation.histories.take(np.array([row]))
+        user = encode_users(model, validation.users[row : row + 1], history)
+        rank(model, user, vectors, validation.catalogue, history, 10)
+        seconds.append(time.perf_counter() - begun)
+    return round(1e3 * float(np.median(seconds)), 3)
+
+
+def _tower_users(job: Job, run: Run, weights: Any) -> Array:
+    one = varied(job, run)
+    model = run.tower.build(one.inputs)
+    model.load_state_dict(weights)
+    return validation_scores(model.eval(), one)
+
+
+def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
+    """Return the candidates of the run's own towers, which the reranker learns from."""
+    _, stage, window = selected(home, run, data, folds)
+    return learned(data, stage, window, run.candidates)
+
+
+def _reranker(
+    rows: Learned, run: Run, asked: Collection[str], world: World, _state: State | None
+) -> tuple[Values, Any]:
+    ndcg = _reranker_users(rows, run, None)
+    values = {"ndcg": float(np.nanmean(ndcg)), "milliseconds": 0.0}
+    if "milliseconds" in asked and isinstance(run.reranker, RerankerSettings):
+        values["milliseconds"] = _ordering(rows, run)
+    return values, None
+
+
+def _reranker_users(rows: Learned, run: Run, _kept: Any) -> Array:
+    """Return the NDCG@10 of each user's candidates, ordered by a model of other users."""
+    threads = torch.get_num_threads()
+    scores = np.zeros(len(rows.labels), dtype=np.float32)  # all the same: stage 1's own order
+    if isinstance(run.reranker, RerankerSettings):
+        given = rows.pairs, rows.labels, rows.item_vectors, rows.names
+        scores = cross_fit(run.reranker, *given, seed=run.seed, threads=threads)
+    return per_user(ranked(rows.pairs, scores, 10), rows.relevant, 10)["ndcg"]
+
+
+def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
+    """Return the median milliseconds in which one user's candidates are scored."""
+    assert isinstance(run.reranker, RerankerSettings)
+    given = rows.pairs, rows.labels, rows.item_vectors, rows.names
+    model = run.reranker.fit(*given, run.seed, torch.get_num_threads())
+    seconds = []
+    for query in range(min(requests, len(rows.pairs.user_vectors))):
+        part = rows.pairs.take(rows.pairs.query == query)
+        begun = time.perf_counter()
+        model.score(part)
+        seconds.append(time.perf_counter() - begun)
+    return round(1e3 * float(np.median(seconds)), 3)
+
+
+def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:
+    """Return queries `[Q, d]`, item vectors `[I, d]` and the catalogue `[I]` of the towers."""
+    _, stage, window = selected(home, run, data, folds)
+    if isinstance(stage.index, PairIndex):
+        raise ValueError(
+            f"tower {run.tower.model_dump()['name']!r} scores every pair and has no index to tune; "
+            "choose a tower whose score is dot, cosine or euclidean"
+        )
+    return stage.user_vectors[window.users], stage.item_vectors, stage.snapshot.catalogue
+
+
+def _index(
+    shared: tuple[Array, Array, Array], run: Run, asked: Collection[str], *_: Any
+) -> tuple[Values, Any]:
+    queries, vectors, catalogue = shared
+    found = Index.build(run.index, vectors, catalogue, run.seed, queries).report
+    exact = found["used"] == "exact"
+    recall = 1.0 if exact else found["recall"]
+    return {"recall": recall, "microseconds": found["exact_us" if exact else "hnsw_us"]}, None
+
+
+ALL = (
+    Subject(
+        name="towers",
+        keys=("tower", "loss", "train"),
+        fixed=("train.workers", "train.gpu", "train.threads", "train.max_failures"),
+        metrics={"ndcg": "max", "milliseconds": "min", "megabytes": "min"},
+        default=("ndcg",),
+        prepare=_tower_job,
+        measure=_towers,
+        users=_tower_users,
+    ),
+    Subject(
+        name="reranker",
+        keys=("reranker",),
+        fixed=(),
+        metrics={"ndcg": "max", "milliseconds": "min"},
+        default=("ndcg",),
+        prepare=_candidates,
+        measure=_reranker,
+        users=_reranker_users,
+    ),
+    Subject(
+        name="index",
+        keys=("index",),
+        fixed=("index.sample",),
+        metrics={"recall": "max", "microseconds": "min"},
+        default=("recall", "microseconds"),
+        prepare=_vectors,
+        measure=_index,
+    ),
+)
+SUBJECTS: dict[str, Subject] = {one.name: one for one in ALL}
+
+
+def subject_of(keys: Collection[str]) -> str:
+    """Return the name of the subject that a space with these keys varies.
+
+    Raises:
+        ValueError: the keys belong to several of them.
+    """
+    tables = {key.split(".")[0] for key in keys}
+    found = sorted(name for name, one in SUBJECTS.items() if tables & set(one.keys))
+    if len(found) > 1:
+        raise ValueError(
+            f"space: a sweep varies one of {', '.join(SUBJECTS)}, and this has keys of "
+            f"{' and '.join(found)}; make a sweep of each, one after the other"
+        )
+    return found[0] if found else "towers"

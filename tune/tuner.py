@@ -1,0 +1,167 @@
+"""Ray Tune's part of a sweep: the tuner of a new one, or of one that goes on."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import optuna
+import ray.tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from cluster import storage
+from cluster.session import scaling
+from train.config import Run
+from tune.config import Sweep
+from tune.draws import check, suggest
+from tune.optuna_search import Search, sampler
+from tune.points import Point, point, told
+from tune.progress import Progress
+from tune.spaces import Space
+from tune.trial import trial
+
+TRIALS = "trials"
+REDUCTION = 3
+# Not a round number of trials is lost to a kill, but a second's.
+SNAPSHOT_SECONDS = "1"
+
+
+def quiet() -> None:
+    """Keep Tune and Optuna from saying what is said here, at greater length.
+
+    A failed trial's traceback is in its folder.
+    """
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", SNAPSHOT_SECONDS)
+    for name in ("execution.tune_controller", "execution.experiment_state", "tune"):
+        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def resources(sweep: Sweep, run: Run) -> dict[str, float]:
+    """Return what Ray reserves for a trial."""
+    gpus = sweep.gpus
+    if gpus is None:
+        gpus = scaling(1, run.train.gpu).num_gpus_per_worker
+    return {"cpu": sweep.cpus, "gpu": gpus}
+
+
+def measured(sweep: Sweep, run: Run, shared: Any) -> Any:
+    """Return what Tune runs for each trial, with what all of them share in the object store."""
+    function = ray.tune.with_parameters(
+        trial,
+        subject=sweep.subject.name,
+        run=run,
+        shared=shared,
+        metrics=sweep.directions(),
+        seeds=sweep.seeds,
+        threads=max(1, int(sweep.cpus)),
+    )
+    return ray.tune.with_resources(function, resources(sweep, run))
+
+
+def new(
+    sweep: Sweep, run: Run, trainable: Any, home: str, earlier: Sequence[tuple[Point, list[float]]]
+) -> ray.tune.Tuner:
+    """Return the tuner of a sweep that begins.
+
+    Args:
+        sweep: what to vary.
+        run: what is varied.
+        trainable: see `measured`.
+        home: folder or URI of the sweep.
+        earlier: points with their values, which the search knows before it begins.
+
+    Raises:
+        ValueError: `sweep.optuna` has a study of this name.
+    """
+    space = sweep.ranges()
+    searcher = Search(
+        partial(_draw, space),
+        sweep.directions(),
+        sampler(sweep.search, sweep.seed),
+        as_it_is=_as_it_is(space, run),
+        start=sweep.points(run),
+        storage=_study_storage(sweep, home),
+        study_name=sweep.name,
+    )
+    searcher.tell(earlier, space)
+    config = ray.tune.TuneConfig(
+        num_samples=sweep.trials or -1,
+        time_budget_s=None if sweep.hours is None else sweep.hours * 3600,
+        max_concurrent_trials=sweep.trials_at_once,
+        search_alg=searcher,
+        scheduler=_scheduler(sweep, run),
+        reuse_actors=True,
+        trial_dirname_creator=_folder,
+    )
+    return ray.tune.Tuner(
+        trainable,
+        tune_config=config,
+        run_config=ray.tune.RunConfig(
+            name=TRIALS,
+            storage_path=home,
+            callbacks=[Progress(sweep.name, sweep.directions(), sweep.trials, sweep.hours)],
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+            verbose=0,
+        ),
+    )
+
+
+def resumed(trainable: Any, home: str) -> ray.tune.Tuner:
+    """Return the tuner of an interrupted sweep: what had ended counts, the rest goes on.
+
+    Raises:
+        ValueError: it was interrupted before its first trial.
+    """
+    place = storage.join(home, TRIALS)
+    if not ray.tune.Tuner.can_restore(place):
+        raise ValueError(f"{home} has no trials to go on with; delete that folder and begin anew")
+    return ray.tune.Tuner.restore(place, trainable, resume_unfinished=True)
+
+
+def _folder(started: Any) -> str:
+    return str(started.trial_id)
+
+
+def _draw(space: Space, suggester: Any) -> dict[str, Any]:
+    # What Optuna was asked for, by its own names, is beside it in a trial's config.
+    return {"overrides": suggest(space, suggester)}
+
+
+def _as_it_is(space: Space, run: Run) -> Callable[[Sequence[float]], Any]:
+    """Return what makes the run as it is a trial of the study; None where no draw gives it."""
+    found = point(space, run, run)
+    return partial(_nothing) if found is None else partial(told, space, found)
+
+
+def _nothing(_values: Sequence[float]) -> None:
+    return None
+
+
+def _study_storage(sweep: Sweep, home: str) -> optuna.storages.BaseStorage | None:
+    if sweep.optuna is None and storage.is_uri(home):
+        return None
+    url = sweep.optuna or f"sqlite:///{storage.join(home, 'optuna.db')}"
+    kept = optuna.storages.RDBStorage(url)
+    if sweep.name in optuna.study.get_all_study_names(kept):
+        raise ValueError(f"{url} has a study {sweep.name!r}; choose another --name")
+    return kept
+
+
+def _scheduler(sweep: Sweep, run: Run) -> Any:
+    if sweep.scheduler == "none" or sweep.subject.name != "towers":
+        return FIFOScheduler()
+    runs = check(sweep.ranges(), run, sweep.subject.keys, sweep.subject.fixed)
+    epochs = max(one.train.epochs for one in [run, *runs])
+    name, mode = next(iter(sweep.directions().items()))
+    # A trial is never stopped for having had all of its epochs: further seeds may follow.
+    return ASHAScheduler(
+        time_attr="epoch",
+        metric=name,
+        mode=mode,
+        max_t=epochs + 1,
+        grace_period=min(sweep.grace_epochs, epochs),
+        reduction_factor=REDUCTION,
+    )
