@@ -62,12 +62,7 @@ def page(bundle: Bundle) -> str:
     test = evaluation_arrays.read(str(bundle.folder), manifest) if kept else {}
     parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
     parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
-    title = html.escape(f"{manifest.get('name', 'bundle')}: report")
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>{title}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    return document(f"{manifest.get('name', 'bundle')}: report", parts)
 
 
 def _beside(location: str) -> str:
@@ -96,11 +91,10 @@ def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
         return
     first, *others = tables(report)
     yield "<h2>The test</h2>"
-    yield _table(*first)
-    yield _figure("Systems and their intervals", "Ours are in colour.", plots.systems, report)
-    lines = remarks(report, manifest["reranker"])
-    yield "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
-    yield from (_table(*one) for one in others)
+    yield table(*first)
+    yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, report)
+    yield bullets(remarks(report, manifest["reranker"]))
+    yield from (table(*one) for one in others)
 
 
 def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -112,7 +106,7 @@ def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
         "Towers on what was before the validation window, which decides how many epochs "
         "the towers that are measured and served are fitted for."
     )
-    yield _figure(
+    yield figure(
         "Learning curves", caption, plots.learning_curves, training["select"], training["epochs"]
     )
 
@@ -124,10 +118,10 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
             "A test pair scores higher than a random unseen item of the same users with "
             f"a chance of {test['score_auc'][0]:.3f}; 0.5 would be no order at all."
         )
-        yield _figure("Scores of pairs", caption, plots.score_densities, test)
+        yield figure("Scores of pairs", caption, plots.score_densities, test)
     if "recall_counts" in test:
         caption = "Recall on the test: what stage 2 is not given, it cannot recommend."
-        yield _figure(
+        yield figure(
             "Recall by candidates", caption, plots.recall_by_count, test, bundle.candidates
         )
     if isinstance(bundle.index, PairIndex):
@@ -149,7 +143,7 @@ def _searched(bundle: Bundle, index: Index) -> str:
         f"page was made; numbers are ef. This bundle is searched {how}."
     )
     rows = sweep(index, queries, k)
-    return _figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
+    return figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
 
 
 def _items(bundle: Bundle) -> Iterator[str]:
@@ -170,17 +164,46 @@ def _items(bundle: Bundle) -> Iterator[str]:
     if found.column:
         caption += " An item with several values has the colour of its rarest frequent one."
     yield "<h2>Items</h2>"
-    yield _figure("Map of the items", caption, plots.items_on_a_plane, found)
+    yield figure("Map of the items", caption, plots.items_on_a_plane, found)
 
 
 def _configuration(manifest: Mapping[str, Any]) -> Iterator[str]:
     facts = {key: manifest[key] for key in ("config", "data", "libraries") if key in manifest}
-    text = html.escape(json.dumps(facts, indent=2, ensure_ascii=False))
     yield "<h2>Configuration</h2>"
-    yield f"<details><summary>config, data and libraries</summary><pre>{text}</pre></details>"
+    yield folded("config, data and libraries", facts)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def document(title: str, parts: Sequence[str], style: str = "") -> str:
+    """Return a whole HTML page that needs no other file.
+
+    Args:
+        title: as plain text.
+        parts: the HTML of its body, from top to bottom.
+        style: CSS of its own, after what all pages share.
+    """
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>{STYLE}{style}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Return plain sentences as an HTML list."""
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def folded(title: str, facts: Any) -> str:
+    """Return JSON values as HTML that shows them once its title is clicked on."""
+    text = html.escape(json.dumps(facts, indent=2, ensure_ascii=False))
+    return f"<details><summary>{html.escape(title)}</summary><pre>{text}</pre></details>"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an HTML table of plain texts; a line break in one is a line break in its cell."""
     head = "".join(f"<th>{_cell(name)}</th>" for name in columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
@@ -195,7 +218,15 @@ def _cell(text: str) -> str:
     return html.escape(text).replace("\n", "<br>")
 
 
-def _figure(title: str, caption: str, plot: Any, *arguments: Any) -> str:
+def figure(title: str, caption: str, plot: Any, *arguments: Any) -> str:
+    """Return a plot as an HTML figure with the image in it.
+
+    Args:
+        title: what stands for the image where it cannot be seen.
+        caption: what stands below it.
+        plot: the function that draws it.
+        arguments: what the function is called with.
+    """
     content = base64.b64encode(plots.svg(plot, *arguments)).decode()
     return (
         f'<figure><img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{content}">'

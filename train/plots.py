@@ -34,7 +34,7 @@ OURS = ("stage_1", "both_stages")
 
 def learning_curves(curve: Sequence[Mapping[str, Any]], kept: int) -> "Figure":
     """Draw the training loss and the validation NDCG@10 by epoch, with the epoch that is kept."""
-    figure = _figure(8.4, 3.0)
+    figure = empty_figure(8.4, 3.0)
     epochs = [row["epoch"] for row in curve]
     axes = figure.subplots(1, 2)
     for axis, key, title in zip(
@@ -52,7 +52,7 @@ def learning_curves(curve: Sequence[Mapping[str, Any]], kept: int) -> "Figure":
 def systems(report: Mapping[str, Any]) -> "Figure":
     """Draw recall and NDCG of every system with their intervals, ours in colour."""
     names = [*report["systems"]][::-1]
-    figure = _figure(8.4, 1.3 + 0.3 * len(names))
+    figure = empty_figure(8.4, 1.3 + 0.3 * len(names))
     axes = figure.subplots(1, 2, sharey=True)
     for axis, metric in zip(axes, ("ndcg", "recall"), strict=True):
         for row, name in enumerate(names):
@@ -70,7 +70,7 @@ def systems(report: Mapping[str, Any]) -> "Figure":
 
 def score_densities(test: Mapping[str, Array]) -> "Figure":
     """Draw how stage 1 scores test pairs and random pairs of the same users."""
-    figure = _figure(8.4, 3.0)
+    figure = empty_figure(8.4, 3.0)
     axis = figure.subplots()
     edges = test["score_edges"]
     kinds = (
@@ -89,7 +89,7 @@ def score_densities(test: Mapping[str, Array]) -> "Figure":
 
 def items_on_a_plane(found: ItemMap) -> "Figure":
     """Draw items by t-SNE, coloured by category, `other` below all others."""
-    figure = _figure(8.4, 6.2)
+    figure = empty_figure(8.4, 6.2)
     axis = figure.subplots()
     last = len(found.names) - 1
     for number, name in enumerate(found.names):
@@ -109,7 +109,7 @@ def items_on_a_plane(found: ItemMap) -> "Figure":
 
 def recall_by_count(test: Mapping[str, Array], candidates: int) -> "Figure":
     """Draw the recall of stage 1 by the number of candidates, and how many stage 2 gets."""
-    figure = _figure(8.4, 3.0)
+    figure = empty_figure(8.4, 3.0)
     axis = figure.subplots()
     counts = test["recall_counts"]
     axis.fill_between(counts, test["recall_low"], test["recall_high"], color=BLUE, alpha=0.2)
@@ -127,7 +127,7 @@ def recall_by_count(test: Mapping[str, Array], candidates: int) -> "Figure":
 
 def recall_by_time(rows: Sequence[Mapping[str, float]], k: int) -> "Figure":
     """Draw recall of HNSW against exact search by time, a point for each `ef`."""
-    figure = _figure(8.4, 3.4)
+    figure = empty_figure(8.4, 3.4)
     axis = figure.subplots()
     *graph, exact = rows
     times, recalls = [row["us"] for row in graph], [row["recall"] for row in graph]
@@ -153,7 +153,7 @@ def _label_efs(axis: "Axes", rows: Sequence[Mapping[str, float]]) -> None:
             axis.annotate(text, place, (5, -11), textcoords="offset points", fontsize=8)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def empty_figure(width: float, height: float) -> "Figure":
     """Return an empty figure of so many inches, which no window and no global state knows of."""
     from matplotlib.figure import Figure
 
@@ -167,9 +167,25 @@ def svg(plot: Callable[..., "Figure"], *arguments: Any) -> bytes:
         plot: the function.
         arguments: what it is called with.
     """
+    return _saved("svg", {"Date": None}, plot, *arguments)
+
+
+def png(plot: Callable[..., "Figure"], *arguments: Any) -> bytes:
+    """Return the same as PNG, for where no SVG is shown.
+
+    Args:
+        plot: the function.
+        arguments: what it is called with.
+    """
+    return _saved("png", {"Software": None}, plot, *arguments)
+
+
+def _saved(
+    kind: str, metadata: dict[str, Any], plot: Callable[..., "Figure"], *arguments: Any
+) -> bytes:
     from matplotlib import rc_context
 
     file = io.BytesIO()
     with rc_context(STYLE):
-        plot(*arguments).savefig(file, format="svg", dpi=150, metadata={"Date": None})
+        plot(*arguments).savefig(file, format=kind, dpi=150, metadata=metadata)
     return file.getvalue()
