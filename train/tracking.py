@@ -23,6 +23,7 @@ from train.settings import Settings
 logger = logging.getLogger(__name__)
 
 FILE = "mlflow.json"
+PARENT = "mlflow.parentRunId"
 MAX_VALUE = 6000  # characters of a parameter; MLflow refuses more
 # Set where the shell has not. MLflow would wait minutes for a server that is away, tell its makers
 # of each use, and print to where a fit prints its bundle.
@@ -51,6 +52,24 @@ class Tracker:
 
     def report(self, page: str) -> None:
         """Take the report at a path or URI."""
+
+    def child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        values: Mapping[str, float],
+        curve: Sequence[Mapping[str, Any]],
+        failed: str | None,
+    ) -> None:
+        """Take one of many runs that this one is made of, which is over.
+
+        Args:
+            name: of it.
+            settings: what is its own.
+            values: its results, by name.
+            curve: a row an epoch.
+            failed: why it has no results, if so.
+        """
 
     def end(self, error: type[BaseException] | None) -> None:
         """Take how the fit ended."""
@@ -164,6 +183,39 @@ class _MLflowTracker(Tracker):
             text = storage.read_bytes(page).decode()
             self._client.log_text(self._run, text, "report.html")
 
+    def child(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        values: Mapping[str, float],
+        curve: Sequence[Mapping[str, Any]],
+        failed: str | None,
+    ) -> None:
+        from mlflow.entities import Param
+
+        if self._lost or name in self._children():
+            return
+        with self._missed(name):
+            tags = {PARENT: self._run} | ({"failed": failed} if failed else {})
+            made = self._client.create_run(self._experiment, run_name=name, tags=tags)
+            run = str(made.info.run_id)
+            params = [Param(key, value) for key, value in parameters(settings).items()]
+            self._client.log_batch(run, params=params)
+            for row in curve:
+                rest = {key: value for key, value in row.items() if key != "epoch"}
+                self._metrics({f"select/{key}": v for key, v in rest.items()}, row["epoch"], run)
+            self._metrics(values, len(curve), run)
+            self._client.set_terminated(run, "FAILED" if failed else "FINISHED")
+
+    def _children(self) -> set[str]:
+        """Return the names of those that were logged before an interruption."""
+        found: set[str] = set()
+        with self._missed("what it has"):
+            of_this = f"tags.`{PARENT}` = '{self._run}'"
+            for run in self._client.search_runs([self._experiment], of_this, max_results=5000):
+                found.add(str(run.info.run_name))
+        return found
+
     def end(self, error: type[BaseException] | None) -> None:
         if not self._run:
             return
@@ -203,12 +255,12 @@ class _MLflowTracker(Tracker):
             found = {f"{phase}/{key}": row[key] for key in ("loss", "ndcg") if key in row}
             self._metrics(found, row["epoch"])
 
-    def _metrics(self, values: Mapping[str, float], step: int) -> None:
+    def _metrics(self, values: Mapping[str, float], step: int, run: str | None = None) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         metrics = [Metric(key, value, now, step) for key, value in values.items()]
-        self._client.log_batch(self._run, metrics=metrics)
+        self._client.log_batch(run or self._run, metrics=metrics)
 
     @contextmanager
     def _refused(self) -> Iterator[None]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ray.tune import Tuner
+
 from cluster import storage
 from cluster.session import check_room, connect
 from train import manifest
@@ -67,24 +69,35 @@ def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = Fa
     tuner.quiet()
     connect(address)
     check_room(tuner.resources(sweep, run), "a trial")
+    tracker = sweep.tracking.tracker(sweep.name, home)
     storage.write_bytes(storage.join(home, SWEEP), _json(identity))
-    shared = sweep.subject.prepare(run, data, folds, home)
-    measured = tuner.measured(sweep, run, shared)
-    begin = tuner.new(sweep, run, measured, home, earlier) if not resume else None
-    tuned = begin or tuner.resumed(measured, home)
+    with tracker:
+        tracker.begin(identity["sweep"])
+        shared = sweep.subject.prepare(run, data, folds, home)
+        measured = tuner.measured(sweep, run, shared)
+        begin = tuner.new(sweep, run, measured, home, earlier) if not resume else None
+        ended, whole = _ended(sweep, begin or tuner.resumed(measured, home))
+        records = [_record(sweep, one) for one in ended]
+        storage.write_bytes(storage.join(home, RECORDS), _json(records))
+        for row in records:
+            told = row["overrides"], row["values"], row["curve"], row["reason"]
+            tracker.child(f"{sweep.name}-{row['trial']}", *told)
+        if not whole:
+            logger.info("%d trials have ended and are kept; to go on: --resume", len(ended))
+            raise KeyboardInterrupt
+    return Found(records, [one.checkpoint for one in ended], shared)
+
+
+def _ended(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
+    """Run the trials; return the results of those that ended, and whether these are all."""
     begun = time.monotonic()
     with interruptible():
         grid = tuned.fit()
     late = sweep.hours is not None and time.monotonic() - begun >= sweep.hours * 3600
     # A resumed sweep has its trials in another order.
     trials = sorted((grid[at] for at in range(len(grid))), key=_number)
-    ended = [one for one in trials if late or _ended(one)]
-    records = [_record(sweep, one) for one in ended]
-    storage.write_bytes(storage.join(home, RECORDS), _json(records))
-    if not late and len(ended) < (sweep.trials or len(grid) + 1):
-        logger.info("%d trials have ended and are kept; to go on: --resume", len(ended))
-        raise KeyboardInterrupt
-    return Found(records, [one.checkpoint for one in ended], shared)
+    ended = [one for one in trials if late or _has_ended(one)]
+    return ended, late or len(ended) >= (sweep.trials or len(grid) + 1)
 
 
 def place(sweep: Sweep) -> str:
@@ -162,7 +175,7 @@ def _number(result: Any) -> int:
     return int(result.config["trial"])
 
 
-def _ended(result: Any) -> bool:
+def _has_ended(result: Any) -> bool:
     row = result.metrics or {}
     return bool(result.error or row.get("ended") or row.get("done"))
 

@@ -156,8 +156,10 @@ def _choice(name: str, options: Any) -> Choice:
     if not isinstance(options, list) or not options:
         raise ValueError(f"{name} takes a list of at least one option, got {options!r}")
     labels = [_label(option) for option in options]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} ({number})" for number, label in enumerate(labels, 1)]
+    labels = [
+        f"{label} ({number})" if labels.count(label) > 1 else label
+        for number, label in enumerate(labels, 1)
+    ]
     return Choice({label: _option(name, o) for label, o in zip(labels, options, strict=True)})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import pytest
+from mlflow import MlflowClient
 
 from cluster.command import run as command
 from train.bundle import check
@@ -50,6 +51,7 @@ SWEEP = """
 run = "run.toml"
 trials = 5
 trials_at_once = 1
+tracking = "mlflow"
 seed = 5
 [space]
 train.learning_rate.choice = [0.01, 1e30]
@@ -135,6 +137,21 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
         failed
     )
 
+    # One MLflow run for the sweep, a child a trial.
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("raytower")
+    assert experiment is not None
+    logged = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert logged.keys() == {"found", *(f"found-{number}" for number in range(1, 6))}
+    parent, child = logged["found"], logged[f"found-{top['trial']}"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.metrics["ndcg"] == pytest.approx(top["values"]["ndcg"])
+    assert logged[f"found-{failed[0]['trial']}"].info.status == "FAILED"
+
+    page = Path("runs/found/report.html").read_text()
+    assert f"Trial {top['trial']} is the best by ndcg" in page
+    assert Path("runs/found/plots").is_dir()
+
     with pytest.raises(SystemExit) as ended:
         command(main, ["sweep.toml", "--name", "found"])
     assert ended.value.code == 2
@@ -144,6 +161,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
 def test_a_sweep_learns_from_an_earlier_one_and_tries_known_points_first(
     folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    Path("run.toml").write_text("page = false\n" + RUN.replace("workers = 2", "workers = 0"))
     Path("space.toml").write_text(
         """
 run = "run.toml"
