@@ -56,6 +56,7 @@ def history(records: Records, metrics: Mapping[str, str], best: int | None) -> "
         axis.set_ylabel(axis_label(metric, direction).replace(" (", "\n("))
     axes[-1].set_xlabel("trial, in order of start")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlim(0, records[-1]["trial"] + 1)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
