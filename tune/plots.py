@@ -117,7 +117,7 @@ def learning_curves(records: Records, metric: str, direction: str, best: int | N
         name = f"the best: {called(records[best])}"
         _curves(axis, [records[best]], metric, name, color=ORANGE, linewidth=2.4, zorder=4)
     axis.set_xlabel("epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     axis.set_ylabel(axis_label(metric, direction))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
@@ -158,7 +158,7 @@ def pareto(records: Records, metrics: Mapping[str, str], best: int | None) -> "F
     axis.set_xlabel(axis_label(along, along_to))
     axis.set_ylabel(axis_label(up, up_to))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    _number(axis, kept, x, y, records)
+    _number(axis, kept.tolist(), x, y, records)
     return figure
 
 

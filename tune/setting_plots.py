@@ -60,14 +60,15 @@ def slices(
     """
     across, down = min(ACROSS, len(names)), -(-len(names) // ACROSS)
     figure = empty_figure(8.4, 0.6 + 2.5 * down)
-    axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    axes = [*figure.subplots(down, across, sharey=True, squeeze=False).ravel()]
     y = values(records, metric)
     for axis, name in zip(axes, names, strict=False):
         _slice(axis, records, y, name, name in logs, best, 7.2 / across)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     figure.supylabel(axis_label(metric, direction), fontsize=9.5)
-    figure.legend(*_entries(axes[: len(names)]), loc="outside upper center", ncols=4)
+    handles, labels = _entries(axes[: len(names)])
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 

@@ -343,8 +343,9 @@ def test_what_is_written_has_room() -> None:
         for (one, a), (other, b) in combinations(boxes, 2):
             assert not overlap(a, b), (plot.__name__, one, other)
         for one, box in boxes:
-            inside = overlap(box, figure.bbox) and figure.bbox.padded(1).containsx(box.x0)
-            assert inside and figure.bbox.padded(1).containsx(box.x1), (plot.__name__, one)
+            page = figure.bbox.padded(1)
+            corners = (page.contains(*box.min), page.contains(*box.max))
+            assert all(corners), (plot.__name__, one)
 
 
 def test_a_plot_is_the_same_every_time() -> None:
