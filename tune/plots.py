@@ -56,6 +56,7 @@ def history(records: Records, metrics: Mapping[str, str], best: int | None) -> "
         axis.set_ylabel(axis_label(metric, direction).replace(" (", "\n("))
     axes[-1].set_xlabel("trial, in order of start")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    axes[-1].set_xlim(0, records[-1]["trial"] + 1)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
@@ -116,7 +117,7 @@ def learning_curves(records: Records, metric: str, direction: str, best: int | N
         name = f"the best: {called(records[best])}"
         _curves(axis, [records[best]], metric, name, color=ORANGE, linewidth=2.4, zorder=4)
     axis.set_xlabel("epoch")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="x", integer=True)
     axis.set_ylabel(axis_label(metric, direction))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
@@ -157,7 +158,7 @@ def pareto(records: Records, metrics: Mapping[str, str], best: int | None) -> "F
     axis.set_xlabel(axis_label(along, along_to))
     axis.set_ylabel(axis_label(up, up_to))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    _number(axis, kept, x, y, records)
+    _number(axis, kept.tolist(), x, y, records)
     return figure
 
 

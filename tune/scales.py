@@ -102,7 +102,7 @@ def _ticks(low: float, high: float, log: bool, whole: bool) -> list[float]:
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
-    """Return a name on so few lines of so many letters: broken after dots and underscores, or cut.
+    """Return a name on so few lines of so many letters: broken, or the middle cut.
 
     Args:
         name: of a setting, or one of its values.
@@ -115,4 +115,12 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
             rows.append("")
         rows[-1] += part
     kept = [*rows[: lines - 1], "".join(rows[lines - 1 :])]
-    return "\n".join(row if len(row) <= width else f"{row[: width - 1]}…" for row in kept)
+    return "\n".join(map(_cut, kept, [width] * len(kept)))
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text without its middle where it is too long: names differ at their ends."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

@@ -60,19 +60,20 @@ def slices(
     """
     across, down = min(ACROSS, len(names)), -(-len(names) // ACROSS)
     figure = empty_figure(8.4, 0.6 + 2.5 * down)
-    axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
+    axes = [*figure.subplots(down, across, sharey=True, squeeze=False).ravel()]
     y = values(records, metric)
     for axis, name in zip(axes, names, strict=False):
-        _slice(axis, records, y, name, name in logs, best)
+        _slice(axis, records, y, name, name in logs, best, 7.2 / across)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
     figure.supylabel(axis_label(metric, direction), fontsize=9.5)
-    figure.legend(*_entries(axes[: len(names)]), loc="outside upper center", ncols=4)
+    handles, labels = _entries(axes[: len(names)])
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
 def _slice(
-    axis: "Axes", records: Records, y: Array, name: str, log: bool, best: int | None
+    axis: "Axes", records: Records, y: Array, name: str, log: bool, best: int | None, inches: float
 ) -> None:
     having = [place for place, record in enumerate(records) if name in record["params"]]
     found = scale([records[place]["params"][name] for place in having], log)
@@ -84,16 +85,16 @@ def _slice(
     axis.set_title(_title(name, log, 34), fontsize=9)
     axis.set_xlim(-0.05, 1.05)
     axis.margins(y=0.08)
-    _write_marks(axis, found)
+    _write_marks(axis, found, inches)
 
 
 def _title(name: str, log: bool, width: int) -> str:
     return f"{wrapped(name, width, 1)}\n(log scale)" if log else wrapped(name, width)
 
 
-def _write_marks(axis: "Axes", found: Scale) -> None:
+def _write_marks(axis: "Axes", found: Scale, inches: float) -> None:
     longest = max(map(len, found.labels))
-    room = int(2.4 * LETTERS / len(found.labels))
+    room = int(inches * LETTERS / len(found.labels))
     every = -(-len(found.labels) // 12) if found.gap else 1
     labels = [wrapped(text, 16, 1) for text in found.labels[::every]]
     axis.set_xticks(found.marks[::every], labels, fontsize=8)
