@@ -101,7 +101,8 @@ def beauty(data: Path, _storage: Path) -> dict[str, Any]:
 
 def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
     """Gowalla, LightGCN's split."""
-    tower = {"name": "two_tower", "history": 300, "user_id": False, "score": "cosine"}
+    shape = {"width": 128, "history": 300, "user_id": False, "score": "cosine"}
+    tower = {"name": "two_tower", **shape}
     train = {"batch_size": 2048, "epochs": 12, "learning_rate": 3e-3, "workers": 0, "patience": 3}
     return {
         "data": {"name": "files", "interactions": str(gowalla(data, storage))},
