@@ -22,7 +22,7 @@ ONE_BY_ONE = (
 )
 SIDE_BY_SIDE = (
     "Each line is a trial, from its value on top down through its settings: the best one orange, "
-    "the best fifth blue. It passes 'unset' where the trial does not have the setting."
+    "the best fifth, ten at most, blue. It passes 'unset' where its trial has no such setting."
 )
 STYLE = """
 td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 26rem;
