@@ -116,7 +116,7 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
             rows.append("")
         rows[-1] += part
     kept = [*rows[: lines - 1], "".join(rows[lines - 1 :])]
-    return "\n".join(map(_cut, kept, [width] * len(kept)))
+    return "\n".join(_cut(row, width) for row in kept)
 
 
 def _cut(text: str, width: int) -> str:
