@@ -22,7 +22,7 @@ ONE_BY_ONE = (
 )
 SIDE_BY_SIDE = (
     "Each line is a trial, from its value on top down through its settings: the best one orange, "
-    "the best fifth blue. It passes 'unset' where the trial does not have the setting."
+    "the best fifth, ten at most, blue. It passes 'unset' where its trial has no such setting."
 )
 STYLE = """
 td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 26rem;
@@ -54,7 +54,7 @@ def write_page(
     drawn = _figures(metrics, records, best, logs)
     for name, (_, _, plot, *arguments) in drawn.items():
         storage.write_bytes(storage.join(home, "plots", f"{name}.png"), png(plot, *arguments))
-    parts = [*_head(sweep, records), *_outcome(outcome), *_trials(metrics, records, drawn)]
+    parts = [*_head(sweep, records), *_outcome(outcome), *_trials(drawn)]
     parts += [*_settings(metrics, records, drawn), *_table(metrics, records, best)]
     parts += ["<h2>Configuration</h2>", folded("the sweep", dict(sweep))]
     place = storage.join(storage.absolute(home), FILE)
@@ -180,7 +180,7 @@ def _outcome(outcome: Mapping[str, Any]) -> Iterator[str]:
         yield bullets(outcome["lines"])
 
 
-def _trials(metrics: Mapping[str, str], records: Records, drawn: Figures) -> Iterator[str]:
+def _trials(drawn: Figures) -> Iterator[str]:
     yield "<h2>Trials</h2>"
     if not drawn:
         yield "<p>No trial has a value, so there is nothing to draw.</p>"

@@ -61,8 +61,9 @@ def _by_size(value: Any, text: str) -> tuple[bool, float, str]:
 
 
 def _numbers(values: Sequence[Any], others: Sequence[str], log: bool) -> Scale:
-    start = STEP * len(others)
-    at = {text: STEP * (place + 0.3) for place, text in enumerate(others)}
+    step = min(STEP, 0.5 / max(1, len(others)))
+    start = step * len(others)
+    at = {text: step * (place + 0.3) for place, text in enumerate(others)}
     known = np.array([value if is_number(value) else np.nan for value in values], np.float64)
     low, high = float(np.nanmin(known)), float(np.nanmax(known))
     whole = all(isinstance(value, int) for value in values if is_number(value))
@@ -75,10 +76,10 @@ def _numbers(values: Sequence[Any], others: Sequence[str], log: bool) -> Scale:
         return result
 
     places = place(known)
-    texts = [shown(value) for value in values]
-    places = np.array([at.get(text, x) for text, x in zip(texts, places, strict=True)])
+    pairs = zip(values, places, strict=True)
+    places = np.array([x if is_number(value) else at[shown(value)] for value, x in pairs])
     marks = [*at.values(), *place(np.array(ticks)).tolist()]
-    return Scale(places, marks, [*at, *(f"{tick:.6g}" for tick in ticks)], 0.0)
+    return Scale(places, marks, [*at, *(f"{tick:.4g}" for tick in ticks)], 0.0)
 
 
 def _ticks(low: float, high: float, log: bool, whole: bool) -> list[float]:
@@ -98,7 +99,7 @@ def _ticks(low: float, high: float, log: bool, whole: bool) -> list[float]:
     inside = [float(tick) for tick in found if low <= tick <= high]
     if len(inside) > 1:
         return inside
-    return [float(f"{low:.3g}"), float(f"{high:.3g}")]
+    return [low, high]
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
@@ -115,7 +116,7 @@ def wrapped(name: str, width: int, lines: int = 2) -> str:
             rows.append("")
         rows[-1] += part
     kept = [*rows[: lines - 1], "".join(rows[lines - 1 :])]
-    return "\n".join(map(_cut, kept, [width] * len(kept)))
+    return "\n".join(_cut(row, width) for row in kept)
 
 
 def _cut(text: str, width: int) -> str:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACROSS = 3
-# The share of trials, from the best on, that has a colour among the lines.
-GOOD = 0.2
+# The share of trials, from the best on, that has a colour among the lines, and the most of them.
+GOOD, MOST_GOOD = 0.2, 10
 # Where a line passes a setting that its trial does not have.
 ABSENT = -0.12
 # Letters on a line of so small print, for each inch.
@@ -178,7 +178,7 @@ def _row(axis: "Axes", row: int, found: Scale, having: Sequence[int], trials: in
 
 
 def _lines(axis: "Axes", rows: Array, order: Sequence[int], best: int | None) -> None:
-    good = max(1, int(GOOD * len(order)))
+    good = min(MOST_GOOD, max(1, int(GOOD * len(order))))
     below = np.arange(len(rows))
     for rank in reversed(range(len(order))):
         colour, width = (BLUE, 1.5) if rank < good else (OTHER, 0.9)
