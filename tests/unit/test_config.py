@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.command import explain
-from train.baselines import ALS, SVD, Popularity
+from train.baselines import Popularity
 from train.config import (
     CHOICES,
     Evaluation,
@@ -22,6 +22,7 @@ from train.config import (
     read_table,
 )
 from train.datasets import DATASETS
+from train.factorizations import ALS, SVD
 from train.index import IndexSettings
 from train.linear_baselines import EASE
 from train.loop import Training
