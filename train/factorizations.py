@@ -113,7 +113,8 @@ class ALS(Factorization):
 
     A new user is folded in: the least squares of a user are solved with the vectors of the items
     as they are in the end. The others have theirs from the last iteration, which solved for the
-    users first, in a few steps of conjugate gradients, and for the items after that.
+    users first, in a few steps of conjugate gradients, and for the items after that. With an alpha
+    other than 1 the fold-in solves equations of each user's own, for which ONNX has no operator.
 
     Attributes:
         factors: width of the vectors.

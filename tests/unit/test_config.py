@@ -149,7 +149,7 @@ def test_several_names_in_flags() -> None:
         ),
         (
             {"tower": {"width": 8}},
-            "tower: [tower] has no name; set name to one of: dssm, ",
+            "tower: [tower] has no name; set name to one of: als, dssm, ",
         ),
         ({"train": {"epochs": "many"}}, "train.epochs: should be a valid integer"),
         ({"loss": {"name": "full_softmax", "temperature": 0}}, "loss.temperature: should be gr"),
