@@ -24,7 +24,7 @@ from train.batches import (
     window_batch,
     windows,
 )
-from train.losses import Loss, PairLoss
+from train.losses import Loss, PairLoss, Scored
 from train.metrics import per_user
 from train.model import (
     Tower,
@@ -285,15 +285,14 @@ def batch_loss(
     wanted = beside if drawn is None else torch.cat([beside, drawn.flatten()])
     users, items = model(batch.users, batch.history, wanted)
     if loss.in_batch or drawn is None:
-        scored, positives, others = wanted, items[batch.own], items
+        ids, positives, others = wanted, items[batch.own], items
     else:
         size = len(beside)
-        scored, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
-    hits, log_q = (batch.items, scored), negatives.log_q
-    shares = None if log_q is None else (log_q[batch.items], log_q[scored])
-    count = len(negatives.catalogue)
-    arguments = users, positives, others, hits, shares, batch.weights, count
-    return batch.share * loss(*arguments, head=head_of(model))
+        ids, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
+    hits, log_q = (batch.items, ids), negatives.log_q
+    shares = None if log_q is None else (log_q[batch.items], log_q[ids])
+    vectors, count = (users, positives, others), len(negatives.catalogue)
+    return batch.share * loss(Scored(*vectors, hits, shares, batch.weights, count, head_of(model)))
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:
