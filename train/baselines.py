@@ -1,6 +1,5 @@
-"""The systems that a run can be compared with: popularity, neighbours, SVD, ALS and the rest."""
+"""The systems that a run can be compared with: popularity, neighbours and the rest."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from train.content import CatBoostContent
-from train.features import Features
+from train.factorizations import ALS, SVD
 from train.linear_baselines import EASE, SLIM
 from train.ragged import Array
 from train.scorers import Baseline, Collaborative, Scorer, same_for_all
@@ -81,60 +80,6 @@ class UserKNN(Collaborative):
 
         similarity = _nearest(bm25_weight(taken, K1=1.2, B=0.75).tocsr(), self.neighbours)
         return lambda users: _dense(similarity[users] @ taken)
-
-
-class SVD(Collaborative):
-    """Truncated SVD of who took what (PureSVD, Cremonesi et al. 2010).
-
-    Attributes:
-        rank: singular values kept.
-    """
-
-    name: Literal["svd"] = "svd"
-    rank: int = Field(default=5, ge=1)
-
-    def check(self, items: int, features: Features) -> None:
-        """Check that there are as many items as singular values."""
-        if items < self.rank:
-            raise ValueError(
-                f"svd of rank {self.rank} needs as many warm items, found {items}; lower its rank"
-            )
-
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Factorize by random projections, `[U, rank]` and `[rank, I]`."""
-        from sklearn.decomposition import TruncatedSVD
-
-        svd = TruncatedSVD(self.rank, random_state=seed)
-        users = svd.fit_transform(taken)
-        return lambda rows: np.asarray(users[rows] @ svd.components_)
-
-
-class ALS(Collaborative):
-    """Alternating least squares on implicit feedback (Hu, Koren, Volinsky 2008).
-
-    Attributes:
-        factors: width of the vectors.
-        regularization: of the vectors' squares.
-        alpha: confidence in an interaction, where one in its absence is 1.
-        iterations: of both sides.
-    """
-
-    name: Literal["als"] = "als"
-    factors: int = Field(default=5, ge=1)
-    regularization: float = Field(default=0.01, ge=0)
-    alpha: float = Field(default=1.0, gt=0)
-    iterations: int = Field(default=15, ge=1)
-
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Factorize, `[U, factors]` and `[I, factors]`."""
-        from implicit.cpu.als import AlternatingLeastSquares
-
-        with warnings.catch_warnings():
-            # It warns of BLAS threads, which matter for hundreds of factors only.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            model = AlternatingLeastSquares(**self.model_dump(exclude={"name"}), random_state=seed)
-        model.fit(taken, show_progress=False)
-        return lambda users: np.asarray(model.user_factors[users] @ model.item_factors.T)
 
 
 def _recent(statistics: Statistics, days: int) -> Array:

@@ -74,7 +74,7 @@ class Run(Settings):
         data: where the three tables come from.
         split: what trains, validates and tests.
         tower: the architecture.
-        loss: with its negatives.
+        loss: with its negatives; a tower that is fitted at once needs none.
         train: optimisation and workers.
         index: search over the item vectors.
         reranker: stage 2.
@@ -103,7 +103,7 @@ class Run(Settings):
 
     @model_validator(mode="after")
     def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
-        lack = self.loss.needs(self.tower.scores)
+        lack = None if self.tower.at_once else self.loss.needs(self.tower.scores)
         if lack and info.context != FLAGS_FOLLOW:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
         return self
@@ -112,9 +112,11 @@ class Run(Settings):
     def _cold_items_are_encoded(self, info: ValidationInfo) -> "Run":
         blind = self.catalogue == "all" and not self.tower.item_attributes
         if blind and info.context != FLAGS_FOLLOW:
+            # A tower that is fitted at once learns of ids alone.
+            mend = "" if self.tower.at_once else "it to true, or "
             raise ValueError(
                 'catalogue "all" has items that nobody took, and without tower.item_attributes '
-                "they all look the same; set it to true, or catalogue to warm"
+                f"they all look the same; set {mend}catalogue to warm"
             )
         return self
 

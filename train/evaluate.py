@@ -59,8 +59,8 @@ def evaluate(
         cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
         divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in
         NDCG (paired); `recall@candidates`; and what was measured on (`users`, `interactions`,
-        `catalogue`, `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals
-        over users.
+        `catalogue`, `cold_catalogue`, which is the part of it that nobody had taken, `k`,
+        `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over users.
     """
     return evaluate_users(data, stage, reranker, window, candidates, settings, seed).report
 
@@ -91,6 +91,7 @@ def evaluate_users(
         "users": len(window.users),
         "interactions": len(relevant.values),
         "catalogue": size,
+        "cold_catalogue": int(known.catalogue[known.statistics.item_count == 0].sum()),
         "candidates": candidates,
         "test_sha256": window_fingerprint(data, window),
         "more_k": {},

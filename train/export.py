@@ -4,6 +4,7 @@ Indices are those of the bundle: the position of an id in `users.arrow` and `ite
 copied beside. Every file runs with onnxruntime alone.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,8 +87,8 @@ def export_onnx(bundle: Bundle, folder: Path) -> dict[str, float]:
 
     Raises:
         FileExistsError: the folder is there.
-        ValueError: the bundle has no tower, or a file's results differ from torch's by more than
-            1e-5 of their size.
+        ValueError: the bundle has no tower, ONNX lacks an operator that it needs, or a file's
+            results differ from torch's by more than 1e-5 of their size.
     """
     found = {}
     with storage.new_folder(folder) as draft:
@@ -118,16 +119,25 @@ def _modules(bundle: Bundle) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
 
 def _write(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
     rows = {name: {0: torch.export.Dim.DYNAMIC} for name in inputs}
-    program: Any = torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=["score" if path.name == "score.onnx" else "vectors"],
-        dynamic_shapes=rows,
-        dynamo=True,
-        verbose=False,
-    )
+    try:
+        program: Any = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=["score" if path.name == "score.onnx" else "vectors"],
+            dynamic_shapes=rows,
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(_lack(path.name, error)) from error
     program.save(str(path))
+
+
+def _lack(name: str, error: Exception) -> str:
+    missing = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error))
+    reason = f"ONNX has no operator for {missing[1]}" if missing else str(error).splitlines()[0]
+    return f"{name} cannot be written with what this tower computes: {reason}"
 
 
 @torch.no_grad()

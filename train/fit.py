@@ -58,15 +58,17 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     """Load, check, encode and split the run's data.
 
     Raises:
-        ValueError: the data, or more items than one of the baselines takes.
+        ValueError: the data, or what the tower or a baseline cannot be fitted to.
     """
     tables = run.data.load()
     data = encode(tables)
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
-    # Baselines are fitted last; what they refuse is refused before any tower is.
-    warm = len(np.unique(data.interactions.item[folds.before_test]))
+    # Baselines are fitted last; what they refuse is refused before any tower is trained.
+    item, features = data.interactions.item, data.item_features
+    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
+    run.tower.check(first, features)
     for baseline in run.evaluation.baselines:
-        baseline.check(warm, data.item_features)
+        baseline.check(warm, features)
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
@@ -97,13 +99,14 @@ def fit(run: Run, address: str | None = None) -> str:
         del config[key]
     identity = {"config": config, "data": fingerprint(data)}
     _check_name(home, identity)
+    _warn_of_ignored(run)
     done = storage.join(home, "done.json")
     if storage.exists(done):
         place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
         logger.info("this run is complete; its bundle is %s", place)
         return place
     tracker = run.tracking.tracker(run.name, home)
-    if run.train.workers:
+    if _on_ray(run):
         connect(address)
         scaling(run.train.workers, run.train.gpu)
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
@@ -228,6 +231,20 @@ def _write(
     return bundle.write(storage.join(home, "bundles"), parts, record, files)
 
 
+def _on_ray(run: Run) -> bool:
+    """Whether workers train the towers: those that are fitted at once are fitted here."""
+    return run.train.workers > 0 and not run.tower.at_once
+
+
+def _warn_of_ignored(run: Run) -> None:
+    if run.tower.at_once and run.loss != Run.model_fields["loss"].default:
+        logger.warning(
+            "tower %s is fitted at once, without a loss: ignoring loss %s",
+            run.table()["tower"]["name"],
+            run.table()["loss"]["name"],
+        )
+
+
 def _check_name(home: str, identity: dict[str, Any]) -> None:
     """Check that a run that was here before is this one."""
     place = storage.join(home, RUN)
@@ -264,7 +281,7 @@ def _towers(
 ) -> Fitted:
     """Train the towers of one phase, or read them where the phase was finished before."""
     job = tower_job(run, known, window, epochs)
-    trained = train_on_ray if run.train.workers else train_here
+    trained = train_on_ray if _on_ray(run) else train_here
     state = trained(job, storage.join(home, "training"), phase, tracker.epoch)
     tracker.curve(phase, state["curve"])
     model = run.tower.build(job.inputs)

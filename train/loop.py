@@ -24,7 +24,7 @@ from train.batches import (
     window_batch,
     windows,
 )
-from train.losses import Loss, PairLoss
+from train.losses import Loss, PairLoss, Scored
 from train.metrics import per_user
 from train.model import (
     Tower,
@@ -136,17 +136,21 @@ class World:
 def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train towers from the start or from a checkpoint's state; return the last state.
 
+    A tower that is fitted at once has a single epoch, without a loss.
+
     Raises:
         ValueError: the loss is no longer finite.
     """
     torch.manual_seed(job.seed)
     model = job.tower.build(job.inputs).to(world.device)
+    state = state or {"epoch": 0, "best": None, "curve": []}
+    if job.tower.at_once:
+        return _fit_at_once(state, job, world, model)
     wrapped = world.wrap(model)
     optimizer = _optimizer(wrapped, job.training)
     data = examples(
         job.interactions, len(job.inputs.warm_users), world.device, job.training.half_life
     )
-    state = state or {"epoch": 0, "best": None, "curve": []}
     _restore(state, model, optimizer)
     candidates = _examples(data, job)
     drawn = _negatives(job, world, len(data), len(candidates))
@@ -155,8 +159,23 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
         loss, seconds = _epoch(
             job, world, wrapped, optimizer, data, candidates, negatives, state["epoch"]
         )
-        state = _next_state(state, job, world, model, optimizer, loss, seconds)
+        measured = {"loss": loss, "seconds": seconds}
+        state = _next_state(state, job, world, model, measured)
+        state["optimizer"] = optimizer.state_dict()
         world.report(state["curve"][-1], state if world.rank == 0 else None)
+    return state
+
+
+def _fit_at_once(
+    state: dict[str, Any], job: Job, world: World, model: TwoTowerModel
+) -> dict[str, Any]:
+    """Fit a tower that takes no steps, unless this is the state of one that is fitted."""
+    if state["epoch"]:
+        return state
+    began = time.perf_counter()
+    job.tower.fit(model, job.inputs, job.interactions, job.seed)
+    state = _next_state(state, job, world, model, {"seconds": time.perf_counter() - began})
+    world.report(state["curve"][-1], state if world.rank == 0 else None)
     return state
 
 
@@ -266,15 +285,14 @@ def batch_loss(
     wanted = beside if drawn is None else torch.cat([beside, drawn.flatten()])
     users, items = model(batch.users, batch.history, wanted)
     if loss.in_batch or drawn is None:
-        scored, positives, others = wanted, items[batch.own], items
+        ids, positives, others = wanted, items[batch.own], items
     else:
         size = len(beside)
-        scored, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
-    hits, log_q = (batch.items, scored), negatives.log_q
-    shares = None if log_q is None else (log_q[batch.items], log_q[scored])
-    count = len(negatives.catalogue)
-    arguments = users, positives, others, hits, shares, batch.weights, count
-    return batch.share * loss(*arguments, head=head_of(model))
+        ids, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
+    hits, log_q = (batch.items, ids), negatives.log_q
+    shares = None if log_q is None else (log_q[batch.items], log_q[ids])
+    vectors, count = (users, positives, others), len(negatives.catalogue)
+    return batch.share * loss(Scored(*vectors, hits, shares, batch.weights, count, head_of(model)))
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:
@@ -319,12 +337,10 @@ def _next_state(
     job: Job,
     world: World,
     model: TwoTowerModel,
-    optimizer: torch.optim.Optimizer,
-    loss: float,
-    seconds: float,
+    measured: dict[str, float],
 ) -> dict[str, Any]:
-    """Return the state after an epoch, with the weights to keep so far."""
-    row: dict[str, Any] = {"epoch": state["epoch"] + 1, "loss": loss, "seconds": seconds}
+    """Return the state after an epoch, with what it measured and the weights to keep so far."""
+    row: dict[str, Any] = {"epoch": state["epoch"] + 1, **measured}
     best, peak = state["best"], _peak(state["curve"])
     if job.validation is not None:
         row["ndcg"] = validation_ndcg(model, job, world)
@@ -336,7 +352,6 @@ def _next_state(
         "best": best,
         "curve": [*state["curve"], row],
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
     }
 
 

@@ -6,6 +6,7 @@ of each positive alone; d width; I items.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -17,6 +18,32 @@ from train.settings import Settings
 from train.softmax import softmax_loss
 
 Head = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a loss is computed of: positives, and negatives that are scored against them.
+
+    Attributes:
+        users: `[B, d]`.
+        positives: `[B, d]`.
+        negatives: `[M, d]`, or `[B, n, d]`.
+        hits: items of the positives `[B]` and of the negatives `[M]` or `[B, n]`.
+        log_q: the same for `log_q`, where it corrects.
+        weight: of each positive, `[B]`.
+        catalogue: how many items negatives are drawn from.
+        head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
+            inner product.
+    """
+
+    users: Tensor
+    positives: Tensor
+    negatives: Tensor
+    hits: tuple[Tensor, Tensor]
+    log_q: tuple[Tensor, Tensor] | None = None
+    weight: Tensor | None = None
+    catalogue: int = 0
+    head: Head | None = None
 
 
 class Loss(Settings):
@@ -70,31 +97,11 @@ class Loss(Settings):
         """
         return None
 
-    def __call__(
-        self,
-        users: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        hits: tuple[Tensor, Tensor],
-        log_q: tuple[Tensor, Tensor] | None = None,
-        weight: Tensor | None = None,
-        catalogue: int = 0,
-        head: Head | None = None,
-    ) -> Tensor:
-        """Return the loss, a scalar; here the softmax over shared negatives.
-
-        Args:
-            users: `[B, d]`.
-            positives: `[B, d]`.
-            negatives: `[M, d]`, or `[B, n, d]`.
-            hits: items of the positives `[B]` and of the negatives `[M]` or `[B, n]`.
-            log_q: the same for `log_q`, where it corrects.
-            weight: of each positive, `[B]`.
-            catalogue: how many items negatives are drawn from.
-            head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
-                inner product.
-        """
-        return softmax_loss(users / self.temperature, positives, negatives, hits, log_q, weight)
+    def __call__(self, scored: Scored) -> Tensor:
+        """Return the loss, a scalar; here the softmax over shared negatives."""
+        users = scored.users / self.temperature
+        of = scored.positives, scored.negatives, scored.hits, scored.log_q, scored.weight
+        return softmax_loss(users, *of)
 
 
 class InBatchSoftmax(Loss):
@@ -210,24 +217,14 @@ class PairLoss(Loss):
             return draw(catalogue, self.count, seed)
         return draw(catalogue, rows * self.count, seed).view(rows, self.count)
 
-    def __call__(
-        self,
-        users: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        hits: tuple[Tensor, Tensor],
-        log_q: tuple[Tensor, Tensor] | None = None,
-        weight: Tensor | None = None,
-        catalogue: int = 0,
-        head: Head | None = None,
-    ) -> Tensor:
+    def __call__(self, scored: Scored) -> Tensor:
         """Return the mean over the positives; a negative that is the positive itself counts 0."""
-        score = head or _products
-        own = score(users, positives[:, None])[:, 0].float() / self.temperature
-        others = score(users, negatives).float() / self.temperature
-        real = hits[0][:, None] != hits[1]
-        losses = self.of_scores(own, others, real, catalogue)
-        return (losses if weight is None else losses * weight).mean()
+        score = scored.head or _products
+        own = score(scored.users, scored.positives[:, None])[:, 0].float() / self.temperature
+        others = score(scored.users, scored.negatives).float() / self.temperature
+        real = scored.hits[0][:, None] != scored.hits[1]
+        losses = self.of_scores(own, others, real, scored.catalogue)
+        return (losses if scored.weight is None else losses * scored.weight).mean()
 
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """Return the loss of each positive, `[B]`.

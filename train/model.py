@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from train.features import Features
 from train.ragged import Array, Ragged
+from train.schema import Interactions
 from train.settings import Settings
 from train.sides import PairLayers, Side
 from train.top_k import rank_catalogue, rank_scores
@@ -68,6 +69,7 @@ class Tower(Settings):
             catalogue is tried, and `score` is "pair".
         sequential: whether it learns from every item of a history at once; then an example is
             `history` interactions of a user in a row.
+        at_once: whether `fit` sets its weights, all at once; then loss and epochs do not matter.
         width: length d of the vectors.
         user_id: give users an id embedding; without one a user is only history and attributes.
         item_id: give items an id embedding.
@@ -83,6 +85,7 @@ class Tower(Settings):
 
     pairs: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
+    at_once: ClassVar[bool] = False
 
     width: int = Field(default=64, ge=1)
     user_id: bool = True
@@ -117,6 +120,15 @@ class Tower(Settings):
     def build(self, inputs: TowerInputs) -> "TwoTowerModel":
         """Return a freshly initialised module over these tables."""
         return TwoTowerModel(self, inputs)
+
+    def check(self, items: int, features: Features) -> None:
+        """Raise ValueError where so many warm items with these attributes cannot be fitted."""
+
+    def fit(
+        self, model: "TwoTowerModel", inputs: TowerInputs, known: Interactions, seed: int
+    ) -> None:
+        """Set the weights of a fresh module by what was known, where that is done at once."""
+        raise NotImplementedError
 
 
 class TwoTowerModel(nn.Module):

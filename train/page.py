@@ -99,7 +99,8 @@ def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
     training = manifest.get("training") or {}
-    if not training.get("select"):
+    # A tower that is fitted at once has no curve.
+    if not any("loss" in row for row in training.get("select", [])):
         return
     yield "<h2>Training</h2>"
     caption = (

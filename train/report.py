@@ -141,9 +141,12 @@ def remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> li
         )
     if "groups" in report:
         users, items = (report["groups"][f"cold_{side}"] for side in ("users", "items"))
+        # Bundles of an earlier version do not say whether the catalogue has such items.
+        ranked = bool(report.get("cold_catalogue"))
+        cold = "only attributes tell apart" if ranked else "no system can recommend"
         lines.append(
             f"cold in the test: {users['users']:,} users without a history, and {items['pairs']:,} "
-            "pairs with items that nobody took before, which no system can recommend"
+            f"pairs with items that nobody took before, which {cold}"
         )
     if reranker and "reason" in reranker:
         lines.append(f"no reranker: {reranker['reason']}")

@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse
 
 from train.features import Features
-from train.ragged import Array
+from train.model import TowerInputs
+from train.ragged import Array, Ragged
 from train.settings import Settings
 from train.snapshot import Snapshot
 
@@ -46,7 +47,7 @@ class Collaborative(Baseline):
         warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
         items = np.flatnonzero(warm_items)
         self.check(len(items), known.inputs.item_features)
-        score = self.learn(_taken(known)[np.flatnonzero(warm_users)][:, items], seed)
+        score = self.learn(taken_by(known.histories, known.inputs), seed)
         row_of = np.cumsum(warm_users) - 1
 
         def scores(users: Array) -> Array:
@@ -63,14 +64,13 @@ def same_for_all(scores: Array) -> Scorer:
     return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
 
 
-def _taken(known: Snapshot) -> Any:
-    """Return who took what, 0/1 CSR [U, I]: a repeat counts once."""
-    taken = known.histories
-    shape = len(taken), len(known.inputs.warm_items)
-    ones = np.ones(len(taken.values), dtype=np.float32)
+def taken_by(histories: Ragged, inputs: TowerInputs) -> Any:
+    """Return which warm users took which warm items, 0/1 CSR [U, I]: a repeat counts once."""
+    shape = len(histories), len(inputs.warm_items)
+    ones = np.ones(len(histories.values), dtype=np.float32)
     # The matrix sorts and merges in place what it is given.
-    arrays = ones, taken.values.copy(), taken.offsets.copy()
+    arrays = ones, histories.values.copy(), histories.offsets.copy()
     matrix = scipy.sparse.csr_matrix(arrays, shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1
-    return matrix
+    return matrix[np.flatnonzero(inputs.warm_users)][:, np.flatnonzero(inputs.warm_items)]

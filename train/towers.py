@@ -1,6 +1,7 @@
 """The architectures: settings whose `parts` make the layers of a two-tower model.
 
-To add one: a class, and a line in `TOWERS`.
+To add one: a class, and a line in `TOWERS`. Baselines that are factorizations are towers by being
+there.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
+from train.factorized import FACTORIZED
 from train.histories import Block, Pooled, Transformer
 from train.model import Parts, Scores, Tower
 from train.sides import Deep, Norm, PairLayers, Residual, stack
@@ -209,4 +211,5 @@ TOWERS: Mapping[str, type[Tower]] = {
     "history_transformer": HistoryTransformer,
     "matching_mlp": MatchingMLP,
     "ncf": NCF,
+    **FACTORIZED,
 }

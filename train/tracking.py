@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 FILE = "mlflow.json"
 PARENT = "mlflow.parentRunId"
+LOGGED = ("loss", "ndcg")  # of an epoch
 MAX_VALUE = 6000  # characters of a parameter; MLflow refuses more
 # Set where the shell has not. MLflow would wait minutes for a server that is away, tell its makers
 # of each use, and print to where a fit prints its bundle.
@@ -165,8 +166,9 @@ class _MLflowTracker(Tracker):
 
     def curve(self, phase: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with self._missed(f"the curve of {phase}"):
-            logged = self._client.get_metric_history(self._run, f"{phase}/loss")
-            steps = {metric.step for metric in logged}
+            # A tower that is fitted at once has no loss.
+            logged = [self._client.get_metric_history(self._run, f"{phase}/{k}") for k in LOGGED]
+            steps = {metric.step for metrics in logged for metric in metrics}
             self._log([(phase, row) for row in rows if row["epoch"] not in steps])
 
     def results(self, place: str) -> None:
@@ -252,7 +254,7 @@ class _MLflowTracker(Tracker):
 
     def _log(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         for phase, row in rows:
-            found = {f"{phase}/{key}": row[key] for key in ("loss", "ndcg") if key in row}
+            found = {f"{phase}/{key}": row[key] for key in LOGGED if key in row}
             self._metrics(found, row["epoch"])
 
     def _metrics(self, values: Mapping[str, float], step: int, run: str | None = None) -> None:

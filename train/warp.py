@@ -1,17 +1,18 @@
 """Matrix factorization by WARP, as LightFM has it, a batch at a time."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from train.scorers import Collaborative, Scorer
+from train.factorizations import Factorization, sum_of
+from train.ragged import Array
 
 
-class WARP(Collaborative):
+class WARP(Factorization):
     """Matrix factorization by the weighted approximate-rank pairwise loss (WSABIE, Weston 2011).
 
     For each item taken others are drawn, until one scores above it less a margin of 1: the more
@@ -19,6 +20,9 @@ class WARP(Collaborative):
     Like LightFM's model of who took what (Kula 2015) it has item biases and steps by Adagrad.
     LightFM and its kept forks are there as sources only, which need a compiler; this takes the
     draws and the step of a whole batch at once.
+
+    In that model a user is learned as a whole, and of a new one it knows no more than the biases.
+    Here such a user is the mean of the items taken, and each item's bias is added to its score.
 
     Attributes:
         factors: width of the vectors.
@@ -28,6 +32,8 @@ class WARP(Collaborative):
         batch_size: pairs a step.
     """
 
+    beyond: ClassVar[int] = 1
+
     name: Literal["warp"] = "warp"
     factors: int = Field(default=4, ge=1)
     epochs: int = Field(default=10, ge=1)
@@ -35,13 +41,8 @@ class WARP(Collaborative):
     draws: int = Field(default=10, ge=1)
     batch_size: int = Field(default=1024, ge=1)
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Factorize, `[U, factors + 1]` and `[I, factors + 1]`, the last column the biases."""
-        users, items = (side.numpy() for side in self.factorize(taken, seed))
-        return lambda rows: np.asarray(users[rows] @ items.T)
-
-    def factorize(self, taken: Any, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the vectors of the users, ending in 1, and of the items, ending in a bias."""
+    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+        """Factorize, `[U, factors + 1]` and `[I, factors + 1]`: users end in 1, items in a bias."""
         generator = torch.Generator().manual_seed(seed)
         pairs = taken.tocoo()
         user, item = (torch.from_numpy(index.astype(np.int64)) for index in (pairs.row, pairs.col))
@@ -53,7 +54,13 @@ class WARP(Collaborative):
                 shape = len(batch), self.draws
                 drawn = torch.randint(taken.shape[1], shape, generator=generator)
                 self._step(users, items, user[batch], item[batch], drawn, known)
-        return users.values, items.values
+        return users.values.numpy(), items.values.numpy()
+
+    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
+        """Return the mean of the vectors of the items taken, ending in 1."""
+        count = taken.sum(1, keepdim=True)
+        mean = sum_of(vectors, place, taken) / count.clamp(min=1)
+        return torch.cat([mean[:, :-1], (count > 0).to(mean.dtype)], dim=1)
 
     def _step(
         self,

@@ -183,9 +183,8 @@ def _follow(name: str, path: Path, done: threading.Event, watch: Watch | None) -
 
 
 def _log(name: str, row: dict[str, Any], watch: Watch | None) -> None:
+    loss = f", loss {row['loss']:.4f}" if "loss" in row else ""
     ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
-    logger.info(
-        "%s: epoch %d, loss %.4f%s, %.1f s", name, row["epoch"], row["loss"], ndcg, row["seconds"]
-    )
+    logger.info("%s: epoch %d%s%s, %.1f s", name, row["epoch"], loss, ndcg, row["seconds"])
     if watch:
         watch(name, row)

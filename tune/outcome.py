@@ -12,7 +12,8 @@ from train.intervals import bootstrap
 from train.ragged import Array
 from tune.config import Sweep
 from tune.draws import override
-from tune.report import Record, front, number, ranked, settings, toml
+from tune.records import ranked, unbeaten
+from tune.report import Record, number, settings, toml
 from tune.search import Found, kept, place
 
 BEST = "best.toml"
@@ -62,7 +63,7 @@ def _winner(sweep: Sweep, records: Sequence[Record], order: Sequence[int]) -> li
     said = settings(top["overrides"]) or "the run as it is"
     lines = [f"Trial {top['trial']} is the best by {next(iter(directions))}: {values} ({said})."]
     if len(directions) > 1:
-        numbers = ", ".join(str(records[at]["trial"]) for at in front(records, directions))
+        numbers = ", ".join(str(records[at]["trial"]) for at in unbeaten(records, directions))
         names = " or ".join(directions)
         lines.append(f"No other trial is better in {names} without loss: trials {numbers}.")
     return lines

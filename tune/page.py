@@ -68,7 +68,7 @@ def _best(metrics: Mapping[str, str], records: Records, outcome: Mapping[str, An
     for place, record in enumerate(records):
         if record["trial"] == outcome.get("best"):
             return place
-    order = ranked(records, *next(iter(metrics.items())))
+    order = ranked(records, metrics)
     return order[0] if order else None
 
 
@@ -77,7 +77,7 @@ def _figures(
 ) -> Figures:
     """Return the plots that these records have something for."""
     metric, direction = next(iter(metrics.items()))
-    if not ranked(records, metric, direction):
+    if not ranked(records, metrics):
         return {}
     return {
         **_figures_of_trials(metrics, records, best),
@@ -202,7 +202,7 @@ def _settings(metrics: Mapping[str, str], records: Records, drawn: Figures) -> I
 
 
 def _table(metrics: Mapping[str, str], records: Records, best: int | None) -> Iterator[str]:
-    order = ranked(records, *next(iter(metrics.items())))
+    order = ranked(records, metrics)
     order += [place for place in range(len(records)) if place not in order]
     columns = ["trial", "state", *map(plots.label, metrics), "epochs", "best epoch", "seconds"]
     rows = [_row(metrics, records[place], place == best) for place in order]

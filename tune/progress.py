@@ -8,7 +8,8 @@ from typing import Any
 
 import ray.tune
 
-from tune.report import AS_IT_IS, Record, number, ranked, record, settings
+from tune.records import ranked
+from tune.report import AS_IT_IS, Record, number, record, settings
 from tune.trial import Directions
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,18 @@ def values(records: Records, metric: str) -> Array:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def ranked(records: Records, metric: str, direction: str) -> list[int]:
-    """Return the positions of the trials that have a value, the best first."""
-    losses = -SIGNS[direction] * values(records, metric)
-    return [
-        int(place) for place in np.argsort(losses, kind="stable") if not np.isnan(losses[place])
-    ]
+def ranked(records: Records, metrics: Mapping[str, str]) -> list[int]:
+    """Return the positions of the trials that have values, the best by the first metric first.
+
+    Where it is the same, the second one decides, then who began first.
+
+    Args:
+        records: of the trials.
+        metrics: with their directions, `max` or `min`.
+    """
+    losses = np.array([-SIGNS[up] * values(records, name) for name, up in metrics.items()])
+    order = np.lexsort(losses[::-1])
+    return [int(place) for place in order if not np.isnan(losses[:, place]).any()]
 
 
 def best_so_far(numbers: Array, direction: str) -> Array:
@@ -45,8 +51,19 @@ def front(points: Array, directions: Sequence[str]) -> Array:
     gains = points * np.array([SIGNS[direction] for direction in directions])
     as_good = (gains[:, None] >= gains[None]).all(axis=2)
     better = (gains[:, None] > gains[None]).any(axis=2)
-    unbeaten: Array = ~(as_good & better).any(axis=0)
-    return unbeaten
+    kept: Array = ~(as_good & better).any(axis=0)
+    return kept
+
+
+def unbeaten(records: Records, metrics: Mapping[str, str]) -> list[int]:
+    """Return the positions of the trials on the Pareto front, the best by the first metric first.
+
+    No other trial is at least as good as one of them in every metric, and better in one.
+    """
+    order = ranked(records, metrics)
+    points = np.array([[records[place]["values"][name] for name in metrics] for place in order])
+    kept = front(points.reshape(len(order), len(metrics)), list(metrics.values()))
+    return [place for place, stays in zip(order, kept, strict=True) if stays]
 
 
 def in_state(records: Records, state: str) -> Array:

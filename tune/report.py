@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tune.records import ranked, unbeaten
 from tune.trial import Directions
 
 Record = dict[str, Any]
@@ -50,32 +51,6 @@ def _last_line(error: Any) -> str:
     return textwrap.shorten(line, 200)
 
 
-def ranked(records: Sequence[Record], directions: Directions) -> list[int]:
-    """Return the positions of the trials that did not fail, the best by the first metric first.
-
-    Where it is the same, the second one decides.
-    """
-    signs = {name: -1 if direction == "max" else 1 for name, direction in directions.items()}
-    done = [place for place, row in enumerate(records) if row["values"]]
-    costs = {at: [sign * records[at]["values"][n] for n, sign in signs.items()] for at in done}
-    return sorted(done, key=costs.__getitem__)
-
-
-def front(records: Sequence[Record], directions: Directions) -> list[int]:
-    """Return the positions of the trials on the Pareto front, the best by the first metric first.
-
-    No other trial is at least as good as one of them in every metric, and better in one.
-    """
-    order = ranked(records, directions)
-    signs = np.array([-1 if direction == "max" else 1 for direction in directions.values()])
-    rows = [[records[place]["values"][name] for name in directions] for place in order]
-    costs = np.array(rows, dtype=float).reshape(len(order), len(directions)) * signs
-    no_worse = (costs[:, None] <= costs[None]).all(2)
-    better = (costs[:, None] < costs[None]).any(2)
-    beaten = (no_worse & better).any(0)
-    return [place for place, lost in zip(order, beaten, strict=True) if not lost]
-
-
 def render(records: Sequence[Record], directions: Directions) -> str:
     """Return the trials as a table for people, the best first and the failed ones last."""
     from rich.console import Console
@@ -95,7 +70,7 @@ def table(records: Sequence[Record], directions: Directions, title: str | None =
         shown.add_column(name, justify="right")
     shown.add_column("settings")
     order = ranked(records, directions)
-    stars = set(front(records, directions)) if len(directions) > 1 else set()
+    stars = set(unbeaten(records, directions)) if len(directions) > 1 else set()
     for place in [*order, *(p for p in range(len(records)) if p not in order)]:
         shown.add_row(*_cells(records[place], directions, place in stars))
     return shown

@@ -127,7 +127,7 @@ def parallel(
         logs: those that are spaced by their logarithms.
         best: the position of the best trial.
     """
-    order = [place for place in ranked(records, metric, direction) if records[place]["params"]]
+    order = [place for place in ranked(records, {metric: direction}) if records[place]["params"]]
     used = [records[place] for place in order]
     figure = empty_figure(8.4, 0.7 + 0.56 * (1 + len(names)))
     axis = figure.subplots()

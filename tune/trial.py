@@ -16,6 +16,8 @@ from tune.subjects import SUBJECTS, State
 
 Directions = Mapping[str, Literal["max", "min"]]
 
+# What a scheduler takes for the age of a trial.
+RUNG = "rung"
 # What a trial without a result counts as: no better than any other.
 WORST = {"max": 0.0, "min": 1e9}
 
@@ -47,15 +49,16 @@ def trial(
     """
     torch.set_num_threads(threads)
     kept = restored() or {"seeds": [], "row": {"epoch": 0, "best_epoch": 0}, "state": None}
+    kept["compared"] = bool(config["overrides"])
     try:
         varied = override(run, config["overrides"])
         while len(kept["seeds"]) < seeds:
             _one_seed(kept, subject, varied, shared, metrics)
-        _report(kept, _means(kept["seeds"]) | {"ended": True})
+        _report(kept, _means(kept["seeds"]) | {"ended": True, RUNG: 0})
     except (ValueError, RuntimeError, MemoryError) as error:
         worst = {name: WORST[direction] for name, direction in metrics.items()}
         reason = str(error) or type(error).__name__
-        ray.tune.report({**kept["row"], **worst, "failed": reason, "ended": True})
+        ray.tune.report({**kept["row"], **worst, "failed": reason, "ended": True, RUNG: 0})
 
 
 def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directions) -> None:
@@ -64,9 +67,10 @@ def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directi
 
     def report(row: dict[str, Any], state: State | None) -> None:
         kept["state"] = state
-        # Trials are compared epoch by epoch, so by the first seed, which all of them have.
+        # Trials are compared epoch by epoch, so by the first seed, which all of them have. The run
+        # as it is, which the winner is to beat, is never stopped early.
         if not number:
-            _report(kept, row)
+            _report(kept, row | {RUNG: row["epoch"] if kept["compared"] else 0})
 
     world = World(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
     one = run.model_copy(update={"seed": run.seed + number})

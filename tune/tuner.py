@@ -19,7 +19,7 @@ from tune.optuna_search import Search, sampler
 from tune.points import Point, point, told
 from tune.progress import Progress
 from tune.spaces import Space
-from tune.trial import trial
+from tune.trial import RUNG, trial
 
 TRIALS = "trials"
 REDUCTION = 3
@@ -156,9 +156,10 @@ def _scheduler(sweep: Sweep, run: Run) -> Any:
     runs = check(sweep.ranges(), run, sweep.subject.keys, sweep.subject.fixed)
     epochs = max(one.train.epochs for one in [run, *runs])
     name, mode = next(iter(sweep.directions().items()))
-    # A trial is never stopped for having had all of its epochs: further seeds may follow.
+    # A trial is never stopped for having had all of its epochs: further seeds may follow. What
+    # reports no epochs is never compared.
     return ASHAScheduler(
-        time_attr="epoch",
+        time_attr=RUNG,
         metric=name,
         mode=mode,
         max_t=epochs + 1,

@@ -148,6 +148,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         ["--loss.name", "bprr"],
         ["loss: unknown loss 'bprr'; available: bce, bpr, cosine_contrastive, full_softmax"],
     ),
+    "unknown tower": (
+        lambda folder: None,
+        ["--tower.name", "alss"],
+        ["tower: unknown tower 'alss'; available: als, dssm, history_transformer, hybrid, match"],
+    ),
+    "wider than there are items": (
+        lambda folder: None,
+        ["--tower.name", "svd", "--tower.width", "9"],
+        ["svd of rank 9 needs as many warm items, found ", "; lower its rank: that is tower.width"],
+    ),
     "unknown data set": (
         rewrite("run.toml", '"files"', '"file"'),
         [],

@@ -79,7 +79,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
         )
     # Dropout draws anew on each worker, as it does in each row of a batch.
     small = {"width": 8, "dropout": 0.0}
-    for entry in TOWERS.values():
+    for entry in (tower for tower in TOWERS.values() if not tower.at_once):
         length = 4 if entry.sequential else entry.model_fields["history"].default
         whole = entry.model_validate(small | {"history": length})
         jobs.append(make_job(tower=whole, loss=suiting(whole), batch_size=32, half_life=30))

@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 
 from tests.training import GENERATED, before
-from train.baselines import ALS, SVD, ItemKNN, Popularity, RecentPopularity, UserKNN
+from train.baselines import ItemKNN, Popularity, RecentPopularity, UserKNN
 from train.config import Evaluation, Run
+from train.factorizations import ALS, SVD
 from train.features import Features
 from train.fit import prepare
 from train.linear_baselines import EASE, SLIM, Linear

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from cluster.command import explain
-from train.baselines import ALS, SVD, Popularity
+from train.baselines import Popularity
 from train.config import (
     CHOICES,
     Evaluation,
@@ -22,6 +22,7 @@ from train.config import (
     read_table,
 )
 from train.datasets import DATASETS
+from train.factorizations import ALS, SVD
 from train.index import IndexSettings
 from train.linear_baselines import EASE
 from train.loop import Training
@@ -148,7 +149,7 @@ def test_several_names_in_flags() -> None:
         ),
         (
             {"tower": {"width": 8}},
-            "tower: [tower] has no name; set name to one of: dssm, ",
+            "tower: [tower] has no name; set name to one of: als, dssm, ",
         ),
         ({"train": {"epochs": "many"}}, "train.epochs: should be a valid integer"),
         ({"loss": {"name": "full_softmax", "temperature": 0}}, "loss.temperature: should be gr"),

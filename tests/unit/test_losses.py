@@ -24,6 +24,7 @@ from train.losses import (
     Loss,
     PairLoss,
     SampledSoftmax,
+    Scored,
     Triplet,
 )
 from train.negatives import Negatives, hard_pool
@@ -137,10 +138,10 @@ def test_mixed_negatives_are_corrected_for_how_often_each_is_expected() -> None:
 
 def test_scores_are_divided_by_the_temperature() -> None:
     torch.manual_seed(0)
-    users, positives, negatives = torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4)
     hits = torch.tensor([0, 1]), torch.tensor([2, 3, 4])
-    hot = FullSoftmax(temperature=0.5)(users, positives, negatives, hits)
-    doubled = FullSoftmax()(2 * users, positives, negatives, hits)
+    scored = Scored(torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4), hits)
+    hot = FullSoftmax(temperature=0.5)(scored)
+    doubled = FullSoftmax()(replace(scored, users=2 * scored.users))
     assert hot.item() == pytest.approx(doubled.item())
 
 
@@ -202,7 +203,7 @@ def test_a_triplet_over_euclidean_scores_is_of_squared_distances() -> None:
     model = job.tower.build(plain_inputs(1, 2))
     user, items = model(torch.tensor([0]), torch.full((1, 1), -1), torch.tensor([0, 1]))
     hits = torch.tensor([0]), torch.tensor([[1]])
-    found = Triplet(margin=9)(user, items[:1], items[None, 1:], hits)
+    found = Triplet(margin=9)(Scored(user, items[:1], items[None, 1:], hits))
     table = model.item_input.id
     assert table is not None and model.user_input.id is not None
     far = (model.user_input.id.weight[0] - table.weight[:2]).square().sum(1)
@@ -255,9 +256,10 @@ PAIR_LOSSES = [loss() for loss in LOSSES.values() if issubclass(loss, PairLoss)]
 def test_own_and_shared_negatives_are_scored_alike(loss: PairLoss) -> None:
     users, positives, negatives = random_vectors(rows=5, columns=7)
     items = torch.randint(4, (5,)), torch.randint(4, (7,))
-    shared = loss(users, positives, negatives, items)
-    own = loss(users, positives, negatives.expand(5, 7, 3), (items[0], items[1].expand(5, 7)))
-    assert own.item() == pytest.approx(shared.item())
+    shared = Scored(users, positives, negatives, items)
+    expanded = negatives.expand(5, 7, 3), (items[0], items[1].expand(5, 7))
+    own = Scored(users, positives, *expanded)
+    assert loss(own).item() == pytest.approx(loss(shared).item())
 
 
 @pytest.mark.parametrize("loss", PAIR_LOSSES, ids=lambda loss: loss.name)

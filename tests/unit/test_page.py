@@ -21,7 +21,7 @@ from train import bundle, evaluation_arrays, plots
 from train.diagnostics import diagnose
 from train.index import Index, IndexSettings, sweep
 from train.item_map import ItemMap
-from train.page import write_page
+from train.page import _trained, write_page
 
 NAME = "a <run> & its name"
 VOID = {"meta", "img", "br"}
@@ -171,6 +171,13 @@ def test_what_is_written_on_an_axis_has_room() -> None:
             # 8 of 100 pixels an inch between one number and the next.
             assert not any(overlap(a.padded(4, 0), b.padded(4, 0)) for a, b in pairs), plot
             assert not any(overlap(side.label.get_window_extent(), box) for box in boxes), plot
+
+
+def test_one_epoch_without_a_loss_is_no_curve() -> None:
+    at_once = {"epochs": 1, "select": [{"epoch": 1, "seconds": 0.1, "ndcg": 0.2}]}
+    stepped = {"epochs": 1, "select": [{"epoch": 1, "seconds": 0.1, "ndcg": 0.2, "loss": 3.0}]}
+    assert not list(_trained({"training": at_once}))
+    assert list(_trained({"training": stepped}))
 
 
 def overlap(one: Bbox, other: Bbox) -> bool:

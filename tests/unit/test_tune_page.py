@@ -173,7 +173,7 @@ def test_a_value_that_is_no_number_is_none(value: float | None) -> None:
     records = [trial(1, {"x": 1}, 0.2), trial(2, {"x": 2}, 0.1)]
     records[0]["values"] = {"ndcg": value}
     np.testing.assert_array_equal(values(records, "ndcg"), [np.nan, 0.1])
-    assert ranked(records, "ndcg", "max") == [1]
+    assert ranked(records, {"ndcg": "max"}) == [1]
 
 
 NUMBERS = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.config import Run
-from tune.report import Record, front, ranked, record, render, settings, toml
+from tune.records import ranked, unbeaten
+from tune.report import Record, record, render, settings, toml
 from tune.trial import Directions
 
 RUN = Run.model_validate({"data": "generated", "train": {"epochs": 5, "patience": 2}})
@@ -97,7 +98,7 @@ def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]]) -> None:
         return one[0] >= other[0] and one[1] <= other[1] and one != other
 
     kept = {at for at, one in enumerate(pairs) if not any(beats(other, one) for other in pairs)}
-    found = front(records, {"ndcg": "max", "milliseconds": "min"})
+    found = unbeaten(records, {"ndcg": "max", "milliseconds": "min"})
     assert set(found) == kept
     assert len(found) == len(kept)
 
