@@ -180,8 +180,8 @@ def test_an_override_keeps_the_rest_of_a_table_and_a_choice_replaces_it() -> Non
         ),
         (
             {"train.epochs": 3},
-            "train.epochs: expected a table with one of choice, int, loguniform, quniform, uniform, "
-            "got 3",
+            "train.epochs: expected a table with one of choice, int, loguniform, quniform, "
+            "uniform, got 3",
         ),
         (
             {"train.epochs": {"itn": [1, 3]}},
