@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
+from cluster import storage
 from train.baselines import BASELINES, Popularity, RecentPopularity
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
@@ -145,7 +146,7 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
     """Read a run from a TOML file, or a preset by its name, and apply flags over it.
 
     Args:
-        source: path of a TOML file, or the name of one of `presets()`.
+        source: path or URI of a TOML file, or the name of one of `presets()`.
         flags: `--loss.temperature 0.05 ...`; `--loss.name NAME` puts that entry in the place of
             the whole table.
 
@@ -286,6 +287,8 @@ def _text(source: str, package: str) -> str:
     if source in known:
         return known[source]
     path = Path(source)
+    if storage.is_uri(source) and storage.exists(source):
+        return storage.read_bytes(source).decode()
     if not path.is_file():
         available = ", ".join(sorted(known))
         raise FileNotFoundError(

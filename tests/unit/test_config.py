@@ -209,6 +209,14 @@ def test_a_wrong_flag_is_named(
         assert word in said
 
 
+def test_a_run_file_may_lie_at_a_uri(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('data = "generated"\nseed = 7\n')
+    assert read_run(file.as_uri()) == read_run(str(file))
+    with pytest.raises(FileNotFoundError, match=r"no file 'file:.*absent.toml'; expected a TOML"):
+        read_run((tmp_path / "absent.toml").as_uri())
+
+
 def test_a_missing_file_is_named_with_the_presets(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file '.*none.toml'; .* the presets: demo"):
         read_run(str(tmp_path / "none.toml"))
