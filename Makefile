@@ -22,7 +22,7 @@ demo: $(READY)  ## data, training, evaluation, bundle, one request over HTTP
 	@$(PY) -m serve.demo train/presets/demo.toml $(ARGS)
 
 test: $(READY)  ## the whole suite
-	@$(PY) -m pytest -q $(ARGS)
+	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)  ## format, lint, types, who imports whom
 	@$(VENV)/bin/ruff format --check --quiet || { echo "run: make format"; exit 1; }

@@ -37,7 +37,7 @@ atexit.register(shutil.rmtree, os.environ["RAYTOWER_RAY_DIR"], ignore_errors=Tru
 
 @pytest.fixture(scope="session")
 def local_ray() -> "Iterator[Session]":
-    """One Ray of 4 logical CPUs on loopback, for the whole session."""
+    """One Ray of 4 logical CPUs on loopback, for all that this process tests."""
     from cluster.session import connect
 
     yield connect("local", num_cpus=4)
