@@ -96,7 +96,9 @@ def _ended(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
     late = sweep.hours is not None and time.monotonic() - begun >= sweep.hours * 3600
     # A resumed sweep has its trials in another order.
     trials = sorted((grid[at] for at in range(len(grid))), key=_number)
-    ended = [one for one in trials if late or _has_ended(one)]
+    ended = [
+        one for one in trials if _has_ended(one) or (late and (one.metrics or {}).get("epoch"))
+    ]
     return ended, late or len(ended) >= (sweep.trials or len(grid) + 1)
 
 
