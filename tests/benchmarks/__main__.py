@@ -41,6 +41,12 @@ def runnable() -> list[str]:
     found = available()
     print("== quality needs data: python -m tests.benchmarks.quality --data FOLDER", flush=True)
     found.remove("quality")
+    print(
+        "== others needs data, and libraries in a Python of their own: "
+        "python -m tests.benchmarks.others --data FOLDER --rectools PYTHON --recbole PYTHON",
+        flush=True,
+    )
+    found.remove("others")
     if shutil.which("wrk") is None:
         print("== serve_http needs wrk, which is not installed: apt-get install wrk", flush=True)
         found.remove("serve_http")
