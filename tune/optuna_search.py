@@ -1,5 +1,6 @@
 """Optuna as Ray Tune's searcher: first the run as it is, and failed trials told as bad ones."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -61,8 +62,10 @@ class Search(OptunaSearch):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Tell Optuna of an epoch."""
-        if trial_id != self._first:
-            super().on_trial_result(trial_id, result)
+        # After a kill its database may know of an end that Tune's last snapshot does not.
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            if trial_id != self._first:
+                super().on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -23,7 +23,8 @@ from tune.trial import RUNG, trial
 
 TRIALS = "trials"
 REDUCTION = 3
-# Not a round number of trials is lost to a kill, but a second's.
+# What a kill may lose of the search's state; Tune's own choice is 10 seconds or more, and much less
+# than this has its copying of one snapshot meet the writing of the next.
 SNAPSHOT_SECONDS = "1"
 
 

@@ -50,7 +50,7 @@ def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(started: Head) -> None:
     assert waiting.stdout and waiting.stderr
     assert any("at work" in line for line in waiting.stdout)
     waiting.send_signal(signal.SIGINT)
-    said = waiting.communicate(timeout=60)[1]
+    said = waiting.communicate(timeout=120)[1]
     assert waiting.returncode == 130
     assert "no longer waiting; the job goes on" in said
     commands = re.findall(r"^  (follow|ask|stop) +ray (.*)$", said, flags=re.MULTILINE)

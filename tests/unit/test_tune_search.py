@@ -1,6 +1,7 @@
 """What the search suggests, and what it is told."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -31,8 +32,12 @@ def draw(trial: Any) -> dict[str, Any]:
     return {"overrides": suggest(SPACE, trial)}
 
 
+def nothing(_values: Any) -> None:
+    return None
+
+
 def made(seed: int = 0, metrics: Directions | None = None, **changes: Any) -> Search:
-    options: dict[str, Any] = {"as_it_is": lambda _: None, "study_name": "made"} | changes
+    options: dict[str, Any] = {"as_it_is": nothing, "study_name": "made"} | changes
     name = options.pop("name", "tpe")
     return Search(draw, metrics or {"ndcg": "max"}, sampler(name, seed), **options)
 
@@ -101,3 +106,16 @@ def test_points_come_first_and_earlier_trials_are_known() -> None:
         "loss": {"name": "triplet", "margin": 1.5},
     }
     assert search._study.best_value == 0.7
+
+
+def test_what_optuna_knows_to_have_ended_may_be_reported_again(tmp_path: Path) -> None:
+    search = made(storage=optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/optuna.db"))
+    for number in range(2):
+        search.suggest(str(number))
+    search.save(str(tmp_path / "before"))
+    search.on_trial_complete("1", {"ndcg": 0.4, "training_iteration": 1})
+    search.restore(str(tmp_path / "before"))
+    again = {"ndcg": 0.4, "training_iteration": 2}
+    search.on_trial_result("1", again)
+    search.on_trial_complete("1", again)
+    assert [one.values for one in trials(search)] == [[0.4]]
