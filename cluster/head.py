@@ -25,9 +25,7 @@ LOOPBACK_HOST = "127.0.0.1"
 PORT = 6379
 DASHBOARD_PORT = 8265
 START_SECONDS = 90
-# An idle head stops in 3 seconds; one on which something was trained keeps an actor of Ray's own
-# that outlives its driver, and waits for it in vain.
-STOP_SECONDS = 8
+STOP_SECONDS = 30
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 # Ports that Ray fixes by default are left to chance: two nodes fit one machine then.
 _COMMON = (
