@@ -251,7 +251,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
     interrupted = sweeping(local_ray, "first.log")
     other = sweeping(local_ray, "other.log", "--name", "other", "--trials", "2")
     try:
-        waited(lambda: len(finished(results)) >= 2)
+        waited(lambda: len(finished(results)) >= 3)
         interrupted.send_signal(signal.SIGINT)
         assert interrupted.wait(60) == 130
     finally:
@@ -259,7 +259,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
     said = Path("first.log").read_text()
     assert "to go on: --resume" in said
     before = records("sweep")
-    assert 2 <= len(before) < 12
+    assert 1 <= len(before) < 12  # the last one or two may not have been written down yet
     contents = finished(results)
 
     killed = sweeping(local_ray, "second.log", "--resume")
