@@ -117,6 +117,11 @@ class Learned:
     names: tuple[str, ...]
     relevant: Ragged
 
+    @property
+    def given(self) -> tuple[Pairs, Array, Array, tuple[str, ...]]:
+        """Return what a reranker is fitted to, as `RerankerSettings.fit` takes it."""
+        return self.pairs, self.labels, self.item_vectors, self.names
+
 
 def learned(data: Encoded, stage: StageOne, window: Window, count: int) -> Learned:
     """Return what a reranker of `count` candidates learns from.
@@ -154,10 +159,9 @@ def fit_reranker(
         rows = learned(data, stage, window, count)
     except TooFew as error:
         return StageTwo(None, {"earned": False, "reason": str(error)})
-    given = rows.pairs, rows.labels, rows.item_vectors, rows.names
-    scores = cross_fit(settings, *given, seed=seed, threads=threads)
+    scores = cross_fit(settings, *rows.given, seed=seed, threads=threads)
     judged = earns(rows.pairs, rows.labels, scores, window.relevant, seed=seed)
-    fitted = settings.fit(*given, seed, threads)
+    fitted = settings.fit(*rows.given, seed, threads)
     return StageTwo(fitted, {"name": fitted.name, **judged})
 
 

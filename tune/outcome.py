@@ -13,7 +13,7 @@ from train.ragged import Array
 from tune.config import Sweep
 from tune.draws import override
 from tune.records import ranked, unbeaten
-from tune.report import Record, number, settings, toml
+from tune.report import AS_IT_IS, Record, called, number, toml
 from tune.search import Found, kept, place
 
 BEST = "best.toml"
@@ -60,8 +60,9 @@ def _winner(sweep: Sweep, records: Sequence[Record], order: Sequence[int]) -> li
     directions = sweep.directions()
     top = records[order[0]]
     values = ", ".join(f"{name} {number(top['values'][name])}" for name in directions)
-    said = settings(top["overrides"]) or "the run as it is"
-    lines = [f"Trial {top['trial']} is the best by {next(iter(directions))}: {values} ({said})."]
+    lines = [
+        f"Trial {top['trial']} is the best by {next(iter(directions))}: {values} ({called(top)})."
+    ]
     if len(directions) > 1:
         numbers = ", ".join(str(records[at]["trial"]) for at in unbeaten(records, directions))
         names = " or ".join(directions)
@@ -76,7 +77,7 @@ def _compared(sweep: Sweep, run: Run, found: Found, order: Sequence[int]) -> lis
     top = _users(sweep, run, found, order[0])
     others = {at: f"trial {found.records[at]['trial']}, the runner-up" for at in order[1:2]}
     as_it_is = [at for at in order[1:] if not found.records[at]["overrides"]]
-    others |= dict.fromkeys(as_it_is, "the run as it is")
+    others |= dict.fromkeys(as_it_is, AS_IT_IS)
     lines = [_difference(top, _users(sweep, run, found, at), who) for at, who in others.items()]
     if lines:
         lines.append(

@@ -9,7 +9,7 @@ from typing import Any
 import ray.tune
 
 from tune.records import ranked
-from tune.report import AS_IT_IS, Record, number, record, settings
+from tune.report import Record, called, number, record
 from tune.trial import Directions
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Progress(ray.tune.Callback):
         for what, some in (("best", best), ("running", running)):
             for row in some:
                 values = [_value(row, name) for name in self.directions]
-                said = settings(row["overrides"]) or AS_IT_IS
+                said = called(row)
                 shown.add_row(f"{row['trial']} {what}", *values, str(row["epochs"] or "-"), said)
         return shown
 
@@ -109,7 +109,7 @@ class Progress(ray.tune.Callback):
         row = self._record(trial)
         # Tune calls before it marks the trial as ended.
         rows += [] if trial.status in ENDED else [row]
-        said = settings(row["overrides"]) or AS_IT_IS
+        said = called(row)
         where, outcome = self._where(len(rows)), self._outcome(row, rows)
         logger.info("trial %d, %s: %s, %s", row["trial"], where, outcome, said)
 

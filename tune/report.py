@@ -79,11 +79,16 @@ def table(records: Sequence[Record], directions: Directions, title: str | None =
 def _cells(row: Record, directions: Directions, star: bool) -> list[str]:
     values = [number(row["values"][name]) if row["values"] else row["state"] for name in directions]
     epochs = f"{row['epochs'] or '-'}{' stopped' * (row['state'] == 'stopped')}"
-    said = "\n".join([settings(row["overrides"]) or AS_IT_IS, *filter(None, [row["reason"]])])
+    said = "\n".join([called(row), *filter(None, [row["reason"]])])
     return [f"{row['trial']}{'*' * star}", *values, epochs, f"{row['seconds']:.1f}", said]
 
 
 AS_IT_IS = "the run as it is"
+
+
+def called(row: Record) -> str:
+    """Return the settings that a trial has of its own, on one line."""
+    return settings(row["overrides"]) or AS_IT_IS
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ Whatever comes before the varied part is made once and shared by all trials; see
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -113,12 +113,21 @@ def _request(model: TwoTowerModel, vectors: Array, job: Job, requests: int = 50)
     """Return the median milliseconds in which one user is encoded and the catalogue ranked."""
     validation = job.validation
     assert validation is not None
-    seconds = []
-    for row in range(min(requests, len(validation.users))):
-        begun = time.perf_counter()
+
+    def ask(row: int) -> None:
         history = validation.histories.take(np.array([row]))
         user = encode_users(model, validation.users[row : row + 1], history)
         rank(model, user, vectors, validation.catalogue, history, 10)
+
+    return _milliseconds(ask, range(min(requests, len(validation.users))))
+
+
+def _milliseconds(call: Callable[[Any], object], requests: Iterable[Any]) -> float:
+    """Return the median milliseconds that a call takes over requests."""
+    seconds = []
+    for request in requests:
+        begun = time.perf_counter()
+        call(request)
         seconds.append(time.perf_counter() - begun)
     return round(1e3 * float(np.median(seconds)), 3)
 
@@ -151,23 +160,17 @@ def _reranker_users(rows: Learned, run: Run, _kept: Any) -> Array:
     threads = torch.get_num_threads()
     scores = np.zeros(len(rows.labels), dtype=np.float32)  # all the same: stage 1's own order
     if isinstance(run.reranker, RerankerSettings):
-        given = rows.pairs, rows.labels, rows.item_vectors, rows.names
-        scores = cross_fit(run.reranker, *given, seed=run.seed, threads=threads)
+        scores = cross_fit(run.reranker, *rows.given, seed=run.seed, threads=threads)
     return per_user(ranked(rows.pairs, scores, 10), rows.relevant, 10)["ndcg"]
 
 
 def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
     """Return the median milliseconds in which one user's candidates are scored."""
     assert isinstance(run.reranker, RerankerSettings)
-    given = rows.pairs, rows.labels, rows.item_vectors, rows.names
-    model = run.reranker.fit(*given, run.seed, torch.get_num_threads())
-    seconds = []
-    for query in range(min(requests, len(rows.pairs.user_vectors))):
-        part = rows.pairs.take(rows.pairs.query == query)
-        begun = time.perf_counter()
-        model.score(part)
-        seconds.append(time.perf_counter() - begun)
-    return round(1e3 * float(np.median(seconds)), 3)
+    model = run.reranker.fit(*rows.given, run.seed, torch.get_num_threads())
+    queries = range(min(requests, len(rows.pairs.user_vectors)))
+    parts = [rows.pairs.take(rows.pairs.query == query) for query in queries]
+    return _milliseconds(model.score, parts)
 
 
 def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ from cluster import storage
 from cluster.session import scaling
 from train.config import Run
 from tune.config import Sweep
-from tune.draws import check, suggest
+from tune.draws import corners, override, suggest
 from tune.optuna_search import Search, sampler
 from tune.points import Point, point, told
 from tune.progress import Progress
@@ -134,7 +134,7 @@ def _draw(space: Space, suggester: Any) -> dict[str, Any]:
 def _as_it_is(space: Space, run: Run) -> Callable[[Sequence[float]], Any]:
     """Return what makes the run as it is a trial of the study; None where no draw gives it."""
     found = point(space, run, run)
-    return partial(_nothing) if found is None else partial(told, space, found)
+    return _nothing if found is None else partial(told, space, found)
 
 
 def _nothing(_values: Sequence[float]) -> None:
@@ -154,8 +154,8 @@ def _study_storage(sweep: Sweep, home: str) -> optuna.storages.BaseStorage | Non
 def _scheduler(sweep: Sweep, run: Run) -> Any:
     if sweep.scheduler == "none" or sweep.subject.name != "towers":
         return FIFOScheduler()
-    runs = check(sweep.ranges(), run, sweep.subject.keys, sweep.subject.fixed)
-    epochs = max(one.train.epochs for one in [run, *runs])
+    varied = [override(run, corner) for corner in corners(sweep.ranges())]
+    epochs = max(one.train.epochs for one in [run, *varied])
     name, mode = next(iter(sweep.directions().items()))
     # A trial is never stopped for having had all of its epochs: further seeds may follow. What
     # reports no epochs is never compared.
