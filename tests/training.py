@@ -11,7 +11,8 @@ from torch import nn
 
 from train.datasets import Generated
 from train.features import Encoded, Features, encode
-from train.loop import Job, Training, Validation, World, train
+from train.job import Job, Training, Validation, World
+from train.loop import train
 from train.losses import BPR, InBatchSoftmax, Loss
 from train.model import Tower, TowerInputs
 from train.ragged import Array, Ragged

@@ -12,7 +12,7 @@ from cluster import storage
 from train.baselines import BASELINES, Popularity, RecentPopularity
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
-from train.loop import Training
+from train.job import Training
 from train.losses import LOSSES, InBatchSoftmax, Loss
 from train.model import Tower
 from train.rerankers import RERANKERS, CatBoost, RerankerSettings

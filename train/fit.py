@@ -21,7 +21,7 @@ from train.config import Run
 from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
-from train.loop import Job, Validation
+from train.job import Job, Validation
 from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.page import write_page
 from train.ragged import Array

@@ -18,7 +18,8 @@ import torch
 
 from cluster import storage
 from cluster.session import scaling
-from train.loop import CHECKPOINT, Job, World, checkpoint_bytes, read_checkpoint, train
+from train.job import Job, World
+from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint, train
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from train.config import Run
 from train.features import Encoded
 from train.fit import selected, tower_job
 from train.index import Index
-from train.loop import Job, World, train, validation_scores
+from train.job import Job, World
+from train.loop import train, validation_scores
 from train.metrics import per_user
 from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
 from train.pair_head import PairIndex

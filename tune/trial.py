@@ -10,7 +10,8 @@ import ray.tune
 import torch
 
 from train.config import Run
-from train.loop import CHECKPOINT, World, checkpoint_bytes, read_checkpoint
+from train.job import World
+from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint
 from tune.draws import override
 from tune.subjects import SUBJECTS, State
 

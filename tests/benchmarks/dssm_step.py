@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from train.batches import examples
 from train.features import Features
-from train.loop import Job, Training, World, _batch, _optimizer, batch_loss
+from train.job import Job, Training, World
+from train.loop import _batch, _optimizer, batch_loss
 from train.losses import Triplet
 from train.model import TowerInputs
 from train.negatives import Negatives

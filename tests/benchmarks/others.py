@@ -26,7 +26,8 @@ from cluster.command import run
 from train.batches import examples, steps_per_epoch, windows
 from train.datasets import MovieLens1M
 from train.features import encode
-from train.loop import Job, Training, World, train
+from train.job import Job, Training, World
+from train.loop import train
 from train.losses import BPR, FullSoftmax, Loss, SampledSoftmax
 from train.metrics import per_user
 from train.model import Tower, encode_catalogue, encode_users, rank

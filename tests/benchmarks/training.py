@@ -22,7 +22,8 @@ from cluster.session import connect
 from tests.training import gloo_worker, read_curve
 from train.datasets import Generated
 from train.features import encode
-from train.loop import Job, Training, World, train
+from train.job import Job, Training, World
+from train.loop import train
 from train.losses import InBatchSoftmax
 from train.model import TowerInputs
 from train.schema import Interactions

@@ -9,7 +9,8 @@ import torch
 from tests.training import generated, make_job, validation
 from train.batches import Batch, examples, history_sample
 from train.datasets import Generated
-from train.loop import Job, World, batch_loss, train
+from train.job import Job, World
+from train.loop import batch_loss, train
 from train.losses import BPR, LOSSES, FullSoftmax, InBatchSoftmax, Loss, Triplet
 from train.model import Scores, Tower
 from train.negatives import Negatives

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from tests.training import before, histories, make_job, plain_inputs, suiting
-from train.loop import World, train
+from train.job import World
+from train.loop import train
 from train.model import (
     Tower,
     TowerInputs,

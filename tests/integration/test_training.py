@@ -20,7 +20,8 @@ from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
 from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
-from train.loop import Job, World, train
+from train.job import Job, World
+from train.loop import train
 from train.losses import BPR, LOSSES
 from train.towers import TOWERS, TwoTower
 from train.workers import train_here, train_on_ray

@@ -21,7 +21,8 @@ from cluster.command import run as command
 from train.bundle import check
 from train.config import Run, read_run
 from train.fit import prepare
-from train.loop import World, train
+from train.job import World
+from train.loop import train
 from tune import tuner
 from tune.__main__ import main
 from tune.config import Sweep

@@ -24,8 +24,8 @@ from train.config import (
 from train.datasets import DATASETS
 from train.factorizations import ALS, SVD
 from train.index import IndexSettings
+from train.job import Training
 from train.linear_baselines import EASE
-from train.loop import Training
 from train.losses import LOSSES, CosineContrastive, FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.rerankers import RERANKERS, CatBoost
 from train.splits import SPLITS, LastDays, Time

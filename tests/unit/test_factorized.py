@@ -16,7 +16,8 @@ from train.baselines import BASELINES
 from train.config import Run
 from train.factorizations import ALS, SVD, Factorization
 from train.factorized import FACTORIZED, Factorized, FoldIn
-from train.loop import World, checkpoint_bytes, read_checkpoint, train
+from train.job import World
+from train.loop import checkpoint_bytes, read_checkpoint, train
 from train.model import TwoTowerModel, align, encode_catalogue, encode_users
 from train.ragged import Array, Ragged
 from train.top_k import rank_catalogue, rank_scores

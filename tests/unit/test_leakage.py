@@ -13,7 +13,8 @@ from train.candidates import Pairs, feature_names, pairs
 from train.datasets import Generated
 from train.features import Encoded, encode
 from train.index import IndexSettings
-from train.loop import Job, Training, World, train
+from train.job import Job, Training, World
+from train.loop import train
 from train.losses import InBatchSoftmax
 from train.metrics import per_user
 from train.model import encode_catalogue, encode_users

@@ -7,7 +7,8 @@ import torch
 
 from tests.training import make_job, validation
 from train import loop
-from train.loop import World, checkpoint_bytes, read_checkpoint, train
+from train.job import World
+from train.loop import checkpoint_bytes, read_checkpoint, train
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tests.training import events, make_job, plain_inputs
 from train.batches import Batch
-from train.loop import Training, World, batch_loss, train
+from train.job import Training, World
+from train.loop import batch_loss, train
 from train.losses import (
     BCE,
     BPR,
