@@ -138,7 +138,9 @@ class Progress(ray.tune.Callback):
         return [self._record(one) for one in trials if one.status in ENDED]
 
     def _record(self, trial: Any) -> Record:
-        error = Path(trial.error_file).read_text() if trial.error_file else None
+        # A trial whose process was replaced keeps the file, which then says nothing of its end.
+        failed = trial.status == "ERROR" and trial.error_file
+        error = Path(trial.error_file).read_text() if failed else None
         return record(trial.config, trial.last_result, error, self.directions)
 
 

@@ -105,6 +105,8 @@ def new(
             storage_path=home,
             callbacks=[Progress(sweep.name, sweep.directions(), sweep.trials, sweep.hours)],
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+            # What a trial itself raises, it reports; this is for a lost process or node.
+            failure_config=ray.tune.FailureConfig(max_failures=run.train.max_failures),
             verbose=0,
         ),
     )

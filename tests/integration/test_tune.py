@@ -11,10 +11,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 import optuna
 import pytest
+import ray.tune
 from mlflow import MlflowClient
 
 from cluster.command import run as command
@@ -47,6 +49,7 @@ interactions = 5000
 workers = 2
 batch_size = 128
 epochs = 3
+max_failures = 1
 """
 SWEEP = """
 run = "run.toml"
@@ -86,10 +89,23 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    lost = folder / "lost"
+
     def dying(config: Mapping[str, Any], **given: Any) -> None:
         if config["overrides"].get("loss", {}).get("name") == "bpr":
             os._exit(1)
-        trial(config, **given)
+        report = ray.tune.report
+
+        def dying_once(row: dict[str, Any], **checkpoint: Any) -> None:
+            if config["trial"] == 1:
+                with lost.open("a") as file:
+                    file.write(f"{row['epoch']} ")
+                if lost.read_text() == "1 2 3 ":
+                    os._exit(1)
+            report(row, **checkpoint)
+
+        with patch.object(ray.tune, "report", dying_once):
+            trial(config, **given)
 
     monkeypatch.setattr(tuner, "trial", dying)
     with caplog.at_level(logging.INFO, "tune"):
@@ -107,6 +123,12 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert all(row["overrides"]["train.learning_rate"] == 1e30 for row in diverged)
     assert all(row["values"] == {} for row in failed)
 
+    # A process that was lost is replaced, and goes on after the last epoch that it had told of.
+    assert lost.read_text() == "1 2 3 3 3 "
+    state = train(varied(shared(read_run("run.toml")), read_run("run.toml")), World())
+    assert [point["epoch"] for point in rows[0]["curve"]] == [1, 2, 3]
+    assert rows[0]["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
+
     top = max(done, key=lambda row: row["values"]["ndcg"])
     best, base = read_run("runs/found/best.toml"), read_run("run.toml")
     assert best == override(base, top["overrides"] | {"name": "found-best"})
@@ -122,6 +144,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert len(lines) == 5
     assert sum("failed (the loss is" in line for line in lines) == len(diverged)
     assert sum("process has died" in line for line in lines) == len(died)
+    assert "1 of 5 done" in lines[0] and f"ndcg {rows[0]['values']['ndcg']:.4f}" in lines[0]
     said = capsys.readouterr().out
     assert f"Trial {top['trial']} is the best by ndcg: ndcg {top['values']['ndcg']:.4f}" in said
     assert "No trial has seen the test" in said
