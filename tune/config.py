@@ -43,9 +43,9 @@ class Sweep(Settings):
         scheduler: "asha" stops bad trials early (Li et al. 2020), "none" lets all end.
         grace_epochs: epochs that every trial gets before it can be stopped as a bad one.
         seed: of the search; trials train with the run's own seed and those after it.
-        storage: folder or URI.
+        storage: folder or URI of the sweep and of the winner's bundle; by default that of the run.
         optuna: URL of the database that Optuna keeps its study in; by default a SQLite file
-            beside the trials, where `storage` is a folder.
+            beside the trials, where these lie in a folder.
         tracking: where each trial is logged too.
         start: overrides of trials that are tried first.
         after: folder of an earlier sweep, whose trials the search learns from before it begins.
@@ -65,7 +65,7 @@ class Sweep(Settings):
     scheduler: Literal["asha", "none"] = "asha"
     grace_epochs: int = Field(default=2, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    storage: str = "runs"
+    storage: str | None = None
     optuna: str | None = None
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
     start: tuple[dict[str, Any], ...] = ()
@@ -103,13 +103,14 @@ class Sweep(Settings):
         return {name: known[name] for name in self.metrics or self.subject.default}
 
     def base(self) -> Run:
-        """Read the run that is varied.
+        """Read the run that is varied, with its storage.
 
         Raises:
             ValueError: it does not know a key of the space, or a value at the end of a range or in
                 `start`.
         """
         run = read_run(self.run)
+        run = run.model_copy(update={"storage": self.storage or run.storage})
         check(self.ranges(), run, self.subject.keys, self.subject.fixed)
         self.points(run)
         return run

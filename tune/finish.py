@@ -36,14 +36,14 @@ def finish(sweep: Sweep, run: Run, found: Found, address: str | None, *, refit: 
     print(render(found.records, sweep.directions()))
     print("\n".join(ended.lines))
     # Last: whatever plots fail at, the rest is there.
-    logger.info("report: %s", page(sweep, found, ended))
-    print(bundle or f"python -m train fit {storage.join(place(sweep), BEST)}")
+    logger.info("report: %s", page(sweep, run, found, ended))
+    print(bundle or f"python -m train fit {storage.join(place(sweep, run), BEST)}")
     return ended
 
 
-def page(sweep: Sweep, found: Found, ended: Outcome) -> str:
+def page(sweep: Sweep, run: Run, found: Found, ended: Outcome) -> str:
     """Write the report page of a sweep; return its place."""
     facts = sweep.model_dump(mode="json", serialize_as_any=True)
     facts["metrics"] = sweep.directions()
     said = {"best": ended.best, "lines": ended.lines}
-    return write_page(place(sweep), facts, found.records, said)
+    return write_page(place(sweep, run), facts, found.records, said)

@@ -51,7 +51,7 @@ def outcome(sweep: Sweep, run: Run, found: Found) -> Outcome:
         raise ValueError(f"all {len(found.records)} trials failed; the first: {first}")
     top = found.records[order[0]]
     best = override(run, top["overrides"] | {"name": f"{sweep.name}-best"})
-    storage.write_bytes(storage.join(place(sweep), BEST), toml(best.table()).encode())
+    storage.write_bytes(storage.join(place(sweep, run), BEST), toml(best.table()).encode())
     lines = [*_winner(sweep, found.records, order), *_compared(sweep, run, found, order)]
     return Outcome(top["trial"], best, lines)
 

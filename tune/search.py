@@ -61,7 +61,7 @@ def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = Fa
             or more resources than any node has.
         KeyboardInterrupt: it was interrupted; what is finished is kept.
     """
-    home = place(sweep)
+    home = place(sweep, run)
     data, folds = prepare(run)
     identity = _identity(sweep, run, data)
     _check_place(home, identity, resume)
@@ -102,9 +102,9 @@ def _ended(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
     return ended, late or len(ended) >= (sweep.trials or len(grid) + 1)
 
 
-def place(sweep: Sweep) -> str:
+def place(sweep: Sweep, run: Run) -> str:
     """Return the folder or URI of a sweep's files."""
-    return storage.join(storage.absolute(sweep.storage), sweep.name)
+    return storage.join(storage.absolute(run.storage), sweep.name)
 
 
 def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:

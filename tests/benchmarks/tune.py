@@ -48,9 +48,10 @@ SPACE: dict[str, Any] = {
 
 def sweep(storage: str, name: str, run: Run, **changes: Any) -> tuple[list[Record], float]:
     """Return the records of a sweep's trials, and the seconds from its start to its end."""
-    table = {"name": name, "run": "measured here", "storage": storage, "space": SPACE} | changes
+    table = {"name": name, "run": "measured here", "space": SPACE} | changes
+    here = run.model_copy(update={"storage": storage})
     begun = time.monotonic()
-    records = search(Sweep.model_validate(table), run).records
+    records = search(Sweep.model_validate(table), here).records
     return records, time.monotonic() - begun
 
 

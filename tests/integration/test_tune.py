@@ -74,8 +74,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: "Session"
     return tmp_path
 
 
-def records(name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(Path(f"runs/{name}/trials.json").read_text())
+def records(name: str, storage: str = "runs") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(f"{storage}/{name}/trials.json").read_text())
     return found
 
 
@@ -203,9 +203,10 @@ metrics = ["ndcg", "milliseconds"]
         )
     )
     with caplog.at_level(logging.INFO, "tune"):
-        main(["again.toml", "--name", "second", "--trials", "2", "--refit"])
+        words = ["--name", "second", "--trials", "2", "--storage", "elsewhere", "--refit"]
+        main(["again.toml", *words])
     assert any("learned from 3 of 3 trials" in message for message in caplog.messages)
-    first, second = records("first"), records("second")
+    first, second = records("first"), records("second", "elsewhere")
     assert [row["overrides"] for row in second] == [{}, {"tower.width": 11}]
     assert all(row["values"]["milliseconds"] > 0 for row in first + second)
 
@@ -220,6 +221,7 @@ metrics = ["ndcg", "milliseconds"]
     # The winner's bundle, and its test, which nothing before has looked at.
     said = capsys.readouterr().out
     bundle = Path(said.splitlines()[-1])
+    assert bundle.parent == folder / "elsewhere" / "second-best" / "bundles"
     metrics = check(str(bundle))[1]["metrics"]["systems"]["stage_1"]["ndcg"]
     assert f"stage 1 {metrics['mean']:.4f} [" in said
     assert "No other trial is better in" in said
