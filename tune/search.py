@@ -74,7 +74,7 @@ def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = Fa
     with tracker:
         tracker.begin(identity["sweep"])
         shared = sweep.subject.prepare(run, data, folds, home)
-        measured = tuner.measured(sweep, run, shared)
+        measured = tuner.measured(sweep, run, shared, home)
         begin = tuner.new(sweep, run, measured, home, earlier) if not resume else None
         ended, whole = _ended(sweep, begin or tuner.resumed(measured, home))
         records = [_record(sweep, one) for one in ended]
@@ -202,7 +202,7 @@ def _curve(rows: Any, name: str) -> list[dict[str, float]]:
 def kept(found: Found, position: int) -> list[Any]:
     """Return what the trial at a position kept of each of its seeds."""
     checkpoint = found.kept[position]
-    return results(None if checkpoint is None else restored(checkpoint))
+    return results(restored(checkpoint))
 
 
 def _json(value: Any) -> bytes:

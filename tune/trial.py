@@ -1,5 +1,6 @@
 """One trial: a run with some keys replaced, measured in the trial's own process."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ import ray
 import ray.tune
 import torch
 
+from cluster import storage
 from train.config import Run
 from train.job import World
 from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint
@@ -32,12 +34,14 @@ def trial(
     metrics: Directions,
     seeds: int,
     threads: int,
+    place: str,
 ) -> None:
     """Measure a trial with each of its seeds; report every epoch of the first, then the means.
 
-    Every report carries a checkpoint, and a trial that begins with one goes on from there. What
-    goes wrong (a loss that is no longer finite, no memory left) is reported as `failed` with the
-    worst values, so that the search learns to avoid the place.
+    Every report carries a checkpoint, and a trial that begins with one goes on from there; one
+    that has all of them only reports again. What goes wrong (a loss that is no longer finite, no
+    memory left) is reported as `failed` with the worst values, so that the search learns to avoid
+    the place.
 
     Args:
         config: its number as `trial`, and its `overrides` by key of the run.
@@ -47,9 +51,11 @@ def trial(
         metrics: that the search looks at, and which way they are better.
         seeds: how many.
         threads: of torch.
+        place: folder or URI of the trials, each in a folder by its Tune id.
     """
     torch.set_num_threads(threads)
-    kept = restored() or {"seeds": [], "row": {"epoch": 0, "best_epoch": 0}, "state": None}
+    folder = storage.join(place, ray.tune.get_context().get_trial_id())
+    kept = newest(folder) or {"seeds": [], "row": {"epoch": 0, "best_epoch": 0}, "state": None}
     kept["compared"] = bool(config["overrides"])
     try:
         varied = override(run, config["overrides"])
@@ -92,9 +98,20 @@ def _report(kept: State, row: Mapping[str, Any]) -> None:
         ray.tune.report(dict(kept["row"]), checkpoint=checkpoint)
 
 
-def restored(checkpoint: "ray.tune.Checkpoint | None" = None) -> State | None:
-    """Return what a checkpoint holds, by default that of this process's own trial."""
-    checkpoint = checkpoint or ray.tune.get_checkpoint()
+def newest(folder: str) -> State | None:
+    """Return what the newest whole checkpoint in a trial's folder holds; None without one.
+
+    After a kill there may be newer ones than Tune knows of, and the last one may be half there.
+    """
+    found = (name for name in storage.names(folder) if name.startswith("checkpoint_"))
+    for name in sorted(found, reverse=True):
+        with contextlib.suppress(RuntimeError, EOFError, FileNotFoundError):
+            return read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
+    return None
+
+
+def restored(checkpoint: "ray.tune.Checkpoint | None") -> State | None:
+    """Return what a checkpoint of Tune holds; None without one."""
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:

@@ -48,7 +48,7 @@ def resources(sweep: Sweep, run: Run) -> dict[str, float]:
     return {"cpu": sweep.cpus, "gpu": gpus}
 
 
-def measured(sweep: Sweep, run: Run, shared: Any) -> Any:
+def measured(sweep: Sweep, run: Run, shared: Any, home: str) -> Any:
     """Return what Tune runs for each trial, with what all of them share in the object store."""
     function = ray.tune.with_parameters(
         trial,
@@ -58,6 +58,7 @@ def measured(sweep: Sweep, run: Run, shared: Any) -> Any:
         metrics=sweep.directions(),
         seeds=sweep.seeds,
         threads=max(1, int(sweep.cpus)),
+        place=storage.join(home, TRIALS),
     )
     return ray.tune.with_resources(function, resources(sweep, run))
 

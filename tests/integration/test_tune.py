@@ -292,7 +292,6 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
     try:
         waited(lambda: len(finished(results)) > len(contents))
         contents |= finished(results)
-        time.sleep(3)  # what ended within the last moments before a kill may run again
         killed.send_signal(signal.SIGKILL)
         killed.wait(60)
     finally:
