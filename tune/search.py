@@ -74,9 +74,10 @@ def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = Fa
     with tracker:
         tracker.begin(identity["sweep"])
         shared = sweep.subject.prepare(run, data, folds, home)
-        measured = tuner.measured(sweep, run, shared, home)
-        begin = tuner.new(sweep, run, measured, home, earlier) if not resume else None
-        ended, whole = _ended(sweep, begin or tuner.resumed(measured, home))
+        trials = tuner.trials_in(home)
+        measured = tuner.measured(sweep, run, shared, trials)
+        begin = tuner.new(sweep, run, measured, trials, earlier) if not resume else None
+        ended, whole = _ended(sweep, begin or tuner.resumed(measured, trials))
         records = [_record(sweep, one) for one in ended]
         storage.write_bytes(storage.join(home, RECORDS), _json(records))
         for row in records:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from tune.progress import Progress
 from tune.spaces import Space
 from tune.trial import RUNG, trial
 
-TRIALS = "trials"
+TRIALS = "trials-"
 REDUCTION = 3
 # What a kill may lose of the search's state; Tune's own choice is 10 seconds or more, and much less
 # than this has its copying of one snapshot meet the writing of the next.
@@ -48,7 +49,17 @@ def resources(sweep: Sweep, run: Run) -> dict[str, float]:
     return {"cpu": sweep.cpus, "gpu": gpus}
 
 
-def measured(sweep: Sweep, run: Run, shared: Any, home: str) -> Any:
+def trials_in(home: str) -> str:
+    """Return the folder or URI of a sweep's trials, the one that is there or a new one.
+
+    Tune gathers what it writes in a folder of the machine, named like this one and by the second:
+    sweeps that begin at once would write into each other's, were the name not one of a kind.
+    """
+    there = [name for name in storage.names(home) if name.startswith(TRIALS)]
+    return storage.join(home, there[0] if there else f"{TRIALS}{uuid.uuid4().hex[:8]}")
+
+
+def measured(sweep: Sweep, run: Run, shared: Any, place: str) -> Any:
     """Return what Tune runs for each trial, with what all of them share in the object store."""
     function = ray.tune.with_parameters(
         trial,
@@ -58,13 +69,13 @@ def measured(sweep: Sweep, run: Run, shared: Any, home: str) -> Any:
         metrics=sweep.directions(),
         seeds=sweep.seeds,
         threads=max(1, int(sweep.cpus)),
-        place=storage.join(home, TRIALS),
+        place=place,
     )
     return ray.tune.with_resources(function, resources(sweep, run))
 
 
 def new(
-    sweep: Sweep, run: Run, trainable: Any, home: str, earlier: Sequence[tuple[Point, list[float]]]
+    sweep: Sweep, run: Run, trainable: Any, place: str, earlier: Sequence[tuple[Point, list[float]]]
 ) -> ray.tune.Tuner:
     """Return the tuner of a sweep that begins.
 
@@ -72,13 +83,14 @@ def new(
         sweep: what to vary.
         run: what is varied.
         trainable: see `measured`.
-        home: folder or URI of the sweep.
+        place: `trials_in` the folder or URI of the sweep.
         earlier: points with their values, which the search knows before it begins.
 
     Raises:
         ValueError: `sweep.optuna` has a study of this name.
     """
     space = sweep.ranges()
+    home, name = place.rsplit("/", 1)
     searcher = Search(
         partial(_draw, space),
         sweep.directions(),
@@ -102,7 +114,7 @@ def new(
         trainable,
         tune_config=config,
         run_config=ray.tune.RunConfig(
-            name=TRIALS,
+            name=name,
             storage_path=home,
             callbacks=[Progress(sweep.name, sweep.directions(), sweep.trials, sweep.hours)],
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
@@ -113,14 +125,14 @@ def new(
     )
 
 
-def resumed(trainable: Any, home: str) -> ray.tune.Tuner:
+def resumed(trainable: Any, place: str) -> ray.tune.Tuner:
     """Return the tuner of an interrupted sweep: what had ended counts, the rest goes on.
 
     Raises:
         ValueError: it was interrupted before its first trial.
     """
-    place = storage.join(home, TRIALS)
     if not ray.tune.Tuner.can_restore(place):
+        home = place.rsplit("/", 1)[0]
         raise ValueError(f"{home} has no trials to go on with; delete that folder and begin anew")
     return ray.tune.Tuner.restore(place, trainable, resume_unfinished=True)
 

@@ -272,7 +272,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
     Path("run.toml").write_text(SLOW)
     space = '[space]\n"train.learning_rate" = { loguniform = [1e-3, 1e-2] }\n'
     Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 12\nscheduler = "none"\n{space}')
-    results = Path("runs/sweep/trials").glob
+    results = Path("runs/sweep").glob
 
     interrupted = sweeping(local_ray, "first.log")
     other = sweeping(local_ray, "other.log", "--name", "other", "--trials", "2")
@@ -335,7 +335,7 @@ def sweeping(ray: "Session", log: str, *flags: str) -> "subprocess.Popen[bytes]"
 
 def finished(glob: Callable[[str], Any]) -> dict[Path, str]:
     """Return the reports of the trials that have said that they ended."""
-    texts = {path: path.read_text() for path in glob("*/result.json")}
+    texts = {path: path.read_text() for path in glob("trials-*/*/result.json")}
     return {path: text for path, text in texts.items() if '"ended": true' in text}
 
 

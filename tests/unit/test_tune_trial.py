@@ -1,4 +1,4 @@
-"""What a trial goes on from."""
+"""Where trials are, and what one goes on from."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 
 from train.loop import CHECKPOINT, checkpoint_bytes
 from tune.trial import newest
+from tune.tuner import trials_in
 
 
 def written(folder: Path, number: int, content: bytes | None) -> None:
@@ -18,6 +19,15 @@ def written(folder: Path, number: int, content: bytes | None) -> None:
 
 def state(epoch: int) -> dict[str, Any]:
     return {"seeds": [], "row": {"epoch": epoch}, "state": None}
+
+
+def test_trials_have_a_folder_that_no_other_sweep_has(tmp_path: Path) -> None:
+    first, second = (trials_in(str(tmp_path / name)) for name in ("one", "two"))
+    assert Path(first).parent == tmp_path / "one"
+    assert Path(first).name != Path(second).name
+    Path(first).mkdir(parents=True)
+    (tmp_path / "one" / "trials.json").write_text("[]")
+    assert trials_in(str(tmp_path / "one")) == first
 
 
 def test_a_trial_without_a_folder_or_a_checkpoint_begins_anew(tmp_path: Path) -> None:
