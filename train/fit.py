@@ -1,9 +1,9 @@
 """The driver of a run: towers on Ray Train, both stages, evaluation, bundle.
 
 select   towers on what was before t1, stopped by the validation window [t1, t2)
-rerank   the reranker on the window's candidates
-refit    towers on what was before t2, measured on the test
+refit    towers on what was before t2, for as many epochs, measured on the test
 final    towers on everything, for serving (unless final_fit is before_test)
+rerank   the reranker on the candidates that select's towers have for the window
 """
 
 import json
@@ -128,33 +128,42 @@ def _fitted(
     home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
-    options = run.evaluation.recent_days, run.catalogue == "all"
-    towers, first, window = selected(home, run, data, folds, tracker)
+    moments = _moments(run, data, folds)
+    window = validation_window(data, folds, moments["select"])
+    towers = _towers(home, run, moments, window, tracker)
+    first = _stage(run, moments["select"], towers["select"])
     second = _second(run, data, first, window)
-    known = snapshot(data, folds.before_test, folds.t2, *options)
-    epochs, curve = towers.epoch, towers.curve
-    again: dict[str, Any] = {"epochs": epochs, "reference": first}
-    towers = _towers(home, run, "refit", known, tracker, **again)
-    stage = _stage(run, known, towers)
+    stages = {
+        phase: _stage(run, moments[phase], _aligned(towers[phase], moments[phase], first))
+        for phase in moments
+        if phase != "select"
+    }
     test = held_out_window(data, folds)
     measured = evaluate_users(
-        data, stage, second.reranker, test, run.candidates, run.evaluation, run.seed
+        data, stages["refit"], second.reranker, test, run.candidates, run.evaluation, run.seed
     )
-    shown = measured.arrays() | diagnose(stage, test, run.candidates, run.seed)
+    shown = measured.arrays() | diagnose(stages["refit"], test, run.candidates, run.seed)
+    training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
+    facts = {"metrics": measured.report, "training": training}
+    served = list(stages)[-1]
+    return stages[served], second, towers[served], facts, shown
+
+
+def _moments(run: Run, data: Encoded, folds: Folds) -> dict[str, Snapshot]:
+    """Return what the towers of each phase learn from."""
+    options = run.evaluation.recent_days, run.catalogue == "all"
+    moments = {
+        "select": snapshot(data, folds.fold == TRAIN, folds.t1, *options),
+        "refit": snapshot(data, folds.before_test, folds.t2, *options),
+    }
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
-        last = snapshot(data, everything, now, *options)
-        towers = _towers(home, run, "final", last, tracker, **again)
-        stage = _stage(run, last, towers)
-    training = {"epochs": epochs, "select": curve}
-    facts = {"metrics": measured.report, "training": training}
-    return stage, second, towers, facts, shown
+        moments["final"] = snapshot(data, everything, now, *options)
+    return moments
 
 
-def selected(
-    home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker | None = None
-) -> tuple[Fitted, StageOne, Window]:
+def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne, Window]:
     """Train towers on what was before t1, stopped by the validation window, or read them.
 
     Args:
@@ -162,16 +171,15 @@ def selected(
         run: with the towers.
         data: as `prepare` gives it.
         folds: likewise.
-        tracker: is told of each epoch.
 
     Returns:
-        the towers, stage 1 with them, and the window's users.
+        stage 1 with the towers, and the window's users.
     """
     options = run.evaluation.recent_days, run.catalogue == "all"
     before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
     window = validation_window(data, folds, before)
-    towers = _towers(home, run, "select", before, tracker or Tracker(), window=window)
-    return towers, _stage(run, before, towers), window
+    towers = _towers(home, run, {"select": before}, window, Tracker())
+    return _stage(run, before, towers["select"]), window
 
 
 def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
@@ -269,40 +277,41 @@ def changes(path: str, old: Any, new: Any) -> list[str]:
 
 
 def _towers(
-    home: str,
-    run: Run,
-    phase: str,
-    known: Snapshot,
-    tracker: Tracker,
-    *,
-    window: Window | None = None,
-    epochs: int | None = None,
-    reference: StageOne | None = None,
-) -> Fitted:
-    """Train the towers of one phase, or read them where the phase was finished before."""
-    job = tower_job(run, known, window, epochs)
+    home: str, run: Run, moments: dict[str, Snapshot], window: Window, tracker: Tracker
+) -> dict[str, Fitted]:
+    """Train the towers of every phase, or read those of phases that were finished before."""
+    jobs = {
+        phase: tower_job(run, known, window if phase == "select" else None)
+        for phase, known in moments.items()
+    }
     trained = train_on_ray if _on_ray(run) else train_here
-    state = trained(job, storage.join(home, "training"), phase, tracker.epoch)
-    tracker.curve(phase, state["curve"])
+    states = trained(jobs, storage.join(home, "training"), tracker.epoch)
+    for phase, state in states.items():
+        tracker.curve(phase, state["curve"])
+    return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
+
+
+def _fitted_towers(run: Run, job: Job, state: dict[str, Any]) -> Fitted:
     model = run.tower.build(job.inputs)
-    model.load_state_dict(state["best"]["weights"] if epochs is None else state["model"])
+    model.load_state_dict(state["best"]["weights"])
     model.eval()
-    if reference is not None:
-        both = known.inputs.warm_items & reference.snapshot.inputs.warm_items
-        align(model, reference.item_vectors, both)
     return Fitted(model, state["best"]["epoch"], state["curve"])
 
 
-def tower_job(
-    run: Run, known: Snapshot, window: Window | None = None, epochs: int | None = None
-) -> Job:
+def _aligned(towers: Fitted, known: Snapshot, first: StageOne) -> Fitted:
+    """Return towers turned onto those that the reranker learns from."""
+    both = known.inputs.warm_items & first.snapshot.inputs.warm_items
+    align(towers.model, first.item_vectors, both)
+    return towers
+
+
+def tower_job(run: Run, known: Snapshot, window: Window | None = None) -> Job:
     """Return what trains the run's towers on what was known.
 
     Args:
         run: with the towers, their loss and how they are trained.
         known: what they learn from.
         window: stops their training; without one there is no validation.
-        epochs: exactly so many, for a refit.
     """
     validation = None
     if window is not None:
@@ -317,5 +326,4 @@ def tower_job(
         inputs=known.inputs,
         interactions=known.interactions,
         validation=validation,
-        stop_after=epochs,
     )

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,36 +19,47 @@ import torch
 from cluster import storage
 from cluster.session import scaling
 from train.job import Job, World
-from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint, train
+from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint
+from train.phases import State, read_phases, train_phases
 
 logger = logging.getLogger(__name__)
 
+RUN = "towers"
+
 Watch = Callable[[str, dict[str, Any]], None]
-"""Is told the name of what is trained and the metrics of an epoch."""
+"""Is told the phase and the metrics of an epoch."""
 
 
-def train_on_ray(job: Job, place: str, name: str, watch: Watch | None = None) -> dict[str, Any]:
-    """Train on Ray Train workers; return the last state.
+def train_on_ray(
+    jobs: Mapping[str, Job], place: str, watch: Watch | None = None
+) -> dict[str, State]:
+    """Train jobs one after the other on the same Ray Train workers, which take long to start.
 
     Args:
-        job: what to train.
-        place: folder or URI of the checkpoints.
-        name: the same name at the same place resumes from the last checkpoint there.
+        jobs: what to train, by phase; see `phases.train_phases`.
+        place: folder or URI of the checkpoints; the same place resumes from the last one there.
         watch: is told of every epoch as it ends, in a thread of its own.
+
+    Returns:
+        what is kept of each job.
 
     Raises:
         ValueError: training diverged.
     """
-    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    with _logged(name, watch) as epochs:
+    _announce(jobs)
+    done = read_phases(jobs, place)
+    if done is not None:
+        return done
+    training = next(iter(jobs.values())).training
+    with _logged(watch) as epochs:
         trainer = ray.train.torch.TorchTrainer(
             _worker,  # type: ignore[arg-type]
-            train_loop_config={"job": ray.put(job)},
-            scaling_config=scaling(job.training.workers, job.training.gpu),
+            train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
+            scaling_config=scaling(training.workers, training.gpu),
             run_config=ray.train.RunConfig(
-                name=name,
+                name=RUN,
                 storage_path=place,
-                failure_config=ray.train.FailureConfig(max_failures=job.training.max_failures),
+                failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
                 callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
             ),
@@ -57,9 +68,9 @@ def train_on_ray(job: Job, place: str, name: str, watch: Watch | None = None) ->
             result: Any = trainer.fit()
     if result.return_value:
         raise ValueError(result.return_value)
-    assert result.checkpoint is not None
-    with result.checkpoint.as_directory() as folder:
-        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+    done = read_phases(jobs, place)
+    assert done is not None
+    return done
 
 
 @contextmanager
@@ -78,21 +89,27 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def train_here(job: Job, place: str, name: str, watch: Watch | None = None) -> dict[str, Any]:
+def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) -> dict[str, State]:
     """Train in this process, without Ray; arguments, result and errors are those on Ray."""
-    logger.info("%s: %s interactions", name, f"{len(job.interactions):,}")
-    kept = storage.join(place, name, CHECKPOINT)
-    cuda = job.training.gpu is not False and torch.cuda.is_available()
+    _announce(jobs)
+    kept = storage.join(place, RUN, CHECKPOINT)
+    training = next(iter(jobs.values())).training
+    cuda = training.gpu is not False and torch.cuda.is_available()
 
-    def report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def report(metrics: dict[str, Any], state: State | None) -> None:
         assert state is not None
         storage.write_bytes(kept, checkpoint_bytes(state))
-        _log(name, metrics, watch)
+        _log(metrics, watch)
 
     world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
     state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
-    with _threads(job.training.threads):
-        return train(job, world, state)
+    with _threads(training.threads):
+        return train_phases(jobs, place, world, state)
+
+
+def _announce(jobs: Mapping[str, Job]) -> None:
+    sizes = ", ".join(f"{phase} {len(job.interactions):,}" for phase, job in jobs.items())
+    logger.info("interactions to learn from: %s", sizes)
 
 
 @contextmanager
@@ -108,10 +125,11 @@ def _threads(count: int) -> Iterator[None]:
 
 def _worker(config: dict[str, Any]) -> str | None:
     """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
-    job: Job = ray.get(config["job"])
+    jobs: Mapping[str, Job] = ray.get(config["jobs"])
     context = ray.train.get_context()
     size = context.get_world_size()
-    torch.set_num_threads(job.training.threads or max(1, (os.cpu_count() or 1) // size))
+    threads = next(iter(jobs.values())).training.threads
+    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // size))
     world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
     checkpoint = ray.train.get_checkpoint()
     state = None
@@ -119,13 +137,13 @@ def _worker(config: dict[str, Any]) -> str | None:
         with checkpoint.as_directory() as folder:
             state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
     try:
-        train(job, world, state)
+        train_phases(jobs, config["place"], world, state)
     except ValueError as error:
         return str(error)
     return None
 
 
-def _report(metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+def _report(metrics: dict[str, Any], state: State | None) -> None:
     if state is None:
         ray.train.report(metrics)
         return
@@ -160,12 +178,12 @@ class _Epochs(ray.train.UserCallback):
 
 
 @contextmanager
-def _logged(name: str, watch: Watch | None) -> Iterator[Path]:
+def _logged(watch: Watch | None) -> Iterator[Path]:
     """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
     with TemporaryDirectory() as folder:
         path, done = Path(folder) / "epochs", threading.Event()
         path.touch()
-        thread = threading.Thread(target=_follow, args=(name, path, done, watch))
+        thread = threading.Thread(target=_follow, args=(path, done, watch))
         thread.start()
         try:
             yield path
@@ -174,18 +192,20 @@ def _logged(name: str, watch: Watch | None) -> Iterator[Path]:
             thread.join()
 
 
-def _follow(name: str, path: Path, done: threading.Event, watch: Watch | None) -> None:
+def _follow(path: Path, done: threading.Event, watch: Watch | None) -> None:
     with path.open() as lines:
         last = False
         while not last:
             last = done.wait(0.2)
             for line in lines:
-                _log(name, json.loads(line), watch)
+                _log(json.loads(line), watch)
 
 
-def _log(name: str, row: dict[str, Any], watch: Watch | None) -> None:
+def _log(metrics: Mapping[str, Any], watch: Watch | None) -> None:
+    row = dict(metrics)
+    phase = row.pop("phase")
     loss = f", loss {row['loss']:.4f}" if "loss" in row else ""
     ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
-    logger.info("%s: epoch %d%s%s, %.1f s", name, row["epoch"], loss, ndcg, row["seconds"])
+    logger.info("%s: epoch %d%s%s, %.1f s", phase, row["epoch"], loss, ndcg, row["seconds"])
     if watch:
-        watch(name, row)
+        watch(phase, row)

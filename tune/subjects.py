@@ -142,7 +142,7 @@ def _tower_users(job: Job, run: Run, weights: Any) -> Array:
 
 def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
     """Return the candidates of the run's own towers, which the reranker learns from."""
-    _, stage, window = selected(home, run, data, folds)
+    stage, window = selected(home, run, data, folds)
     return learned(data, stage, window, run.candidates)
 
 
@@ -176,7 +176,7 @@ def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
 
 def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:
     """Return queries `[Q, d]`, item vectors `[I, d]` and the catalogue `[I]` of the towers."""
-    _, stage, window = selected(home, run, data, folds)
+    stage, window = selected(home, run, data, folds)
     if isinstance(stage.index, PairIndex):
         raise ValueError(
             f"tower {run.tower.model_dump()['name']!r} scores every pair and has no index to tune; "

@@ -89,7 +89,7 @@ def job(
 def on_ray(job: Job) -> list[dict[str, Any]]:
     """Return the curve of a job on Ray workers."""
     with tempfile.TemporaryDirectory() as folder:
-        curve: list[dict[str, Any]] = train_on_ray(job, folder, "benchmark")["curve"]
+        curve: list[dict[str, Any]] = train_on_ray({"run": job}, folder)["run"]["curve"]
     return curve
 
 

@@ -381,7 +381,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
         "earned": False,
         "reason": "the configuration asks for none",
     }
-    assert "final: 9,000 interactions" in caplog.text
+    assert "final 9,000" in caplog.text
     assert "epoch" not in caplog.text
     assert [path.name for path in (home / "bundles").iterdir()] == [bundle.version]
 

@@ -123,13 +123,13 @@ def test_an_interrupted_run_goes_on_in_the_same_mlflow_run(
 def after_two_epochs(action: Callable[[], None]) -> Callable[..., Any]:
     """Return the training of this process, with something that happens in the first phase."""
 
-    def trained(job: Any, place: str, name: str, watch: Callable[..., None]) -> Any:
+    def trained(jobs: Any, place: str, watch: Callable[..., None]) -> Any:
         def seen(phase: str, row: dict[str, Any]) -> None:
             watch(phase, row)
             if (phase, row["epoch"]) == ("select", 2):
                 action()
 
-        return train_here(job, place, name, seen)
+        return train_here(jobs, place, seen)
 
     return trained
 

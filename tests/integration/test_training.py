@@ -1,7 +1,6 @@
 """Training on several workers, through Ray: their number, a stop or a kill change no result."""
 
 import logging
-import math
 import os
 import re
 import signal
@@ -36,32 +35,52 @@ def job(**changes: Any) -> Job:
     return make_job(**(values | {"validation": validation()} | changes))
 
 
+def phases(**changes: Any) -> dict[str, Job]:
+    """Towers that validation stops, and then others for as many epochs."""
+    return {"select": job(**changes), "refit": job(validation=None, **changes)}
+
+
 def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    weights, others = one["best"]["weights"], other["best"]["weights"]
+    return all(torch.equal(weights[name], others[name]) for name in weights)
 
 
 def numbers(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
-    return [(row["loss"], row.get("ndcg", math.nan)) for row in curve]
+    return [(row["loss"], row.get("ndcg", -1.0)) for row in curve]
 
 
 @pytest.fixture(scope="module")
 def unbroken(local_ray: Session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The state after all epochs on two Ray workers, and `seen`, what was told of them."""
+    """What is kept of two phases on two Ray workers, and `seen`, what was told of their epochs."""
     seen: list[tuple[str, dict[str, Any]]] = []
     place = str(tmp_path_factory.mktemp("unbroken"))
-    state = train_on_ray(job(), place, "select", lambda *epoch: seen.append(epoch))
-    return {**state, "seen": seen}
+    done = train_on_ray(phases(), place, lambda *epoch: seen.append(epoch))
+    return {**done, "seen": seen, "place": place}
 
 
 def test_every_epoch_is_told_of_as_it_ends(unbroken: dict[str, Any]) -> None:
-    assert unbroken["seen"] == [("select", row) for row in unbroken["curve"]]
+    told = [(phase, row) for phase in phases() for row in unbroken[phase]["curve"]]
+    assert unbroken["seen"] == told
 
 
-def test_two_workers_train_as_one_with_twice_the_batch(unbroken: dict[str, Any]) -> None:
-    alone = train(job(batch_size=64), World())
-    for ours, single in zip(numbers(unbroken["curve"]), numbers(alone["curve"]), strict=True):
-        assert ours == pytest.approx(single, abs=1e-5)
-    assert unbroken["best"]["epoch"] == alone["best"]["epoch"]
+def test_two_workers_train_as_one_with_twice_the_batch(
+    unbroken: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = train_here(phases(batch_size=64), str(tmp_path))
+    for phase, state in alone.items():
+        both = zip(numbers(unbroken[phase]["curve"]), numbers(state["curve"]), strict=True)
+        for ours, single in both:
+            assert ours == pytest.approx(single, abs=1e-5)
+        assert unbroken[phase]["best"]["epoch"] == state["best"]["epoch"]
+    assert len(alone["refit"]["curve"]) == alone["select"]["best"]["epoch"]
+
+
+def test_what_is_over_is_read_and_not_trained_again(unbroken: dict[str, Any]) -> None:
+    told: list[Any] = []
+    for again in (train_on_ray, train_here):
+        done = again(phases(), unbroken["place"], lambda *epoch: told.append(epoch))
+        assert all(same_weights(done[phase], unbroken[phase]) for phase in phases())
+    assert not told
 
 
 def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None:
@@ -99,17 +118,33 @@ def test_without_ray_the_same_name_goes_on_where_it_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
-    place = str(tmp_path)
-    halves = [train_here(job(workers=0, stop_after=epochs), place, "refit") for epochs in (2, 5)]
-    assert epochs_logged(caplog) == [1, 2, 3, 4, 5]
-    straight = train(job(workers=0, stop_after=5), World())
-    assert numbers(halves[1]["curve"]) == numbers(straight["curve"])
-    assert same_weights(halves[1], straight)
-    assert not same_weights(halves[0], straight)
+    whole, place = phases(workers=0), str(tmp_path / "place")
+    straight = train_here(whole, str(tmp_path / "straight"))
+    in_one_go = epochs_logged(caplog)
+    caplog.clear()
+    for stop in (("select", 2), ("select", EPOCHS), ("refit", 1)):
+        with pytest.raises(KeyboardInterrupt):
+            train_here(whole, place, interrupting(stop))
+    halves = train_here(whole, place)
+    assert epochs_logged(caplog) == in_one_go
+    for phase, state in straight.items():
+        assert numbers(halves[phase]["curve"]) == numbers(state["curve"])
+        assert same_weights(halves[phase], state)
 
 
-def epochs_logged(caplog: pytest.LogCaptureFixture) -> list[int]:
-    return [int(n) for n in re.findall(r"epoch (\d+), loss", caplog.text)]
+def interrupting(stop: tuple[str, int]) -> Callable[[str, dict[str, Any]], None]:
+    """Return what ends training as by Ctrl-C once it is told of an epoch of a phase."""
+
+    def watch(phase: str, row: dict[str, Any]) -> None:
+        if (phase, row["epoch"]) == stop:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def epochs_logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, int]]:
+    found = re.findall(r"(\w+): epoch (\d+), loss", caplog.text)
+    return [(phase, int(epoch)) for phase, epoch in found]
 
 
 @contextmanager
@@ -151,32 +186,33 @@ def test_a_killed_worker_changes_no_result(
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
     with after_the_first_epoch(caplog, kill_a_worker) as killed:
-        state = train_on_ray(job(max_failures=1), str(tmp_path), "select")
+        done = train_on_ray(phases(max_failures=1), str(tmp_path))
     assert killed.is_set()
-    assert numbers(state["curve"]) == numbers(unbroken["curve"])
-    assert same_weights(state, unbroken)
-    assert epochs_logged(caplog).count(1) == 1
+    for phase, state in done.items():
+        assert numbers(state["curve"]) == numbers(unbroken[phase]["curve"])
+        assert same_weights(state, unbroken[phase])
+        assert epochs_logged(caplog).count((phase, 1)) == 1
 
 
 def test_on_ray_an_interrupted_run_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
-    before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, patience=500)
+    before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, validation=None)
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
     with (
         pytest.raises(KeyboardInterrupt),
         after_the_first_epoch(caplog, interrupt),
     ):
-        train_on_ray(long, str(tmp_path), "select")
+        train_on_ray({"select": long}, str(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
-    reached = max(epochs_logged(caplog))
+    _, reached = max(epochs_logged(caplog))
     rest = replace(long, stop_after=reached + 2)
-    state = train_on_ray(rest, str(tmp_path), "select")
-    assert epochs_logged(caplog).count(1) == 1
-    assert same_weights(state, train(rest, World()))
+    done = train_on_ray({"select": rest}, str(tmp_path))
+    assert epochs_logged(caplog).count(("select", 1)) == 1
+    assert same_weights(done["select"], train(rest, World()))
 
 
 def test_a_diverged_loss_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"loss is nan in epoch 1; lower train.learning_rate"):
-        train_on_ray(job(workers=1, learning_rate=1e30), str(tmp_path), "select")
+        train_on_ray({"select": job(workers=1, learning_rate=1e30)}, str(tmp_path))

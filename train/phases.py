@@ -1,0 +1,66 @@
+"""The phases of a run, one after the other on the same workers, each with towers of its own."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cluster import storage
+from train.job import Job, World
+from train.loop import checkpoint_bytes, read_checkpoint, train
+
+State = dict[str, Any]
+
+# What is left of a phase that is over: towers go on from nowhere else.
+KEPT = ("epoch", "best", "curve")
+
+
+def train_phases(
+    jobs: Mapping[str, Job], place: str, world: World, state: State | None = None
+) -> dict[str, State]:
+    """Train each job in turn, but read what is over already; return what is kept of each.
+
+    The first one says with its best epoch how many epochs those after it take. What is kept of a
+    phase is written as it ends: `epoch` and `best`, the weights with which it is used, and `curve`.
+
+    Args:
+        jobs: by phase, in order.
+        place: folder or URI of what is kept.
+        world: every metric and state that it is told has the `phase` too.
+        state: of a checkpoint, which the phase that it is of goes on from.
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    done: dict[str, State] = {}
+    for phase, job in jobs.items():
+        kept = storage.join(place, f"{phase}.pt")
+        if storage.exists(kept):
+            done[phase] = read_checkpoint(storage.read_bytes(kept))
+            continue
+        begun = state if state and state["phase"] == phase else None
+        last = train(_as_long(job, done), _telling(world, phase), begun)
+        done[phase] = {key: last[key] for key in KEPT}
+        if world.rank == 0:
+            storage.write_bytes(kept, checkpoint_bytes(done[phase]))
+    return done
+
+
+def read_phases(jobs: Mapping[str, Job], place: str) -> dict[str, State] | None:
+    """Return what is kept of each job; None where one of them is not over."""
+    kept = {phase: storage.join(place, f"{phase}.pt") for phase in jobs}
+    if not all(storage.exists(file) for file in kept.values()):
+        return None
+    return {phase: read_checkpoint(storage.read_bytes(file)) for phase, file in kept.items()}
+
+
+def _as_long(job: Job, done: Mapping[str, State]) -> Job:
+    """Return a job that takes as many epochs as the first one needed; the first one as it is."""
+    first = next(iter(done.values()), None)
+    return job if first is None else replace(job, stop_after=first["best"]["epoch"])
+
+
+def _telling(world: World, phase: str) -> World:
+    def report(metrics: dict[str, Any], state: State | None) -> None:
+        world.report({"phase": phase, **metrics}, state and {"phase": phase, **state})
+
+    return replace(world, report=report)
