@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -173,7 +174,9 @@ def _short(value: Any) -> Any:
 def _documented(
     query: type[Query], recommend: Recommend, ready: Ready, about: Mapping[str, Any]
 ) -> FastAPI:
-    app = FastAPI(title="Raytower", version=str(about["version"]), summary="Recommendations.")
+    # /docs has to be read where there is no internet, too.
+    titles = {"title": "Raytower", "summary": "Recommendations."}
+    app = FastAPIOffline(version=str(about["version"]), **titles)
 
     async def recommend_items(body: Query) -> Any:
         """Recommend items to a known user, to a new one with a history, or to anybody."""

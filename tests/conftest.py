@@ -12,6 +12,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from cluster.session import Session
+    from tests.browser import Browser
 
 # Before the first import of Ray: it reads these once, and the processes it starts inherit them.
 os.environ.update(
@@ -44,6 +45,17 @@ def local_ray() -> "Iterator[Session]":
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium, for all pages that this process tests."""
+    from tests.browser import CHROMIUM, DRIVER, chromium
+
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    with chromium() as started:
+        yield started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,7 +25,7 @@ SIDE_BY_SIDE = (
     "the best fifth, ten at most, blue. It passes 'unset' where its trial has no such setting."
 )
 STYLE = """
-td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 26rem;
+td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 16rem;
                                overflow-wrap: anywhere; }
 """
 # A name for the file, then what `train.page.figure` takes.

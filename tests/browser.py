@@ -1,0 +1,107 @@
+"""A real browser for the tests of pages: headless Chromium, and what it met on a page."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+# Chromium itself asks for nothing; what is asked for is the page's doing.
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+IMAGES = "return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])"
+CLIPPED = """
+return [...document.querySelectorAll("table, figure, ul, p, h1, h2")]
+    .filter(part => part.scrollWidth > part.clientWidth + 1)
+    .map(part => part.innerText.slice(0, 60))
+"""
+TOO_WIDE = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@dataclass(frozen=True)
+class Met:
+    """What the browser met on a page.
+
+    Attributes:
+        images: natural width of each, by what it shows; 0 or false where it is broken.
+        asked: schemes and hosts that anything was fetched from.
+        errors: lines of its console that are no mere remarks.
+        clipped: how parts begin that are wider than their place, and have to be scrolled in it.
+        too_wide: pixels by which the page is wider than the window.
+        text: that a reader sees.
+    """
+
+    images: dict[str, Any]
+    asked: set[str]
+    errors: list[str]
+    clipped: list[str]
+    too_wide: int
+    text: str
+
+
+class Browser:
+    """Opens pages, in a window of a size."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+
+    def open(self, url: str, *, shows: str = "body", width: int = 1280) -> Met:
+        """Open a page, wait until something matches the selector `shows`, and look at it."""
+        driver = self._driver
+        driver.set_window_size(width, 1000)
+        driver.get("about:blank")
+        for log in ("browser", "performance"):
+            driver.get_log(log)  # reading it empties it
+        driver.get(url)
+        found = WebDriverWait(driver, 30).until(lambda d: d.find_elements("css selector", shows))
+        assert found[0].is_displayed()
+        return Met(
+            images=dict(driver.execute_script(IMAGES)),
+            asked={f"{part.scheme}://{part.netloc}" for part in map(urlsplit, self._requests())},
+            errors=[line["message"] for line in driver.get_log("browser") if _bad(line)],
+            clipped=driver.execute_script(CLIPPED),
+            too_wide=driver.execute_script(TOO_WIDE),
+            text=driver.find_element("css selector", "body").text,
+        )
+
+    def _requests(self) -> Iterator[str]:
+        for line in self._driver.get_log("performance"):
+            message = json.loads(line["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                yield message["params"]["request"]["url"]
+
+
+def _bad(line: dict[str, Any]) -> bool:
+    return line["level"] not in ("INFO", "DEBUG")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a headless Chromium with an empty profile; it ends with the context."""
+    options = Options()
+    options.binary_location = CHROMIUM or ""
+    for flag in QUIET:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
