@@ -43,7 +43,8 @@ class Pooled(nn.Module):
         scores = self.attention(inputs).flatten()[place]
         # Not -inf: the softmax of an empty history would be NaN.
         weight: Tensor = scores.masked_fill(~present, -1e9).softmax(1) * present
-        return weight
+        # Autocast makes scores of another type, and a sum wants its weights in that of its terms.
+        return weight.to(inputs.dtype)
 
 
 class Transformer(nn.Module):

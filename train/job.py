@@ -103,3 +103,8 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[dict[str, Any], dict[str, Any] | None], None] = lambda metrics, state: None
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products are computed in bfloat16, as GPUs do it fast."""
+        return self.device.type == "cuda"

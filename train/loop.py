@@ -112,7 +112,7 @@ def _epoch(
         batch = _batch(data, index, job, world, seed)
         drawn = negatives.draw(batch, seed * 1_000_003 + step)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=world.device.type == "cuda"):
+        with torch.autocast(world.device.type, torch.bfloat16, enabled=world.bfloat16):
             loss = batch_loss(model, job.loss, batch, drawn, negatives)
         loss.backward()
         optimizer.step()

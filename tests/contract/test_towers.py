@@ -1,6 +1,7 @@
 """What every tower keeps; a new entry of `TOWERS` is tested by being there."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,29 @@ def test_there_is_a_vector_for_every_user_and_item(tower: Tower) -> None:
     assert users.shape[1] == items.shape[1] >= 8
     assert users.dtype == items.dtype == np.float32
     assert np.isfinite(users).all() and np.isfinite(items).all()
+
+
+VARIANTS = (
+    *({"name": name} for name, tower in TOWERS.items() if not tower.at_once),
+    {"name": "two_tower", "pooling": "attention", "hidden": 8},
+    {"name": "dssm", "encoder": "transformer"},
+    {"name": "dssm", "norm": "batch"},
+    {"name": "history_transformer", "block": "ligr"},
+)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
+def test_it_learns_in_bfloat16_as_gpus_do(
+    variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TOWERS[variant["name"]].model_validate({"width": 8, "history": 5} | variant)
+    job = make_job(tower=settings, loss=suiting(settings), epochs=2)
+    whole = train(job, World())["curve"]
+    monkeypatch.setattr(World, "bfloat16", True)
+    half = train(job, World())["curve"]
+    assert [row["loss"] for row in half] != [row["loss"] for row in whole]
+    for ours, exact in zip(half, whole, strict=True):
+        assert ours["loss"] == pytest.approx(exact["loss"], rel=5e-3)
 
 
 def test_forward_is_both_sides(tower: Tower) -> None:

@@ -1,0 +1,81 @@
+"""Training on GPUs: what is learned there is what is learned on a processor."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training import make_job, suiting, validation
+from train.job import Job, World
+from train.loop import checkpoint_bytes, read_checkpoint, train
+from train.losses import BPR, LOSSES
+from train.softmax import softmax_loss
+from train.towers import TOWERS, TwoTower
+from train.workers import train_here, train_on_ray
+
+pytestmark = pytest.mark.gpu
+GPU = torch.device("cuda")
+
+
+def jobs() -> dict[str, Job]:
+    """A job for each loss, for each tower, and for hard negatives."""
+    found = {}
+    for name, loss in LOSSES.items():
+        cosines = name == "cosine_contrastive"
+        tower = TwoTower(width=8, history=5, normalize=cosines)
+        found[name] = make_job(tower=tower, loss=loss())
+    for name, entry in TOWERS.items():
+        if not entry.at_once:
+            small = entry.model_validate({"width": 8, "history": 5, "dropout": 0.0})
+            found[name] = make_job(tower=small, loss=suiting(small))
+    return found | {"hard negatives": make_job(loss=BPR(hard=4))}
+
+
+@pytest.mark.parametrize("name", jobs())
+def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) -> None:
+    job = replace(jobs()[name], validation=validation())
+    here, there = train(job, World()), train(job, World(device=GPU))
+    for ours, theirs in zip(there["curve"], here["curve"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
+        assert ours["ndcg"] == pytest.approx(theirs["ndcg"], abs=0.03)
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
+    made = torch.Generator().manual_seed(0)
+    vectors = [torch.randn(n, 16, generator=made) for n in (rows, rows, 700)]
+    wanted, drawn = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
+
+    def loss_and_gradients(device: torch.device) -> list[torch.Tensor]:
+        users, own, others = (part.detach().to(device).requires_grad_() for part in vectors)
+        loss = softmax_loss(users, own, others, (wanted.to(device), drawn.to(device)))
+        gradients = torch.autograd.grad(loss, (users, own, others))
+        return [part.cpu() for part in (loss.detach(), *gradients)]
+
+    there, here = loss_and_gradients(GPU), loss_and_gradients(torch.device("cpu"))
+    for ours, theirs in zip(there, here, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_checkpoint_of_a_gpu_goes_on_on_a_processor() -> None:
+    job = make_job(epochs=4)
+    begun = read_checkpoint(checkpoint_bytes(train(replace(job, stop_after=2), World(device=GPU))))
+    both = train(job, World(), begun)
+    alone = train(job, World())
+    for ours, theirs in zip(both["curve"], alone["curve"], strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_each_ray_worker_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    workers = torch.cuda.device_count()
+    values: dict[str, Any] = {"validation": validation(), "epochs": 2}
+    shared = make_job(workers=workers, batch_size=64, **values)
+    alone = make_job(batch_size=64 * workers, gpu=False, **values)
+    ours = train_on_ray({"select": shared}, str(tmp_path / "ray"))["select"]
+    theirs = train_here({"select": alone}, str(tmp_path / "here"))["select"]
+    for row, exact in zip(ours["curve"], theirs["curve"], strict=True):
+        assert row["loss"] == pytest.approx(exact["loss"], rel=1e-2)
+    assert all(value.device.type == "cpu" for value in ours["best"]["weights"].values())
