@@ -71,7 +71,7 @@ def ml_1m(data: Path, _storage: Path) -> dict[str, Any]:
     return sequences(
         {"name": "movielens-1m", "path": str(data / "ml-1m.zip")},
         tower={"history": 200},
-        loss={"count": 512},
+        loss={"name": "full_softmax"},
         train={"batch_size": 32, "epochs": 30, "weight_decay": 0.01, "patience": 5},
     )
 
