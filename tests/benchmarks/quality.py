@@ -7,6 +7,7 @@ goes on where it was; the results go into the table of `quality.md` beside this 
 
 import argparse
 import gzip
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -201,6 +202,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--storage", type=Path, default=Path("runs/quality"))
     chosen, flags = parser.parse_known_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in chosen.names or PROTOCOLS:
         rows = measure(name, chosen.data.resolve(), chosen.storage.resolve(), flags)
         record(rows)
