@@ -40,7 +40,9 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1024, 2048], help="sizes B")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1024, 2048, 4096], help="sizes B"
+    )
     given = parser.parse_args(words)
     torch.set_num_threads(1)
     data = encode(DATA.load())
