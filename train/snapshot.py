@@ -131,15 +131,10 @@ def window_fingerprint(data: Encoded, window: Window) -> str:
 
 def fingerprint(data: Encoded) -> str:
     """Return a sha256 over ids, interactions and attributes: the same data, the same text."""
-    sha = hashlib.sha256()
-    events, items, users = data.interactions, data.item_features, data.user_features
+    sha, events = hashlib.sha256(), data.interactions
     for array in (events.user, events.item, events.timestamp, events.weight):
         sha.update(array.tobytes())
     for ids in (data.users.ids, data.items.ids):
         sha.update("\n".join(map(str, ids.to_pylist())).encode())
-    for features in (items, users):
-        sha.update(features.dense.tobytes())
-        sha.update(features.categories.values.tobytes())
-        sha.update(features.categories.offsets.tobytes())
-        sha.update("\n".join(features.vocabulary).encode())
+    sha.update(data.attributes.encode())
     return sha.hexdigest()

@@ -291,3 +291,31 @@ def test_no_attributes_are_no_columns() -> None:
     found = Encoder.fit(table(ROWS), {}).encode(table(ROWS))
     equal(found, Features.empty(3))
     assert isinstance(found.categories, Ragged)
+
+
+def digest(order: list[int], **changes: Any) -> str:
+    """Encode three items that are read in an order, the first with changes."""
+    rows = [{**ROWS[0], **changes}, *ROWS[1:]]
+    items = table([rows[n] for n in order]).append_column("item_id", pa.array(order))
+    items = items.append_column("title", pa.nulls(3, pa.string()))
+    events = {"user_id": [1], "item_id": [0], "timestamp": [1], "weight": [1.0]}
+    return encode(
+        Tables(pa.table(events), items, pa.table({"user_id": [1]}), COLUMNS, {})
+    ).attributes
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"colour": "blue"},
+        {"tags": ["b"]},
+        {"year": 1991},
+        {"year": None},
+        {"new": False},
+        {"plot": "a ship at a sea"},
+        {"image": [1.0, 2.0]},
+    ],
+    ids=str,
+)
+def test_data_is_known_again_by_what_was_read(changes: dict[str, Any]) -> None:
+    assert digest([0, 1, 2]) == digest([2, 0, 1]) != digest([0, 1, 2], **changes)
