@@ -175,8 +175,9 @@ def _documented(
     query: type[Query], recommend: Recommend, ready: Ready, about: Mapping[str, Any]
 ) -> FastAPI:
     # /docs has to be read where there is no internet, too.
-    titles = {"title": "Raytower", "summary": "Recommendations."}
-    app = FastAPIOffline(version=str(about["version"]), **titles)
+    app = FastAPIOffline(
+        title="Raytower", version=str(about["version"]), summary="Recommendations."
+    )
 
     async def recommend_items(body: Query) -> Any:
         """Recommend items to a known user, to a new one with a history, or to anybody."""

@@ -128,10 +128,10 @@ def _fitted(
     home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker
 ) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
     """Return what is served (both stages and the towers), facts for the manifest, and the test."""
-    moments = _moments(run, data, folds)
-    window = validation_window(data, folds, moments["select"])
+    before, window = before_window(run, data, folds)
+    moments = {"select": before, **_later(run, data, folds)}
     towers = _towers(home, run, moments, window, tracker)
-    first = _stage(run, moments["select"], towers["select"])
+    first = _stage(run, before, towers["select"])
     second = _second(run, data, first, window)
     stages = {
         phase: _stage(run, moments[phase], _aligned(towers[phase], moments[phase], first))
@@ -149,18 +149,24 @@ def _fitted(
     return stages[served], second, towers[served], facts, shown
 
 
-def _moments(run: Run, data: Encoded, folds: Folds) -> dict[str, Snapshot]:
-    """Return what the towers of each phase learn from."""
-    options = run.evaluation.recent_days, run.catalogue == "all"
-    moments = {
-        "select": snapshot(data, folds.fold == TRAIN, folds.t1, *options),
-        "refit": snapshot(data, folds.before_test, folds.t2, *options),
-    }
+def before_window(run: Run, data: Encoded, folds: Folds) -> tuple[Snapshot, Window]:
+    """Return what was known before t1, and the users of the validation window that begins there."""
+    before = _known(run, data, folds.fold == TRAIN, folds.t1)
+    return before, validation_window(data, folds, before)
+
+
+def _later(run: Run, data: Encoded, folds: Folds) -> dict[str, Snapshot]:
+    """Return what the towers learn from that are measured, and those that are served."""
+    later = {"refit": _known(run, data, folds.before_test, folds.t2)}
     if run.final_fit == "everything":
         everything = np.ones(len(data.interactions), dtype=bool)
         now = int(data.interactions.timestamp.max()) + 1
-        moments["final"] = snapshot(data, everything, now, *options)
-    return moments
+        later["final"] = _known(run, data, everything, now)
+    return later
+
+
+def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
+    return snapshot(data, known, as_of, run.evaluation.recent_days, run.catalogue == "all")
 
 
 def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne, Window]:
@@ -175,9 +181,7 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne
     Returns:
         stage 1 with the towers, and the window's users.
     """
-    options = run.evaluation.recent_days, run.catalogue == "all"
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
-    window = validation_window(data, folds, before)
+    before, window = before_window(run, data, folds)
     towers = _towers(home, run, {"select": before}, window, Tracker())
     return _stage(run, before, towers["select"]), window
 

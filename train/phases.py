@@ -1,6 +1,6 @@
 """The phases of a run, one after the other on the same workers, each with towers of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,26 +31,30 @@ def train_phases(
     Raises:
         ValueError: the loss is no longer finite.
     """
-    done: dict[str, State] = {}
+    done = read_phases(jobs, place)
     for phase, job in jobs.items():
-        kept = storage.join(place, f"{phase}.pt")
-        if storage.exists(kept):
-            done[phase] = read_checkpoint(storage.read_bytes(kept))
+        if phase in done:
             continue
         begun = state if state and state["phase"] == phase else None
         last = train(_as_long(job, done), _telling(world, phase), begun)
         done[phase] = {key: last[key] for key in KEPT}
         if world.rank == 0:
-            storage.write_bytes(kept, checkpoint_bytes(done[phase]))
+            storage.write_bytes(_file(place, phase), checkpoint_bytes(done[phase]))
     return done
 
 
-def read_phases(jobs: Mapping[str, Job], place: str) -> dict[str, State] | None:
-    """Return what is kept of each job; None where one of them is not over."""
-    kept = {phase: storage.join(place, f"{phase}.pt") for phase in jobs}
-    if not all(storage.exists(file) for file in kept.values()):
-        return None
-    return {phase: read_checkpoint(storage.read_bytes(file)) for phase, file in kept.items()}
+def read_phases(phases: Iterable[str], place: str) -> dict[str, State]:
+    """Return what is kept of those phases that are over."""
+    files = {phase: _file(place, phase) for phase in phases}
+    return {
+        phase: read_checkpoint(storage.read_bytes(file))
+        for phase, file in files.items()
+        if storage.exists(file)
+    }
+
+
+def _file(place: str, phase: str) -> str:
+    return storage.join(place, f"{phase}.pt")
 
 
 def _as_long(job: Job, done: Mapping[str, State]) -> Job:

@@ -24,7 +24,7 @@ from train.phases import State, read_phases, train_phases
 
 logger = logging.getLogger(__name__)
 
-RUN = "towers"
+FOLDER = "towers"
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Is told the phase and the metrics of an epoch."""
@@ -48,7 +48,7 @@ def train_on_ray(
     """
     _announce(jobs)
     done = read_phases(jobs, place)
-    if done is not None:
+    if len(done) == len(jobs):
         return done
     training = next(iter(jobs.values())).training
     with _logged(watch) as epochs:
@@ -57,7 +57,7 @@ def train_on_ray(
             train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
             scaling_config=scaling(training.workers, training.gpu),
             run_config=ray.train.RunConfig(
-                name=RUN,
+                name=FOLDER,
                 storage_path=place,
                 failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -68,9 +68,7 @@ def train_on_ray(
             result: Any = trainer.fit()
     if result.return_value:
         raise ValueError(result.return_value)
-    done = read_phases(jobs, place)
-    assert done is not None
-    return done
+    return read_phases(jobs, place)
 
 
 @contextmanager
@@ -92,7 +90,7 @@ def interruptible() -> Iterator[None]:
 def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) -> dict[str, State]:
     """Train in this process, without Ray; arguments, result and errors are those on Ray."""
     _announce(jobs)
-    kept = storage.join(place, RUN, CHECKPOINT)
+    kept = storage.join(place, FOLDER, CHECKPOINT)
     training = next(iter(jobs.values())).training
     cuda = training.gpu is not False and torch.cuda.is_available()
 

@@ -14,7 +14,7 @@ import torch
 
 from train.config import Run
 from train.features import Encoded
-from train.fit import selected, tower_job
+from train.fit import before_window, selected, tower_job
 from train.index import Index
 from train.job import Job, World
 from train.loop import train, validation_scores
@@ -23,8 +23,7 @@ from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
 from train.pair_head import PairIndex
 from train.ragged import Array
 from train.rerankers import RerankerSettings, cross_fit, ranked
-from train.snapshot import snapshot, validation_window
-from train.splits import TRAIN, Folds
+from train.splits import Folds
 from train.two_stages import Learned, learned
 
 Values = dict[str, float]
@@ -65,9 +64,7 @@ epoch, and the state of an interrupted trial; returns the values of the metrics 
 
 def _tower_job(run: Run, data: Encoded, folds: Folds, _home: str) -> Job:
     """Return what trains the run's towers up to t1 and validates them on `[t1, t2)`; no test."""
-    options = run.evaluation.recent_days, run.catalogue == "all"
-    before = snapshot(data, folds.fold == TRAIN, folds.t1, *options)
-    return tower_job(run, before, validation_window(data, folds, before))
+    return tower_job(run, *before_window(run, data, folds))
 
 
 def _towers(

@@ -103,8 +103,8 @@ def newest(folder: str) -> State | None:
 
     After a kill there may be newer ones than Tune knows of, and the last one may be half there.
     """
-    found = (name for name in storage.names(folder) if name.startswith("checkpoint_"))
-    for name in sorted(found, reverse=True):
+    found = [name for name in storage.names(folder) if name.startswith("checkpoint_")]
+    for name in reversed(found):
         with contextlib.suppress(RuntimeError, EOFError, FileNotFoundError):
             return read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
     return None

@@ -6,8 +6,6 @@ import pytest
 
 from tests.browser import Browser
 from tests.unit import test_page, test_tune_page
-from tests.unit.test_page import write
-from tests.unit.test_tune_page import TWO, sampled, written
 from train.page import write_page
 
 NAMES = {"run": test_page.NAME, "sweep": test_tune_page.NAME}
@@ -17,8 +15,9 @@ NAMES = {"run": test_page.NAME, "sweep": test_tune_page.NAME}
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The page of a run and of a sweep."""
     run, sweep = (tmp_path_factory.mktemp(name) for name in ("run", "sweep"))
-    written(sweep, sampled(), TWO, best=3, lines=["Trial 3 is clear."])
-    return {"run": Path(write_page(write(run))), "sweep": sweep / "report.html"}
+    records = test_tune_page.sampled()
+    test_tune_page.written(sweep, records, test_tune_page.TWO, best=3, lines=["Trial 3 is clear."])
+    return {"run": Path(write_page(test_page.write(run))), "sweep": sweep / "report.html"}
 
 
 @pytest.mark.parametrize("name", ["run", "sweep"])
