@@ -75,7 +75,7 @@ def ml_1m(data: Path, _storage: Path) -> dict[str, Any]:
         {"name": "movielens-1m", "path": str(data / "ml-1m.zip")},
         tower={"history": 200},
         loss={"name": "full_softmax"},
-        train={"batch_size": 32, "epochs": 30, "weight_decay": 0.01, "patience": 5},
+        train={"batch_size": 32, "epochs": 45, "weight_decay": 0.01, "patience": 5},
     )
 
 
