@@ -1,7 +1,7 @@
 """Which examples make a batch, and which history describes the user of each, all by index.
 
-An example is an interaction; or, for towers that learn from every item of a history, a window of
-interactions of a user in a row, and stands at the last of them.
+An example is an interaction; a user with all interactions; or, for towers that learn from every item
+of a history, a window of interactions of a user in a row, and stands at the last of them.
 
 Every worker knows the order of all examples, so each draws the whole step of W workers with B each,
 as a single worker with W * B would, and trains on its share of it, rows `[rB, (r + 1)B)`.
@@ -47,10 +47,11 @@ class Batch:
         users: `[B]`.
         history: items that describe each user, `[B, h]`, -1 padded.
         step_items: the positives of all workers, in order of rank, `[W B]`; or one for each item of
-            the histories of all workers, row by row.
+            the histories of all workers, or of their users, row by row.
         own: which of these are this worker's.
         share: by which the mean over this worker's positives counts more than another's.
         weights: of this worker's positives, or None.
+        rows: of `users`, where a user has several positives: whose each one is, ascending `[N]`.
     """
 
     users: Tensor
@@ -59,15 +60,18 @@ class Batch:
     own: slice
     share: float = 1.0
     weights: Tensor | None = None
+    rows: Tensor | None = None
 
     @property
     def items(self) -> Tensor:
-        """This worker's positives, `[B]`, or `[N]` of N items in the histories."""
+        """This worker's positives, `[B]`, or `[N]` of N items in the histories or of the users."""
         return self.step_items[self.own]
 
     @property
     def positive_users(self) -> Tensor:
         """The user of each positive."""
+        if self.rows is not None:
+            return self.users[self.rows]
         if len(self.users) == len(self.items):
             return self.users
         return self.users.repeat_interleave((self.history >= 0).sum(1))
@@ -153,6 +157,68 @@ def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: 
         share=size * workers / len(places),
         weights=None if data.weights is None else data.weights[places[own]],
     )
+
+
+def user_batch(
+    data: Examples, step: Tensor, rank: int, workers: int, length: int, seed: int
+) -> Batch:
+    """Return a worker's share of a step's users `[W B]`: scores of one serve all positives of it.
+
+    Without a history all the user's interactions are positives. With one a random half of them is,
+    and the history is drawn from the other half, as autoencoders for implicit feedback learn (Wu et
+    al., WSDM 2016; Liang et al., WWW 2018). One of them always is a positive.
+
+    Args:
+        data: the interactions.
+        step: users, each with an interaction.
+        rank: of this worker.
+        workers: W.
+        length: of the history; 0 for none.
+        seed: what is hidden is the same in any batch.
+    """
+    size = len(step) // workers
+    row, place = _interactions(data, step)
+    if length:
+        hidden = _is_hidden(data, step[row], place, seed)
+        row, place = row[hidden], place[hidden]
+    counts = torch.bincount(row // size, minlength=workers).tolist()
+    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    users = step.chunk(workers)[rank]
+    return Batch(
+        users=users,
+        history=_visible_sample(data, users, length, seed),
+        step_items=data.items[place].long(),
+        own=own,
+        share=counts[rank] * workers / len(place),
+        weights=None if data.weights is None else data.weights[place[own]],
+        rows=row[own] - rank * size,
+    )
+
+
+def _interactions(data: Examples, users: Tensor) -> tuple[Tensor, Tensor]:
+    """Return row in `users` and place of all their interactions, row by row."""
+    counts = data.starts[users + 1] - data.starts[users]
+    row = torch.arange(len(users), device=users.device).repeat_interleave(counts)
+    within = torch.arange(len(row), device=users.device) - (counts.cumsum(0) - counts)[row]
+    return row, data.starts[users][row] + within
+
+
+def _is_hidden(data: Examples, users: Tensor, place: Tensor, seed: int) -> Tensor:
+    """Return whether an interaction is hidden from the history of its user, of one shape."""
+    first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
+    always = first + _hash(users * 1_000_003 + seed * 7_368_787) % count
+    return (_hash(place * 1_000_003 + seed * 7_368_787 + 1) % 2 == 0) | (place == always)
+
+
+def _visible_sample(data: Examples, users: Tensor, length: int, seed: int) -> Tensor:
+    """Return `length` draws from what is not hidden of the users `[B]`, `[B, h]`, -1 padded."""
+    first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
+    slot = torch.arange(max(1, length), device=users.device)
+    drawn = _hash((users[:, None] * 1_000_003 + slot) * 1_000_003 + seed * 7_368_787 + 2)
+    place = first[:, None] + drawn % count[:, None]
+    hidden = _is_hidden(data, users[:, None].expand_as(place), place, seed)
+    kept = ~hidden if length else torch.zeros_like(hidden)
+    return torch.where(kept, data.items[place], -1).long()
 
 
 def history_before(data: Examples, index: Tensor, length: int) -> Tensor:

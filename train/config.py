@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from cluster import storage
 from train.baselines import BASELINES, Popularity, RecentPopularity
@@ -59,8 +59,8 @@ class Evaluation(Settings):
         return baselines
 
 
-class Run(Settings):
-    """Everything that one run is made from; it goes into the bundle as it was resolved.
+class Draft(Settings):
+    """What a run is made from, each setting by itself; together they are checked as a `Run`.
 
     Attributes:
         name: of the run; its files lie in `storage/name`, and the same name resumes.
@@ -102,17 +102,46 @@ class Run(Settings):
     evaluation: Evaluation = Evaluation()
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
 
+
+class Run(Draft):
+    """Everything that one run is made from; it goes into the bundle as it was resolved.
+
+    Raises:
+        ValueError: settings that do not go together.
+    """
+
     @model_validator(mode="after")
-    def _loss_suits_the_tower(self, info: ValidationInfo) -> "Run":
+    def _loss_suits_the_tower(self) -> "Run":
         lack = None if self.tower.at_once else self.loss.needs(self.tower.scores)
-        if lack and info.context != FLAGS_FOLLOW:
+        if lack:
             raise ValueError(f"loss {_name(self.loss.model_dump())!r} needs {lack}")
         return self
 
     @model_validator(mode="after")
-    def _cold_items_are_encoded(self, info: ValidationInfo) -> "Run":
+    def _users_are_examples(self) -> "Run":
+        if self.train.examples != "users":
+            return self
+        if self.tower.sequential:
+            raise ValueError(
+                "train.examples: history_transformer learns from whole histories; expected "
+                "'interactions', got 'users'"
+            )
+        if self.loss.in_batch:
+            raise ValueError(
+                "train.examples 'users' needs negatives that are drawn, and those of the batch are "
+                "mostly the user's own: set loss to sampled_softmax or full_softmax"
+            )
+        if self.train.context == "before":
+            raise ValueError(
+                "train.context: a user as an example has no moment to be before; expected 'all', "
+                "got 'before'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cold_items_are_encoded(self) -> "Run":
         blind = self.catalogue == "all" and not self.tower.item_attributes
-        if blind and info.context != FLAGS_FOLLOW:
+        if blind:
             # A tower that is fitted at once learns of ids alone.
             mend = "" if self.tower.at_once else "it to true, or "
             raise ValueError(
@@ -122,9 +151,9 @@ class Run(Settings):
         return self
 
     @model_validator(mode="after")
-    def _reranker_suits_the_tower(self, info: ValidationInfo) -> "Run":
+    def _reranker_suits_the_tower(self) -> "Run":
         reads_vectors = isinstance(self.reranker, RerankerSettings) and self.reranker.reads_vectors
-        if self.tower.pairs and reads_vectors and info.context != FLAGS_FOLLOW:
+        if self.tower.pairs and reads_vectors:
             raise ValueError(
                 f"reranker {_name(self.reranker.model_dump())!r} reads vectors, and those of tower "
                 f"{_name(self.tower.model_dump())!r} mean something else after every fit; set "
@@ -137,8 +166,6 @@ class Run(Settings):
         return self.model_dump(mode="json", serialize_as_any=True)
 
 
-# Flags that are still to come may mend what does not go together.
-FLAGS_FOLLOW = {"flags": "follow"}
 CHOICES = ("data", "split", "tower", "loss", "reranker", "tracking")
 
 
@@ -225,16 +252,18 @@ def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
         ValueError: a key or value that is not known.
     """
     table, rest = _chosen(dict(table), list(flags))
-    run = Run.model_validate(table, context=FLAGS_FOLLOW if rest else None)
     if not rest:
-        return run
+        return Run.model_validate(table)
     import tyro
+
+    # Flags may mend what does not go together.
+    run = Draft.model_validate(table)
 
     # Flags need to know which entry of each choice is meant.
     concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
     evaluation = _with_baseline_names().model_construct(**dict(run.evaluation))
     concrete["evaluation"] = (type(evaluation), evaluation)
-    model = create_model("Run", __base__=Run, **concrete)
+    model = create_model("Draft", __base__=Draft, **concrete)
     parsed = tyro.cli(
         model,
         prog="python -m train fit RUN.toml",

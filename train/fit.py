@@ -33,6 +33,7 @@ from train.snapshot import (
     held_out_window,
     like_test,
     snapshot,
+    some_users,
     validation_window,
 )
 from train.splits import LEFT_OUT, TRAIN, Folds
@@ -319,7 +320,7 @@ def tower_job(run: Run, known: Snapshot, window: Window | None = None) -> Job:
     """
     validation = None
     if window is not None:
-        window = like_test(window, known, run.split)
+        window = some_users(like_test(window, known, run.split), run.train.validation_users)
         histories = known.histories.take(window.users)
         validation = Validation(window.users, histories, window.relevant, known.catalogue)
     return Job(

@@ -22,17 +22,22 @@ class Training(Settings):
         workers: Ray Train workers; 0 trains in the driver's own process.
         gpu: one GPU a worker; "auto" takes them where the cluster has them.
         threads: torch threads a worker; 0 shares this machine's cores among the workers.
-        batch_size: examples a worker and step: interactions, or whole histories where the tower
-            learns from every item of one.
+        examples: "interactions"; or "users" with all their interactions, whose scores are computed
+            once for all positives of a user. Of a tower with a history a random half of the
+            interactions is that, and the others are the positives. history_transformer has
+            examples of its own, whole histories, and learns from every item of one.
+        batch_size: examples a worker and step.
         epochs: at the most; the learning rate falls linearly to 0 over them.
         epoch_examples: cut an epoch at so many examples; all by default.
+        validation_users: rank for so many users of the validation window after each epoch, the same
+            ones each time; all by default.
         patience: stop after so many epochs without a better validation NDCG@10.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
         learning_rate: of AdamW (Loshchilov and Hutter 2019).
         weight_decay: of AdamW; it pulls rare users and items towards zero.
-        context: what describes the user of an example: "all" the other items of the user, or only
-            those "before" it; history_transformer always learns from those before.
+        context: what describes the user of an interaction: "all" the other items of the user, or
+            only those "before" it; history_transformer always learns from those before.
         context_length: items drawn (all) or newest items taken (before) for that.
         half_life: days after which an interaction weighs half of a new one in the loss, for
             catalogues whose tastes drift; all weigh the same by default.
@@ -42,9 +47,11 @@ class Training(Settings):
     workers: int = Field(default=1, ge=0)
     gpu: bool | Literal["auto"] = "auto"
     threads: int = Field(default=0, ge=0)
+    examples: Literal["interactions", "users"] = "interactions"
     batch_size: int = Field(default=1024, ge=1)
     epochs: int = Field(default=10, ge=1)
     epoch_examples: int | None = Field(default=None, ge=1)
+    validation_users: int | None = Field(default=None, ge=1)
     patience: int = Field(default=2, ge=1)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
     learning_rate: float = Field(default=2e-3, gt=0)

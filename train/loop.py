@@ -19,6 +19,7 @@ from train.batches import (
     history_before,
     history_sample,
     steps_per_epoch,
+    user_batch,
     window_batch,
     windows,
 )
@@ -148,7 +149,9 @@ def _with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int)
 
 
 def _examples(data: Examples, job: Job) -> Tensor:
-    """Return the examples of an epoch: interactions, or windows of them."""
+    """Return the examples of an epoch: interactions, users, or windows of interactions."""
+    if job.training.examples == "users":
+        return data.starts.diff().nonzero().flatten()
     if not job.tower.sequential:
         return torch.arange(len(data), device=data.users.device)
     found = windows(data, job.tower.history)
@@ -164,8 +167,10 @@ def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> B
     """Return this worker's share of the examples `[W B]` of a step."""
     if job.tower.sequential:
         return window_batch(data, step, world.rank, world.size, job.tower.history)
-    index = step.chunk(world.size)[world.rank]
-    length = job.training.context_length if job.tower.history else 1
+    length = job.training.context_length if job.tower.history else 0
+    if job.training.examples == "users":
+        return user_batch(data, step, world.rank, world.size, length, seed)
+    index, length = step.chunk(world.size)[world.rank], max(1, length)
     if job.training.context == "before":
         history = history_before(data, index, length)
     else:
@@ -196,8 +201,8 @@ def batch_loss(
         ids, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
     hits, log_q = (batch.items, ids), negatives.log_q
     shares = None if log_q is None else (log_q[batch.items], log_q[ids])
-    vectors, count = (users, positives, others), len(negatives.catalogue)
-    return batch.share * loss(Scored(*vectors, hits, shares, batch.weights, count, head_of(model)))
+    rest = batch.weights, len(negatives.catalogue), head_of(model), batch.rows
+    return batch.share * loss(Scored(users, positives, others, hits, shares, *rest))
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Losses over inner products of user and item vectors, and the negatives that each one asks for.
 
-Shapes: B positives on this worker, W B on all of them; M negatives that all positives share, or n
-of each positive alone; d width; I items.
+Shapes: B positives on this worker, W B on all of them, and their users, or fewer users where these
+have several; M negatives that all positives share, or n of each positive alone; d width; I items.
 """
 
 import math
@@ -34,6 +34,7 @@ class Scored:
         catalogue: how many items negatives are drawn from.
         head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
             inner product.
+        rows: of `users`, whose each positive is, ascending `[B]`, where a user has several.
     """
 
     users: Tensor
@@ -44,6 +45,7 @@ class Scored:
     weight: Tensor | None = None
     catalogue: int = 0
     head: Head | None = None
+    rows: Tensor | None = None
 
 
 class Loss(Settings):
@@ -101,7 +103,7 @@ class Loss(Settings):
         """Return the loss, a scalar; here the softmax over shared negatives."""
         users = scored.users / self.temperature
         of = scored.positives, scored.negatives, scored.hits, scored.log_q, scored.weight
-        return softmax_loss(users, *of)
+        return softmax_loss(users, *of, scored.rows)
 
 
 class InBatchSoftmax(Loss):
@@ -220,8 +222,9 @@ class PairLoss(Loss):
     def __call__(self, scored: Scored) -> Tensor:
         """Return the mean over the positives; a negative that is the positive itself counts 0."""
         score = scored.head or _products
-        own = score(scored.users, scored.positives[:, None])[:, 0].float() / self.temperature
-        others = score(scored.users, scored.negatives).float() / self.temperature
+        users = scored.users if scored.rows is None else scored.users[scored.rows]
+        own = score(users, scored.positives[:, None])[:, 0].float() / self.temperature
+        others = score(users, scored.negatives).float() / self.temperature
         real = scored.hits[0][:, None] != scored.hits[1]
         losses = self.of_scores(own, others, real, scored.catalogue)
         return (losses if scored.weight is None else losses * scored.weight).mean()

@@ -97,6 +97,16 @@ def like_test(window: Window, before: Snapshot, split: Split) -> Window:
     return Window(window.users[rows], window.relevant.take(rows))
 
 
+def some_users(window: Window, count: int | None) -> Window:
+    """Return the window of so many of its users, drawn once for all runs; all for None."""
+    if count is None or count >= len(window.users):
+        return window
+    # Not by the run's seed: what is compared is measured on the same users.
+    drawn = np.random.default_rng(0).choice(len(window.users), count, replace=False)
+    rows = np.sort(drawn)
+    return Window(window.users[rows], window.relevant.take(rows))
+
+
 def held_out_window(data: Encoded, folds: Folds) -> Window:
     """Return the users who are evaluated and their test items."""
     return _window(data, folds.fold == TEST)

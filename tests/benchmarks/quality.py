@@ -133,14 +133,15 @@ def beauty_cold(data: Path, storage: Path) -> dict[str, Any]:
 
 def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
     """Gowalla, LightGCN's split."""
-    shape = {"width": 128, "history": 300, "user_id": False, "score": "cosine"}
-    tower = {"name": "two_tower", **shape}
-    train = {"batch_size": 2048, "epochs": 12, "learning_rate": 3e-3, "workers": 0, "patience": 3}
+    tower = {"name": "two_tower", "width": 256, "history": 0, "score": "cosine"}
+    steps = {"examples": "users", "batch_size": 512, "epochs": 60, "learning_rate": 0.01}
+    stop = {"validation_users": 4000, "patience": 8}
+    train = {**steps, **stop, "weight_decay": 0.0, "workers": 0}
     return {
         "data": {"name": "files", "interactions": str(gowalla(data, storage))},
         "split": {"name": "time", "at": TEST, "validation_quantile": 0.95},
         "tower": tower,
-        "loss": {"name": "in_batch_softmax", "temperature": 0.1},
+        "loss": {"name": "sampled_softmax", "count": 4096, "temperature": 0.1},
         "train": train,
         "reranker": "none",
         "final_fit": "before_test",

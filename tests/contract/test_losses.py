@@ -99,19 +99,20 @@ VARIANTS: list[tuple[Loss, Tower]] = [
 
 
 @cache
-def best_ndcg(loss: Loss, tower: Tower | None = None) -> float:
+def best_ndcg(loss: Loss, tower: Tower | None = None, unit: str = "interactions") -> float:
     """Return the best validation NDCG@10 of a short training on generated tastes."""
     data, folds = generated(TASTES)
     known = snapshot(data, folds.fold == TRAIN, folds.t1, 7)
-    changes: dict[str, Any] = {} if tower is None else {"tower": tower}
-    if tower is not None and tower.sequential:
+    changes: dict[str, Any] = {"examples": unit} if tower is None else {"tower": tower}
+    if unit == "users" or (tower is not None and tower.sequential):
         changes["batch_size"] = 16
     job = job_for(
         loss,
         width=16,
         **{"batch_size": 256, **changes},
-        epochs=8,
-        patience=8,
+        # Half of the interactions of a user describe the user.
+        epochs=16 if unit == "users" else 8,
+        patience=16,
         learning_rate=0.01,
         inputs=known.inputs,
         interactions=known.interactions,
@@ -129,6 +130,12 @@ def test_it_learns_the_tastes(loss: Loss) -> None:
 def test_its_variants_learn_them_too(loss: Loss, tower: Tower) -> None:
     small = tower.model_copy(update={"width": 16, "history": 20})
     assert best_ndcg(loss, small) > 0.8 * best_ndcg(FullSoftmax())
+
+
+def test_it_learns_them_from_users_with_all_their_interactions(loss: Loss) -> None:
+    if loss.in_batch:
+        pytest.skip("negatives of such a batch are mostly the user's own")
+    assert best_ndcg(loss, unit="users") > 0.8 * best_ndcg(FullSoftmax())
 
 
 IDS: dict[str, Any] = {"width": 16, "history": 20, "user_id": True, "item_id": True}

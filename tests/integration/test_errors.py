@@ -158,6 +158,21 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         ["--tower.name", "svd", "--tower.width", "9"],
         ["svd of rank 9 needs as many warm items, found ", "; lower its rank: that is tower.width"],
     ),
+    "users as examples with negatives of the batch": (
+        lambda folder: None,
+        ["--train.examples", "users"],
+        ["train.examples 'users' needs negatives that are drawn, and those of the batch are "],
+    ),
+    "users as examples of sequences": (
+        lambda folder: None,
+        ["--train.examples", "users", "--tower.name", "history_transformer"],
+        ["train.examples: history_transformer learns from whole histories; expected 'interac"],
+    ),
+    "users as examples, before which": (
+        lambda folder: None,
+        ["--train.examples", "users", "--train.context", "before", "--loss.name", "full_softmax"],
+        ["train.context: a user as an example has no moment to be before; expected 'all', got"],
+    ),
     "unknown data set": (
         rewrite("run.toml", '"files"', '"file"'),
         [],

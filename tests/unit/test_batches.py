@@ -1,6 +1,7 @@
 """Batches and histories: nothing depends on how many workers share a batch."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from train.batches import (
     item_frequency,
     recency,
     steps_per_epoch,
+    user_batch,
 )
 
 CPU = torch.device("cpu")
@@ -124,6 +126,55 @@ def test_a_history_before_is_the_newest_older_items(
         user = int(data.users[place])
         older = [int(data.items[p]) for p in range(place) if int(data.users[p]) == user][-length:]
         assert row == [-1] * (length - len(older)) + older
+
+
+@given(PAIRS, st.integers(1, 3), st.integers(0, 8), st.integers(0, 99))
+def test_workers_share_the_users_of_one_worker(
+    pairs: list[tuple[int, int]], workers: int, length: int, seed: int
+) -> None:
+    data = of(pairs)
+    step = data.starts.diff().nonzero().flatten().repeat(workers)
+    whole = user_batch(data, step, 0, 1, length, seed)
+    parts = [user_batch(data, step, rank, workers, length, seed) for rank in range(workers)]
+    assert whole.rows is not None
+    assert torch.equal(whole.rows, whole.rows.sort().values)
+    assert set(whole.rows.tolist()) == set(range(len(step)))
+    for name in ("users", "history", "items", "positive_users"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(whole, name))
+    assert all(torch.equal(part.step_items, whole.step_items) for part in parts)
+    assert sum(part.share for part in parts) == pytest.approx(workers)
+
+
+@given(PAIRS, st.integers(0, 99))
+def test_without_a_history_every_interaction_of_a_user_is_a_positive(
+    pairs: list[tuple[int, int]], seed: int
+) -> None:
+    data = of(pairs)
+    batch = user_batch(data, data.starts.diff().nonzero().flatten(), 0, 1, 0, seed)
+    assert batch.items.tolist() == data.items.tolist()
+    assert batch.positive_users.tolist() == data.users.tolist()
+    assert (batch.history == -1).all()
+
+
+@given(st.integers(2, 40), st.integers(0, 2**40))
+def test_what_describes_a_user_is_none_of_the_positives_and_new_each_epoch(
+    count: int, seed: int
+) -> None:
+    data = of([(user, item) for user in (1, 4) for item in range(count)])
+    batch = user_batch(data, torch.tensor([4, 1]), 0, 1, 400, seed)
+    assert batch.rows is not None
+    for row in (0, 1):
+        positives, history = batch.items[batch.rows == row], batch.history[row]
+        assert set(positives.tolist()) == set(range(count)) - set(history.tolist())
+        assert len(positives) > 0
+
+
+def test_half_of_the_interactions_are_hidden() -> None:
+    data = of([(0, item) for item in range(10)])
+    batches = [user_batch(data, torch.zeros(1).long(), 0, 1, 5, seed) for seed in range(400)]
+    counts = torch.bincount(torch.cat([batch.items for batch in batches]), minlength=10)
+    # One is a positive in any case, so 5.5 of 10 are.
+    assert (abs(counts - 220) < 50).all()
 
 
 def test_frequencies_count_the_interactions() -> None:

@@ -121,6 +121,28 @@ def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
         torch.testing.assert_close(ours, formula)
 
 
+def test_positives_of_one_user_share_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each stands against the negatives that none of the user's positives is."""
+    monkeypatch.setattr("train.softmax.CPU_BLOCK", 1)
+    users, _, negatives = random_vectors(rows=20, columns=30)
+    rows = torch.tensor([0, 0, 0, 2, 3, 3, *range(4, 15), 17, 17, 18])
+    positives = torch.randn(len(rows), 3, dtype=torch.float64, requires_grad=True)
+    hits = torch.randint(9, (len(rows),)), torch.randint(9, (30,))
+    log_q = torch.randn(len(rows), dtype=torch.float64), torch.randn(30, dtype=torch.float64)
+    weight = torch.rand(len(rows), dtype=torch.float64)
+
+    def ours(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+        return softmax_loss(users, positives, negatives, hits, log_q, weight, rows)
+
+    taken = (rows[:, None] == rows).double() @ (hits[0][:, None] == hits[1]).double() > 0
+    own = (users[rows] * positives).sum(1) - log_q[0]
+    others = (users[rows] @ negatives.T - log_q[1]).masked_fill(taken, -torch.inf)
+    scores = torch.cat([own[:, None], others], dim=1)
+    expected = ((scores.logsumexp(1) - own) * weight).mean()
+    assert ours(users, positives, negatives).item() == pytest.approx(expected.item())
+    assert torch.autograd.gradcheck(ours, (users, positives, negatives))
+
+
 def test_log_q_is_the_share_in_training() -> None:
     log_q = InBatchSoftmax().log_q(torch.tensor([3.0, 1.0, 0.0]), rows=8)
     assert log_q is not None
