@@ -2,6 +2,9 @@
 
 Run as `python -m tests.benchmarks.softmax`. One thread, B positives against the B of the batch.
 The floor is what the three matrix products of B x B x d take by themselves.
+
+Then users with 27 positives each, as many as in Gowalla, against drawn negatives: scored once a
+user against once a positive.
 """
 
 import time
@@ -14,6 +17,7 @@ from torch import Tensor
 from train.softmax import softmax_loss
 
 WIDTH, ITEMS, ROUNDS = 64, 5_000, 7
+USERS, EACH, DRAWN, CATALOGUE = 256, 27, 4_096, 40_981
 
 
 def main() -> None:
@@ -28,6 +32,25 @@ def main() -> None:
         print(f"ratio  one matrix / blocks at B = {batch}  {plain / ours:.1f}")
         print(f"ratio  blocks / floor at B = {batch}  {ours / floor:.2f}")
 
+    once, each = users()
+    print(f"{USERS} users of {EACH}: a user {1e3 * once:.1f} ms, a positive {1e3 * each:.1f} ms")
+    print(f"ratio  a row of scores a positive / a user  {each / once:.1f}")
+
+
+def users() -> list[float]:
+    """Return the median seconds of users' positives with shared and with own rows of scores."""
+    torch.manual_seed(0)
+    sizes = USERS, USERS * EACH, DRAWN
+    vectors = [torch.randn(size, WIDTH).requires_grad_() for size in sizes]
+    hits = torch.randint(CATALOGUE, (USERS * EACH,)), torch.randint(CATALOGUE, (DRAWN,))
+    rows = torch.arange(USERS).repeat_interleave(EACH)
+    return taking_turns(
+        [
+            lambda: softmax_loss(*vectors, hits, rows=rows).backward(),
+            lambda: softmax_loss(vectors[0][rows], *vectors[1:], hits).backward(),
+        ]
+    )
+
 
 def measure(batch: int) -> list[float]:
     """Return the median seconds of the blocks, of the one matrix and of the products alone."""
@@ -40,6 +63,11 @@ def measure(batch: int) -> list[float]:
         lambda: matrix(users, items, index, log_q).backward(),
         lambda: products(users, items, scores),
     ]
+    return taking_turns(calls)
+
+
+def taking_turns(calls: list[Callable[[], object]]) -> list[float]:
+    """Return the median seconds of each call."""
     times = [[seconds(call) for call in calls] for _ in range(ROUNDS)]
     return [median(column) for column in zip(*times, strict=True)]
 
