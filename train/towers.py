@@ -146,10 +146,11 @@ class MatchingMLP(Tower):
     """Both vectors side by side through a feed-forward net (study A of the reference studies).
 
     What is known of an item is its vector, and a user is the mean over the history; the layers are
-    `width` and `hidden`.
+    what `factors` leaves of `width`, and `hidden`.
 
     Attributes:
         hidden: width of the second layer.
+        factors: elements of both vectors whose inner product is added to the net's score.
     """
 
     pairs: ClassVar[bool] = True
@@ -163,11 +164,18 @@ class MatchingMLP(Tower):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     score: Scores = "pair"
     hidden: int = Field(default=64, ge=1)
+    factors: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _layers_are_left(self) -> "MatchingMLP":
+        if self.factors >= self.width:
+            raise ValueError(f"factors: expected less than width, {self.width}, got {self.factors}")
+        return self
 
     def parts(self) -> Parts:
         """The first layer is split: what is looked up of an item, and the mean of it, are it."""
         history = Pooled(self.width, self.width, 0.0, attention=False)
-        head = PairLayers(self.width, 0, self.hidden, self.dropout)
+        head = PairLayers(self.width, self.factors, self.hidden, self.dropout)
         return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
 
 

@@ -63,6 +63,7 @@ VARIANTS = (
     {"name": "dssm", "encoder": "transformer"},
     {"name": "dssm", "norm": "batch"},
     {"name": "history_transformer", "block": "ligr"},
+    {"name": "matching_mlp", "factors": 4},
 )
 
 

@@ -251,6 +251,7 @@ BY_SCORE: dict[str, tuple[dict[str, Any], str]] = {
     "euclidean": ({"name": "dssm"}, "triplet"),
     "of states": ({"name": "history_transformer", "score": "euclidean"}, "full_softmax"),
     "of pairs": ({"name": "matching_mlp", "item_id": True}, "bce"),
+    "of pairs with factors": ({"name": "matching_mlp", "item_id": True, "factors": 4}, "bpr"),
     "of both": ({"name": "ncf", "history": 10}, "bpr"),
 }
 
@@ -260,7 +261,7 @@ def score_matrix(bundle: Bundle, users: Array) -> Array:
     tower, items = bundle.manifest["config"]["tower"], bundle.item_vectors
     queries = bundle.user_vectors[users]
     if tower["score"] == "pair":
-        factors = 4 if tower["name"] == "ncf" else 0
+        factors = 4 if tower["name"] == "ncf" else tower["factors"]
         flat = queries[:, :factors] @ items[:, :factors].T
         first = np.maximum(queries[:, None, factors:] + items[:, factors:], 0)
         w = load_file(bundle.folder / "head.safetensors")
