@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.settings import Settings
+from train.sides import products
 from train.softmax import softmax_loss
 
 Head = Callable[[Tensor, Tensor], Tensor]
@@ -221,7 +222,7 @@ class PairLoss(Loss):
 
     def __call__(self, scored: Scored) -> Tensor:
         """Return the mean over the positives; a negative that is the positive itself counts 0."""
-        score = scored.head or _products
+        score = scored.head or products
         users = scored.users if scored.rows is None else scored.users[scored.rows]
         own = score(users, scored.positives[:, None])[:, 0].float() / self.temperature
         others = score(users, scored.negatives).float() / self.temperature
@@ -341,11 +342,6 @@ class CosineContrastive(PairLoss):
     def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
         """Negatives below the margin have no gradient."""
         return 1 - own + self.negative_weight * _mean((others - self.margin).clamp(min=0), real)
-
-
-def _products(users: Tensor, items: Tensor) -> Tensor:
-    """Return inner products `[B, n]` of users `[B, d]` and items `[n, d]` or `[B, n, d]`."""
-    return users @ items.T if items.dim() == 2 else torch.einsum("bd,bnd->bn", users, items)
 
 
 def _uniform(catalogue: Tensor, count: int, seed: int) -> Tensor:

@@ -167,16 +167,19 @@ class PairLayers(nn.Module):
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Score users `[B, w]` with items `[M, w]` of all, or `[B, n, w]` of each: `[B, n]`."""
-        items = items.expand(len(users), -1, -1)
         both = self.dropout((users[:, None, self.factors :] + items[..., self.factors :]).relu())
         deep: Tensor = self.out(self.wide(both).relu())[..., 0]
-        flat = (users[:, None, : self.factors] * items[..., : self.factors]).sum(2)
-        return deep + flat
+        return deep + products(users[:, : self.factors], items[..., : self.factors])
 
     def trained(self) -> PairHead:
         """Return the same in numpy."""
         weights = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
         return PairHead(weights)
+
+
+def products(users: Tensor, items: Tensor) -> Tensor:
+    """Return inner products `[B, n]` of users `[B, d]` and items `[n, d]` or `[B, n, d]`."""
+    return users @ items.T if items.dim() == 2 else torch.einsum("bd,bnd->bn", users, items)
 
 
 def norm_of(norm: Norm, width: int) -> nn.Module:
