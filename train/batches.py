@@ -1,7 +1,7 @@
 """Which examples make a batch, and which history describes the user of each, all by index.
 
-An example is an interaction; a user with all interactions; or, for towers that learn from every item
-of a history, a window of interactions of a user in a row, and stands at the last of them.
+An example is an interaction; or a user with all interactions; or, for towers that learn from every
+item of a history, a window of interactions of a user in a row, and stands at the last of them.
 
 Every worker knows the order of all examples, so each draws the whole step of W workers with B each,
 as a single worker with W * B would, and trains on its share of it, rows `[rB, (r + 1)B)`.

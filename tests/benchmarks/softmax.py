@@ -41,13 +41,13 @@ def users() -> list[float]:
     """Return the median seconds of users' positives with shared and with own rows of scores."""
     torch.manual_seed(0)
     sizes = USERS, USERS * EACH, DRAWN
-    vectors = [torch.randn(size, WIDTH).requires_grad_() for size in sizes]
+    wanted, positives, drawn = (torch.randn(size, WIDTH).requires_grad_() for size in sizes)
     hits = torch.randint(CATALOGUE, (USERS * EACH,)), torch.randint(CATALOGUE, (DRAWN,))
     rows = torch.arange(USERS).repeat_interleave(EACH)
     return taking_turns(
         [
-            lambda: softmax_loss(*vectors, hits, rows=rows).backward(),
-            lambda: softmax_loss(vectors[0][rows], *vectors[1:], hits).backward(),
+            lambda: softmax_loss(wanted, positives, drawn, hits, rows=rows).backward(),
+            lambda: softmax_loss(wanted[rows], positives, drawn, hits).backward(),
         ]
     )
 
