@@ -127,7 +127,7 @@ def beauty_matching(data: Path, storage: Path) -> dict[str, Any]:
         "data": beauty_tables(data, storage, price="number"),
         "split": {"name": "leave_last"},
         "tower": {"name": "matching_mlp", **shape},
-        "loss": {"name": "bce", "count": 64, "shared": True},
+        "loss": {"name": "bce", "count": 128, "shared": True},
         "train": {**steps, "workers": 0, "patience": 10, "validation_users": 2000},
         "reranker": "none",
         "final_fit": "before_test",
