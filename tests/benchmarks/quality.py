@@ -154,8 +154,8 @@ def beauty_cold(data: Path, storage: Path) -> dict[str, Any]:
 def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
     """Gowalla, LightGCN's split."""
     tower = {"name": "two_tower", "width": 256, "history": 0, "score": "cosine"}
-    steps = {"examples": "users", "batch_size": 128, "epochs": 30, "learning_rate": 5e-3}
-    stop = {"validation_users": 4000, "patience": 30}
+    steps = {"examples": "users", "batch_size": 512, "epochs": 60, "learning_rate": 0.01}
+    stop = {"validation_users": 4000, "patience": 60}
     train = {**steps, **stop, "weight_decay": 0.0, "workers": 0}
     return {
         "data": {"name": "files", "interactions": str(gowalla(data, storage))},
