@@ -389,22 +389,3 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
 
 def interrupted(*args: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_a_run_validates_the_same_few_users_whatever_its_seed(tmp_path: Path) -> None:
-    train = {"workers": 0, "validation_users": 20}
-    drawn = []
-    for seed in (0, 1):
-        run = make_run(tmp_path, seed=seed, train=train)
-        data, folds = driver.prepare(run)
-        known, window = driver.before_window(run, data, folds)
-        validation = driver.tower_job(run, known, window).validation
-        assert validation is not None
-        drawn.append(validation)
-    assert len(window.users) > 20
-    assert len(drawn[0].users) == len(drawn[0].relevant) == 20
-    assert drawn[0].users.tolist() == drawn[1].users.tolist()
-    for user, row in zip(drawn[0].users, range(20), strict=True):
-        place = int(np.flatnonzero(window.users == user)[0])
-        taken = window.relevant.take(np.array([place])).values
-        assert drawn[0].relevant.take(np.array([row])).values.tolist() == taken.tolist()

@@ -1,0 +1,30 @@
+"""Which users of the validation window decide when training stops."""
+
+import numpy as np
+
+from tests.training import generated
+from train.datasets import Generated
+from train.snapshot import snapshot, some_users, validation_window
+from train.splits import TRAIN
+
+DATA = Generated(users=300, items=120, interactions=9_000, tastes=6)
+
+
+def test_a_run_validates_the_same_few_users_with_what_each_took() -> None:
+    data, folds = generated(DATA)
+    known = snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+    window = validation_window(data, folds, known)
+    few, again = some_users(window, 20), some_users(window, 20)
+    assert few.users.tolist() == again.users.tolist() == np.unique(few.users).tolist()
+    assert len(few.users) == len(few.relevant) == 20 < len(window.users)
+    places = np.searchsorted(window.users, few.users)
+    taken = window.relevant.take(places)
+    assert few.users.tolist() == window.users[places].tolist()
+    assert few.relevant.values.tolist() == taken.values.tolist()
+    assert few.relevant.offsets.tolist() == taken.offsets.tolist()
+
+
+def test_all_of_them_where_there_are_no_more() -> None:
+    data, folds = generated(DATA)
+    window = validation_window(data, folds, snapshot(data, folds.fold == TRAIN, folds.t1, 7))
+    assert some_users(window, None) is some_users(window, len(window.users)) is window
