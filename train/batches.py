@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.flat_rows import rows_and_places
 from train.ragged import Array
 from train.schema import Interactions
 
@@ -134,8 +135,7 @@ def windows(data: Examples, length: int) -> Tensor:
     """
     counts = data.starts.diff() - 1
     pieces = ((counts + length - 1) // length).clamp(min=0)
-    user = torch.arange(len(counts), device=counts.device).repeat_interleave(pieces)
-    within = torch.arange(len(user), device=user.device) - (pieces.cumsum(0) - pieces)[user]
+    user, within = rows_and_places(pieces)
     return data.starts[1:][user] - 1 - within * length
 
 
@@ -176,17 +176,18 @@ def user_batch(
         length: of the history; 0 for none.
         seed: what is hidden is the same in any batch.
     """
-    size = len(step) // workers
+    size, users = len(step) // workers, step.chunk(workers)[rank]
     row, place = _interactions(data, step)
+    history = torch.full_like(users, -1)[:, None]
     if length:
         hidden = _is_hidden(data, step[row], place, seed)
         row, place = row[hidden], place[hidden]
+        history = _visible_sample(data, users, length, seed)
     counts = torch.bincount(row // size, minlength=workers).tolist()
     own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-    users = step.chunk(workers)[rank]
     return Batch(
         users=users,
-        history=_visible_sample(data, users, length, seed),
+        history=history,
         step_items=data.items[place].long(),
         own=own,
         share=counts[rank] * workers / len(place),
@@ -197,9 +198,7 @@ def user_batch(
 
 def _interactions(data: Examples, users: Tensor) -> tuple[Tensor, Tensor]:
     """Return row in `users` and place of all their interactions, row by row."""
-    counts = data.starts[users + 1] - data.starts[users]
-    row = torch.arange(len(users), device=users.device).repeat_interleave(counts)
-    within = torch.arange(len(row), device=users.device) - (counts.cumsum(0) - counts)[row]
+    row, within = rows_and_places(data.starts[users + 1] - data.starts[users])
     return row, data.starts[users][row] + within
 
 
@@ -213,12 +212,11 @@ def _is_hidden(data: Examples, users: Tensor, place: Tensor, seed: int) -> Tenso
 def _visible_sample(data: Examples, users: Tensor, length: int, seed: int) -> Tensor:
     """Return `length` draws from what is not hidden of the users `[B]`, `[B, h]`, -1 padded."""
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
-    slot = torch.arange(max(1, length), device=users.device)
+    slot = torch.arange(length, device=users.device)
     drawn = _hash((users[:, None] * 1_000_003 + slot) * 1_000_003 + seed * 7_368_787 + 2)
     place = first[:, None] + drawn % count[:, None]
     hidden = _is_hidden(data, users[:, None].expand_as(place), place, seed)
-    kept = ~hidden if length else torch.zeros_like(hidden)
-    return torch.where(kept, data.items[place], -1).long()
+    return torch.where(hidden, -1, data.items[place]).long()
 
 
 def history_before(data: Examples, index: Tensor, length: int) -> Tensor:

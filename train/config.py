@@ -258,7 +258,6 @@ def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
 
     # Flags may mend what does not go together.
     run = Draft.model_validate(table)
-
     # Flags need to know which entry of each choice is meant.
     concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
     evaluation = _with_baseline_names().model_construct(**dict(run.evaluation))

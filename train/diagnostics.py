@@ -20,7 +20,7 @@ BLOCK = 256
 def diagnose(stage: StageOne, window: Window, candidates: int, seed: int) -> dict[str, Array]:
     """Return `recall_by_count` and `score_densities` of at most 2,000 of the test's users."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(window.users))[:USERS])
-    some = Window(window.users[rows], window.relevant.take(rows))
+    some = window.take(rows)
     return recall_by_count(stage, some, candidates, seed) | score_densities(stage, some, seed)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.features import Features
+from train.flat_rows import rows_and_places
 from train.pair_head import PairHead
 from train.ragged import Array
 
@@ -88,12 +89,9 @@ class Attributes(nn.Module):
         """Encode rows `[m]`: `[m, w]`."""
         start = self.offsets[row]
         lengths = self.offsets[row + 1] - start
-        ends = lengths.cumsum(0)
-        begins = ends - lengths
-        total = int(ends[-1]) if len(row) else 0
-        within = torch.arange(total, device=row.device) - begins.repeat_interleave(lengths)
-        codes = self.codes[start.repeat_interleave(lengths) + within]
-        return self._encode(codes, begins, self.dense[row])
+        which, within = rows_and_places(lengths)
+        codes = self.codes[start[which] + within]
+        return self._encode(codes, lengths.cumsum(0) - lengths, self.dense[row])
 
     def everything(self) -> Tensor:
         """Encode all rows: `[n + 1, w]`."""

@@ -74,6 +74,10 @@ class Window:
     users: Array
     relevant: Ragged
 
+    def take(self, rows: Array) -> "Window":
+        """Return some of the users."""
+        return Window(self.users[rows], self.relevant.take(rows))
+
 
 def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
     """Return the users of `[t1, t2)` who were known at t1, and what they took of the catalogue."""
@@ -93,8 +97,7 @@ def like_test(window: Window, before: Snapshot, split: Split) -> Window:
     """
     enough = before.histories.lengths[window.users] >= split.min_user_history
     enough &= window.relevant.lengths >= split.min_user_test
-    rows = np.flatnonzero(enough) if enough.any() else np.arange(len(window.users))
-    return Window(window.users[rows], window.relevant.take(rows))
+    return window.take(np.flatnonzero(enough)) if enough.any() else window
 
 
 def some_users(window: Window, count: int | None) -> Window:
@@ -103,8 +106,7 @@ def some_users(window: Window, count: int | None) -> Window:
         return window
     # Not by the run's seed: what is compared is measured on the same users.
     drawn = np.random.default_rng(0).choice(len(window.users), count, replace=False)
-    rows = np.sort(drawn)
-    return Window(window.users[rows], window.relevant.take(rows))
+    return window.take(np.sort(drawn))
 
 
 def held_out_window(data: Encoded, folds: Folds) -> Window:

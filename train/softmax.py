@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.flat_rows import rows_and_places
+
 # Scores of one block: 0.5 MiB on a CPU, which a core's own cache holds, and 256 MiB on a GPU.
 CPU_BLOCK, GPU_BLOCK = 2**17, 2**26
 
@@ -133,7 +135,5 @@ def _find(wanted: Tensor, items: Tensor) -> Hits:
 def _places(hits: Hits, mine: slice) -> tuple[Tensor, Tensor]:
     """Return positive and column of a block's hits; they are too few for a mask of its size."""
     order, first, count = hits[0], hits[1][mine], hits[2][mine]
-    positive = torch.arange(len(count), device=order.device).repeat_interleave(count)
-    before = count.cumsum(0) - count
-    within = torch.arange(len(positive), device=order.device) - before[positive]
+    positive, within = rows_and_places(count)
     return positive, order[first[positive] + within]
