@@ -139,6 +139,15 @@ class Run(Draft):
         return self
 
     @model_validator(mode="after")
+    def _graphs_know_no_moments(self) -> "Run":
+        if self.tower.graph and self.train.context == "before":
+            raise ValueError(
+                f"train.context: {_name(self.tower.model_dump())} learns from the graph of all "
+                "interactions; expected 'all', got 'before'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _cold_items_are_encoded(self) -> "Run":
         blind = self.catalogue == "all" and not self.tower.item_attributes
         if blind:

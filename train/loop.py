@@ -52,6 +52,7 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
     state = state or {"epoch": 0, "best": None, "curve": []}
     if job.tower.at_once:
         return _fit_at_once(state, job, world, model)
+    job.tower.prepare(model, job.interactions)
     wrapped = world.wrap(model)
     optimizer = _optimizer(wrapped, job.training)
     data = examples(
@@ -167,7 +168,8 @@ def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> B
     """Return this worker's share of the examples `[W B]` of a step."""
     if job.tower.sequential:
         return window_batch(data, step, world.rank, world.size, job.tower.history)
-    length = job.training.context_length if job.tower.history else 0
+    drawn = job.tower.history and not job.tower.graph
+    length = job.training.context_length if drawn else 0
     if job.training.examples == "users":
         return user_batch(data, step, world.rank, world.size, length, seed)
     index, length = step.chunk(world.size)[world.rank], max(1, length)
@@ -252,6 +254,8 @@ def _next_state(
     """Return the state after an epoch, with what it measured and the weights to keep so far."""
     row: dict[str, Any] = {"epoch": state["epoch"] + 1, **measured}
     best, peak = state["best"], _peak(state["curve"])
+    # A tower may settle its tables as training ends, and what is kept is what is used.
+    model.eval()
     if job.validation is not None:
         row["ndcg"] = validation_ndcg(model, job, world)
     if peak is None or row["ndcg"] >= peak["ndcg"] * (1 - job.training.tolerance):

@@ -69,6 +69,8 @@ class Tower(Settings):
             catalogue is tried, and `score` is "pair".
         sequential: whether it learns from every item of a history at once; then an example is
             `history` interactions of a user in a row.
+        graph: whether it learns from all interactions of all users at each step; then no example
+            has a history of its own.
         at_once: whether `fit` sets its weights, all at once; then loss and epochs do not matter.
         width: length d of the vectors.
         user_id: give users an id embedding; without one a user is only history and attributes.
@@ -85,6 +87,7 @@ class Tower(Settings):
 
     pairs: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
+    graph: ClassVar[bool] = False
     at_once: ClassVar[bool] = False
 
     width: int = Field(default=64, ge=1)
@@ -121,6 +124,9 @@ class Tower(Settings):
         """Return a freshly initialised module over these tables."""
         return TwoTowerModel(self, inputs)
 
+    def prepare(self, model: "TwoTowerModel", known: Interactions) -> None:
+        """Give a fresh module what it needs of the interactions beside batches of them."""
+
     def check(self, items: int, features: Features) -> None:
         """Raise ValueError where so many warm items with these attributes cannot be fitted."""
 
@@ -132,12 +138,18 @@ class Tower(Settings):
 
 
 class TwoTowerModel(nn.Module):
-    """The module behind every tower; indices in, vectors out."""
+    """The module behind every tower; indices in, vectors out.
+
+    Attributes:
+        item_side: what looks up items.
+    """
+
+    item_side: ClassVar[type[Side]] = Side
 
     def __init__(self, settings: Tower, inputs: TowerInputs) -> None:
         super().__init__()
         self.settings = settings
-        self.item_input = Side(
+        self.item_input = self.item_side(
             inputs.item_features,
             inputs.warm_items,
             settings.item_width(),
@@ -212,6 +224,10 @@ class TwoTowerModel(nn.Module):
         if self.history is not None:
             options = {"every": True} if every else {}
             hidden = hidden + self.history(inputs, place, present, **options)
+        return self.finish_users(hidden)
+
+    def finish_users(self, hidden: Tensor) -> Tensor:
+        """Return the vectors of users from the sum of what is known of them, `[B, d]`."""
         vectors = self._finish(self.joined(hidden))
         if self.settings.score != "euclidean":
             return vectors

@@ -12,6 +12,7 @@ from torch import nn
 
 from train.factorized import FACTORIZED
 from train.histories import Block, Pooled, Transformer
+from train.light_gcn import LightGCN
 from train.model import Parts, Scores, Tower
 from train.sides import Deep, Norm, PairLayers, Residual, stack
 
@@ -217,6 +218,7 @@ TOWERS: Mapping[str, type[Tower]] = {
     "hybrid": Hybrid,
     "dssm": DSSM,
     "history_transformer": HistoryTransformer,
+    "light_gcn": LightGCN,
     "matching_mlp": MatchingMLP,
     "ncf": NCF,
     **FACTORIZED,

@@ -151,7 +151,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
     "unknown tower": (
         lambda folder: None,
         ["--tower.name", "alss"],
-        ["tower: unknown tower 'alss'; available: als, dssm, history_transformer, hybrid, match"],
+        ["tower: unknown tower 'alss'; available: als, dssm, history_transformer, hybrid, light"],
     ),
     "wider than there are items": (
         lambda folder: None,
@@ -172,6 +172,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         lambda folder: None,
         ["--train.examples", "users", "--train.context", "before", "--loss.name", "full_softmax"],
         ["train.context: a user as an example has no moment to be before; expected 'all', got"],
+    ),
+    "moments of a graph": (
+        lambda folder: None,
+        ["--tower.name", "light_gcn", "--train.context", "before"],
+        ["train.context: light_gcn learns from the graph of all interactions; expected 'all', "],
     ),
     "unknown data set": (
         rewrite("run.toml", '"files"', '"file"'),
