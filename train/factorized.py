@@ -27,6 +27,7 @@ FIXED: Mapping[str, Any] = {
     "item_attributes": False,
     "dropout": 0.0,
     "normalize": False,
+    "item_bias": False,
     "score": "dot",
 }
 

@@ -80,6 +80,8 @@ class Tower(Settings):
         history: newest interactions that describe a user; 0 for none.
         dropout: share of values set to 0 in training.
         normalize: scale vectors to length 1.
+        item_bias: the last element of an item's vector is added to its scores, whoever asks, and
+            not multiplied: how often it is taken, which cosines say badly.
         score: what ranks: "dot", the inner product of the vectors; "cosine", that of vectors of
             length 1, which wants a temperature near 0.1 in the loss; or "euclidean", minus the
             squared distance.
@@ -98,6 +100,7 @@ class Tower(Settings):
     history: int = Field(default=200, ge=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     normalize: bool = False
+    item_bias: bool = False
     score: Scores = "dot"
 
     @model_validator(mode="after")
@@ -107,10 +110,26 @@ class Tower(Settings):
             raise ValueError(f"score: expected {own}, got {self.score!r}")
         return self
 
+    @model_validator(mode="after")
+    def _a_bias_is_beside_other_elements(self) -> "Tower":
+        if self.item_bias and (self.pairs or self.width < 2):
+            own = (
+                "false, for its layers add what they want" if self.pairs else "a width of 2 or more"
+            )
+            raise ValueError(f"item_bias: expected {own}")
+        return self
+
     @property
     def scores(self) -> Scores:
-        """What scores are: inner products of vectors of length 1 are cosines."""
+        """What scores are: inner products of vectors of length 1 are cosines, but for a bias."""
+        if self.item_bias:
+            return "dot"
         return "cosine" if self.normalize and self.score == "dot" else self.score
+
+    @property
+    def product_width(self) -> int:
+        """Return how many elements of a vector are multiplied: all but a bias."""
+        return self.width - self.item_bias
 
     def item_width(self) -> int:
         """Return the width w of what is looked up of an item; of a user it is d."""
@@ -169,7 +188,7 @@ class TwoTowerModel(nn.Module):
         self.user_layers, self.item_layers = parts.user, parts.item
         self.head = parts.head
         self.rotation: Tensor
-        self.register_buffer("rotation", torch.eye(settings.width))
+        self.register_buffer("rotation", torch.eye(settings.product_width))
 
     @property
     def device(self) -> torch.device:
@@ -228,27 +247,36 @@ class TwoTowerModel(nn.Module):
 
     def finish_users(self, hidden: Tensor) -> Tensor:
         """Return the vectors of users from the sum of what is known of them, `[B, d]`."""
-        vectors = self._finish(self.joined(hidden))
-        if self.settings.score != "euclidean":
-            return vectors
-        # -|u - v|^2 is the inner product of [2u, -|u|^2, -1] and [v, 1, |v|^2].
-        square = vectors.square().sum(1, keepdim=True)
-        return torch.cat([2 * vectors, -square, -torch.ones_like(square)], dim=1)
+        joined: Tensor = self.joined(hidden)
+        if self.head is not None:
+            return joined
+        vectors, added = self._finish(joined), []
+        if self.settings.score == "euclidean":
+            # -|u - v|^2 is the inner product of [2u, -|u|^2, -1] and [v, 1, |v|^2].
+            square = vectors.square().sum(1, keepdim=True)
+            vectors, added = 2 * vectors, [-square, -torch.ones_like(square)]
+        if self.settings.item_bias:
+            added.append(torch.ones_like(vectors[:, :1]))
+        return torch.cat([vectors, *added], dim=1)
 
     def item_vectors(self, inputs: Tensor) -> Tensor:
         """Return the vectors of items from what was looked up of them, `[M, w] -> [M, d]`."""
-        vectors = self._finish(self.item_layers(inputs))
-        if self.settings.score != "euclidean":
-            return vectors
-        square = vectors.square().sum(1, keepdim=True)
-        return torch.cat([vectors, torch.ones_like(square), square], dim=1)
-
-    def _finish(self, hidden: Tensor) -> Tensor:
+        hidden: Tensor = self.item_layers(inputs)
         if self.head is not None:
             return hidden
+        vectors, added = self._finish(hidden), []
+        if self.settings.score == "euclidean":
+            square = vectors.square().sum(1, keepdim=True)
+            added = [torch.ones_like(square), square]
+        if self.settings.item_bias:
+            added.append(hidden[:, -1:])
+        return torch.cat([vectors, *added], dim=1)
+
+    def _finish(self, hidden: Tensor) -> Tensor:
+        vectors = hidden[:, : self.settings.product_width]
         if self.settings.normalize or self.settings.score == "cosine":
-            hidden = F.normalize(hidden, dim=1)
-        return hidden @ self.rotation
+            vectors = F.normalize(vectors, dim=1)
+        return vectors @ self.rotation
 
 
 @torch.no_grad()
@@ -304,13 +332,13 @@ def align(model: TwoTowerModel, reference: Array, both: Array) -> None:
 
     Args:
         model: its `rotation` is set.
-        reference: item vectors of the other fit, float32 `[I, d]`; elements after the first d that
-            some scores add are not turned.
+        reference: item vectors of the other fit, float32 `[I, d]`; elements after those that are
+            multiplied are not turned.
         both: items that both fits were trained on, bool `[I]`.
     """
     if model.head is not None:
         return
-    width = model.settings.width
+    width = model.settings.product_width
     own, other = encode_catalogue(model)[both, :width], reference[both, :width]
     left, _, right = np.linalg.svd(own.T @ other)
     model.rotation.copy_(model.rotation @ torch.as_tensor(left @ right))

@@ -64,6 +64,7 @@ VARIANTS = (
     {"name": "dssm", "norm": "batch"},
     {"name": "history_transformer", "block": "ligr"},
     {"name": "matching_mlp", "factors": 4},
+    {"name": "two_tower", "score": "cosine", "item_bias": True},
 )
 
 
@@ -185,14 +186,18 @@ VECTORS = [name for name, tower in TOWERS.items() if not tower.pairs]
 PAIRS = [name for name, tower in TOWERS.items() if tower.pairs]
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("tower", VECTORS, indirect=True)
-def test_aligning_turns_one_space_onto_another_and_keeps_every_score(tower: Tower) -> None:
+def test_aligning_turns_one_space_onto_another_and_keeps_every_score(
+    tower: Tower, bias: bool
+) -> None:
     inputs, users = before().inputs, np.arange(10)
-    model = build(tower)
+    model = build(tower.model_copy(update={"item_bias": bias}))
     items, asking = encode_catalogue(model), encode_users(model, users, before().histories)
-    square = np.random.default_rng(0).normal(size=(tower.width, tower.width))
+    width = tower.width - bias
+    square = np.random.default_rng(0).normal(size=(width, width))
     turned = items.copy()
-    turned[:, : tower.width] = items[:, : tower.width] @ np.linalg.qr(square)[0]
+    turned[:, :width] = items[:, :width] @ np.linalg.qr(square)[0]
     align(model, turned, inputs.warm_items)
     np.testing.assert_allclose(encode_catalogue(model), turned, atol=1e-4)
     scores = encode_users(model, users, before().histories) @ encode_catalogue(model).T
@@ -215,6 +220,35 @@ def test_inner_products_are_the_score(tower: Tower, score: str) -> None:
     u, v = users[:, None, :width] / 2, items[None, :, :width]
     distances = np.square(u - v).sum(2)
     np.testing.assert_allclose(users @ items.T, -distances, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("score", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("tower", VECTORS, indirect=True)
+def test_an_item_bias_is_added_to_the_score_whoever_asks(tower: Tower, score: str) -> None:
+    model = build(tower.model_copy(update={"score": score, "item_bias": True}))
+    users = encode_users(model, np.arange(10), before().histories.take(np.arange(10)))
+    items, factors = encode_catalogue(model), tower.width - 1
+    bias = users @ items.T - users[:, :-1] @ items[:, :-1].T
+    np.testing.assert_allclose(bias, np.tile(items[:, -1], (10, 1)), atol=1e-4)
+    assert np.abs(items[:, -1]).max() > 1e-3
+    u, v = users[:, None, :factors], items[None, :, :factors]
+    products, lengths = (u * v).sum(2), np.linalg.norm(v, axis=2)
+    if score == "cosine":
+        np.testing.assert_allclose(lengths[lengths > 0.5], 1, rtol=1e-5)
+    expected = -np.square(u / 2 - v).sum(2) if score == "euclidean" else products
+    np.testing.assert_allclose(users @ items.T - bias, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_bias_that_a_tower_cannot_have_is_refused(tower: Tower) -> None:
+    kind = type(tower)
+    if tower.pairs or tower.at_once:
+        with pytest.raises(ValueError, match="item_bias: expected"):
+            kind.model_validate({"item_bias": True})
+    else:
+        assert kind.model_validate({"item_bias": True}).scores == "dot"
+        narrow = {"item_bias": True, "width": 1}
+        with pytest.raises(ValueError, match=r"a width of 2 or more|heads"):
+            kind.model_validate(narrow)
 
 
 @pytest.mark.parametrize("tower", PAIRS, indirect=True)
