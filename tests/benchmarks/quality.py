@@ -153,8 +153,10 @@ def beauty_cold(data: Path, storage: Path) -> dict[str, Any]:
 
 def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
     """Gowalla, LightGCN's split."""
-    tower = {"name": "two_tower", "width": 256, "history": 0, "score": "cosine"}
-    steps = {"examples": "users", "batch_size": 512, "epochs": 60, "learning_rate": 0.01}
+    # A fifth held out: NDCG@20 0.1335 without graph and bias, 0.1365 and 0.1417 with one of them,
+    # 0.1460 with both, all 64 wide; 0.1522 with both, 192 wide.
+    tower = {"name": "light_gcn", "width": 192, "score": "cosine", "item_bias": True}
+    steps = {"examples": "users", "batch_size": 1024, "epochs": 40, "learning_rate": 0.01}
     stop = {"validation_users": 4000, "patience": 60}
     train = {**steps, **stop, "weight_decay": 0.0, "workers": 0}
     return {
