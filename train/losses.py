@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from train.settings import Settings
 from train.sides import products
-from train.softmax import softmax_loss
+from train.softmax import softmax_loss, softmax_of_scores
 
 Head = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,7 +57,7 @@ class Loss(Settings):
         temperature: scores are divided by it.
     """
 
-    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean")
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean", "pair")
 
     temperature: float = Field(default=1.0, gt=0)
 
@@ -102,9 +102,14 @@ class Loss(Settings):
 
     def __call__(self, scored: Scored) -> Tensor:
         """Return the loss, a scalar; here the softmax over shared negatives."""
-        users = scored.users / self.temperature
-        of = scored.positives, scored.negatives, scored.hits, scored.log_q, scored.weight
-        return softmax_loss(users, *of, scored.rows)
+        rest = scored.hits, scored.log_q, scored.weight, scored.rows
+        if scored.head is None:
+            users = scored.users / self.temperature
+            return softmax_loss(users, scored.positives, scored.negatives, *rest)
+        whose = scored.users if scored.rows is None else scored.users[scored.rows]
+        own = scored.head(whose, scored.positives[:, None])[:, 0]
+        others = scored.head(scored.users, scored.negatives)
+        return softmax_of_scores(own / self.temperature, others / self.temperature, *rest)
 
 
 class InBatchSoftmax(Loss):
@@ -160,7 +165,10 @@ class SampledSoftmax(Loss):
 
 
 class FullSoftmax(Loss):
-    """Softmax over the whole catalogue: exact, and O(B x I) a step."""
+    """Softmax over the whole catalogue: exact, and O(B x I) a step.
+
+    Of towers that score pairs by layers, memory is O(B x I x width) too.
+    """
 
     name: Literal["full_softmax"] = "full_softmax"
 
@@ -184,8 +192,6 @@ class PairLoss(Loss):
             epoch has none.
         hard_pool: how many best-ranked items those are drawn from.
     """
-
-    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "euclidean", "pair")
 
     count: int = Field(default=16, ge=1)
     sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"

@@ -67,6 +67,41 @@ def softmax_loss(
     return loss
 
 
+def softmax_of_scores(
+    own: Tensor,
+    others: Tensor,
+    hits: tuple[Tensor, Tensor],
+    log_q: tuple[Tensor, Tensor] | None = None,
+    weight: Tensor | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """`softmax_loss` of scores that layers have made, all of them in memory.
+
+    Args:
+        own: scores of the positives, `[N]`.
+        others: scores of the users with the negatives, `[B, M]`.
+        hits: items of the positives `[N]` and of the negatives `[M]`.
+        log_q: of the positives `[N]` and of the negatives `[M]`.
+        weight: of each positive, `[N]`.
+        rows: whose each positive is, ascending `[N]`; by default each user has one.
+
+    Returns:
+        A scalar.
+    """
+    wide = torch.promote_types(own.dtype, torch.float32)
+    own, others = own.to(wide), others.to(wide)
+    rows = torch.arange(len(own), device=own.device) if rows is None else rows
+    if log_q is not None:
+        own, others = own - log_q[0], others - log_q[1]
+    positive, column = (hits[0][:, None] == hits[1]).nonzero(as_tuple=True)
+    taken = torch.zeros_like(others, dtype=torch.bool)
+    taken[rows[positive], column] = True
+    # Where all are hits, -inf would be nan.
+    total = others.masked_fill(taken, -1e9).logsumexp(1)
+    losses = F.softplus(total[rows] - own)
+    return (losses if weight is None else losses * weight).mean()
+
+
 class _Softmax(torch.autograd.Function):
     """The mean loss; the gradients are ready when it is, and only wait for a factor."""
 

@@ -11,12 +11,20 @@ from train.batches import Batch, examples, history_sample
 from train.datasets import Generated
 from train.job import Job, World
 from train.loop import batch_loss, train
-from train.losses import BPR, LOSSES, FullSoftmax, InBatchSoftmax, Loss, Triplet
+from train.losses import (
+    BPR,
+    LOSSES,
+    FullSoftmax,
+    InBatchSoftmax,
+    Loss,
+    SampledSoftmax,
+    Triplet,
+)
 from train.model import Scores, Tower
 from train.negatives import Negatives
 from train.snapshot import snapshot
 from train.splits import TRAIN
-from train.towers import DSSM, TOWERS, TwoTower
+from train.towers import DSSM, NCF, TOWERS, MatchingMLP, TwoTower
 
 
 @pytest.fixture(params=LOSSES)
@@ -95,6 +103,8 @@ VARIANTS: list[tuple[Loss, Tower]] = [
     (BPR(hard=4), TwoTower()),
     (Triplet(), TwoTower(score="euclidean")),
     (FullSoftmax(), TwoTower(pooling="attention")),
+    (SampledSoftmax(), MatchingMLP(item_id=True)),
+    (InBatchSoftmax(), NCF()),
 ]
 
 

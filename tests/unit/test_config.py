@@ -343,5 +343,5 @@ def test_a_reranker_of_vectors_over_a_tower_of_pairs_is_refused() -> None:
     message = "reranker 'mlp' reads vectors, and those of tower 'ncf' mean something else"
     with pytest.raises(ValueError, match=message):
         apply_flags(table, [])
-    with pytest.raises(ValueError, match="loss 'in_batch_softmax' needs scores of dot or cosine"):
-        apply_flags(table | {"loss": "in_batch_softmax"}, [])
+    with pytest.raises(ValueError, match="loss 'cosine_contrastive' needs scores of cosine"):
+        apply_flags(table | {"loss": "cosine_contrastive"}, [])

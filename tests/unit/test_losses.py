@@ -30,7 +30,7 @@ from train.losses import (
 )
 from train.negatives import Negatives, hard_pool
 from train.ragged import Array
-from train.softmax import softmax_loss
+from train.softmax import softmax_loss, softmax_of_scores
 from train.towers import TwoTower
 
 # A width of 1 and users of 1 make the vectors of the items their scores.
@@ -141,6 +141,23 @@ def test_positives_of_one_user_share_the_scores(monkeypatch: pytest.MonkeyPatch)
     expected = ((scores.logsumexp(1) - own) * weight).mean()
     assert ours(users, positives, negatives).item() == pytest.approx(expected.item())
     assert torch.autograd.gradcheck(ours, (users, positives, negatives))
+
+
+def test_the_softmax_of_scores_that_are_there_is_that_of_vectors() -> None:
+    """Also for users with several positives, of which none is a negative to another."""
+    users, _, negatives = random_vectors(rows=20, columns=30)
+    rows = torch.randint(20, (40,)).sort().values
+    positives = torch.randn(40, 3, dtype=torch.float64)
+    hits = torch.randint(9, (40,)), torch.randint(9, (30,))
+    log_q = torch.randn(40, dtype=torch.float64), torch.randn(30, dtype=torch.float64)
+    rest = hits, log_q, torch.rand(40, dtype=torch.float64), rows
+    own = (users[rows] * positives).sum(1)
+    found = softmax_of_scores(own, users @ negatives.T, *rest)
+    assert found.item() == pytest.approx(softmax_loss(users, positives, negatives, *rest).item())
+    plain = (users * positives[:20]).sum(1)
+    found = softmax_of_scores(plain, users @ negatives.T, (hits[0][:20], hits[1]))
+    exact = softmax_loss(users, positives[:20], negatives, (hits[0][:20], hits[1]))
+    assert found.item() == pytest.approx(exact.item())
 
 
 def test_log_q_is_the_share_in_training() -> None:
