@@ -79,7 +79,8 @@ class Bundle(Parts):
 
     Attributes:
         manifest: format version, version, created, name, config, libraries, data, metrics, index,
-            reranker (`name`, `earned`, ...) and the sha256 of every file.
+            reranker (`name`, `earned`, ...), `added` (elements at the end of vectors that scores
+            add to products) and the sha256 of every file.
         folder: where it lies; the tower's files are read from here when they are first needed.
     """
 
@@ -95,6 +96,11 @@ class Bundle(Parts):
     def candidates(self) -> int:
         """How many candidates stage 1 hands to stage 2: as many as when the reranker learned."""
         return int(self.manifest["config"].get("candidates", CANDIDATES))
+
+    @property
+    def directions(self) -> Array:
+        """Item vectors without what scores add to products, to compare items by, `[I, w]`."""
+        return self.item_vectors[:, : self.item_vectors.shape[1] - self.manifest.get("added", 0)]
 
     @property
     def reranks(self) -> bool:

@@ -201,7 +201,7 @@ def _stage(run: Run, known: Snapshot, towers: Fitted) -> StageOne:
     users = np.arange(len(known.histories))
     vectors = encode_users(towers.model, users, known.histories), encode_catalogue(towers.model)
     head = None if towers.model.head is None else towers.model.head.trained()
-    return stage_one(known, vectors, run.index, run.seed, head)
+    return stage_one(known, vectors, run.index, run.seed, head, run.tower.added)
 
 
 def _write(
@@ -232,6 +232,7 @@ def _write(
         "name": run.name,
         "config": run.table(),
         "data": {"sha256": fingerprint(data), "as_of": stage.snapshot.as_of},
+        "added": run.tower.added,
         "reranker": dict(second.facts),
         **facts,
     }

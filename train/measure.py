@@ -33,6 +33,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
     options = run.evaluation.recent_days, run.catalogue == "all"
     known = snapshot(data, folds.before_test, folds.t2, *options)
-    stage = StageOne(known, bundle.user_vectors, bundle.item_vectors, bundle.index)
+    vectors = bundle.user_vectors, bundle.item_vectors
+    stage = StageOne(known, *vectors, bundle.index, bundle.manifest.get("added", 0))
     window = held_out_window(data, folds)
     return evaluate(data, stage, bundle.reranker, window, run.candidates, run.evaluation, run.seed)

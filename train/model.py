@@ -131,6 +131,11 @@ class Tower(Settings):
         """Return how many elements of a vector are multiplied: all but a bias."""
         return self.width - self.item_bias
 
+    @property
+    def added(self) -> int:
+        """Return how many elements at the end of vectors a score adds to the product of others."""
+        return 2 * (self.score == "euclidean") + self.item_bias
+
     def item_width(self) -> int:
         """Return the width w of what is looked up of an item; of a user it is d."""
         return self.width

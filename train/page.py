@@ -148,13 +148,9 @@ def _searched(bundle: Bundle, index: Index) -> str:
 
 
 def _items(bundle: Bundle) -> Iterator[str]:
-    vectors, tower = bundle.item_vectors, bundle.manifest["config"].get("tower", {})
-    euclidean = tower.get("score") == "euclidean"
-    if euclidean:
-        # The last two numbers make a distance of an inner product.
-        vectors = vectors[:, :-2]
+    euclidean = bundle.manifest["config"].get("tower", {}).get("score") == "euclidean"
     count = bundle.statistics.item_count
-    found = item_map(vectors, bundle.item_features, count, directions=not euclidean)
+    found = item_map(bundle.directions, bundle.item_features, count, directions=not euclidean)
     if found is None:
         return
     of = f", coloured by {found.column}" if found.column else ""

@@ -163,7 +163,7 @@ class Ranking:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._catalogue = Catalogue(
-            item_vectors=bundle.item_vectors,
+            item_vectors=bundle.directions,
             item_features=bundle.item_features,
             user_features=bundle.user_features,
             statistics=bundle.statistics,
@@ -287,9 +287,9 @@ def _nearest(bundle: Bundle, history: Ragged, row: int, items: Array) -> list[Id
     seen = history.take(np.array([row])).values
     if not len(seen):
         return [None] * len(items)
-    vectors = bundle.item_vectors[seen]
+    vectors = bundle.directions[seen]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = bundle.item_vectors[items] @ (vectors / np.maximum(lengths, 1e-12)).T
+    cosines = bundle.directions[items] @ (vectors / np.maximum(lengths, 1e-12)).T
     return bundle.items.external(seen[cosines.argmax(axis=1)])
 
 

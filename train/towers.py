@@ -175,7 +175,7 @@ class MatchingMLP(Tower):
 
     def parts(self) -> Parts:
         """The first layer is split: what is looked up of an item, and the mean of it, are it."""
-        history = Pooled(self.width, self.width, 0.0, attention=False)
+        history = Pooled(self.width, self.width, self.dropout, attention=False)
         head = PairLayers(self.width, self.factors, self.hidden, self.dropout)
         return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
 

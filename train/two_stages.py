@@ -24,12 +24,14 @@ class StageOne:
     Attributes:
         user_vectors: float32 `[U, d]`.
         item_vectors: float32 `[I, d]`.
+        added: elements at the end of vectors that scores add to the product of the others.
     """
 
     snapshot: Snapshot
     user_vectors: Array
     item_vectors: Array
     index: Index | PairIndex
+    added: int = 0
 
     def queries(self, users: Array) -> Queries:
         """Return the queries of users `[B]`: their histories, which are not recommended again."""
@@ -49,19 +51,22 @@ def stage_one(
     settings: IndexSettings,
     seed: int,
     head: PairHead | None = None,
+    added: int = 0,
 ) -> StageOne:
     """Build the index over the vectors of the catalogue; a head scores all of them."""
     catalogue = snapshot.catalogue
+    index: Index | PairIndex
     if head is not None:
-        return StageOne(snapshot, *vectors, PairIndex.build(vectors[1], catalogue, head))
-    return StageOne(snapshot, *vectors, Index.build(settings, vectors[1], catalogue, seed))
+        index = PairIndex.build(vectors[1], catalogue, head)
+    else:
+        index = Index.build(settings, vectors[1], catalogue, seed)
+    return StageOne(snapshot, *vectors, index, added)
 
 
 def catalogue(data: Encoded, stage: StageOne) -> Catalogue:
     """Return what the candidate features look up."""
-    return Catalogue(
-        stage.item_vectors, data.item_features, data.user_features, stage.snapshot.statistics
-    )
+    vectors = stage.item_vectors[:, : stage.item_vectors.shape[1] - stage.added]
+    return Catalogue(vectors, data.item_features, data.user_features, stage.snapshot.statistics)
 
 
 def training_rows(

@@ -19,7 +19,7 @@ from train.ragged import Ragged
 from train.stages import Request, recommend
 
 
-@pytest.fixture(scope="module", params=["euclidean", "of states", "of pairs"])
+@pytest.fixture(scope="module", params=["euclidean", "of a graph", "of states", "of pairs"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     tower, loss = BY_SCORE[request.param]
     changes: dict[str, Any] = {"tower": {"width": 8, "history": 10, **tower}, "loss": loss}

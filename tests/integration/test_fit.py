@@ -249,6 +249,10 @@ BY_SCORE: dict[str, tuple[dict[str, Any], str]] = {
     "dot": ({"name": "two_tower", "hidden": 8}, "in_batch_softmax"),
     "cosine": ({"name": "two_tower", "score": "cosine"}, "cosine_contrastive"),
     "euclidean": ({"name": "dssm"}, "triplet"),
+    "of a graph": (
+        {"name": "light_gcn", "score": "cosine", "item_bias": True},
+        "sampled_softmax",
+    ),
     "of states": ({"name": "history_transformer", "score": "euclidean"}, "full_softmax"),
     "of pairs": ({"name": "matching_mlp", "item_id": True}, "bce"),
     "of pairs with factors": ({"name": "matching_mlp", "item_id": True, "factors": 4}, "bpr"),
@@ -270,10 +274,13 @@ def score_matrix(bundle: Bundle, users: Array) -> Array:
     if tower["score"] == "euclidean":
         u, v = queries[:, None, :8] / 2, items[:, :8]
         return -np.asarray(np.square(u - v).sum(2))
+    bias: Any = 0
+    if tower["item_bias"]:
+        queries, items, bias = queries[:, :7], items[:, :7], items[:, 7]
     if tower["score"] == "cosine":
         queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
         items = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
-    return np.asarray(queries @ items.T)
+    return np.asarray(queries @ items.T + bias)
 
 
 @pytest.mark.parametrize("name", BY_SCORE)
@@ -297,6 +304,9 @@ def test_what_is_trained_is_what_answers_rank_by(name: str, tmp_path: Path) -> N
         told = [item["retrieval_score"] for item in answer["items"]]
         np.testing.assert_allclose(told, best, rtol=1e-3, atol=1e-3)
     assert len({a["items"][0]["item_id"] for a in recommend(bundle, requests)}) > 1
+    # What scores add to products is none of what items are compared by.
+    width = bundle.directions.shape[1]
+    assert width == {"of a graph": 7, "dot": 8, "euclidean": 8}.get(name, width)
     # Someone new is encoded by the tower in the bundle.
     history = bundle.items.external(np.array([3, 4]))
     assert recommend(bundle, [Request(history=history)])[0]["source"] == "history"
