@@ -121,13 +121,13 @@ def beauty_tables(data: Path, storage: Path, **kinds: str) -> dict[str, Any]:
 
 def beauty_matching(data: Path, storage: Path) -> dict[str, Any]:
     """Amazon Beauty, leave-last-one, by a MatchingMLP with a dot product beside its layers."""
-    shape = {"width": 192, "factors": 128, "hidden": 32, "history": 50, "item_id": True}
-    steps = {"batch_size": 2048, "epochs": 8, "learning_rate": 4e-3, "weight_decay": 0.1}
+    shape = {"width": 192, "factors": 176, "hidden": 32, "history": 50, "item_id": True}
+    steps = {"batch_size": 2048, "epochs": 12, "learning_rate": 4e-3, "weight_decay": 0.1}
     return {
         "data": beauty_tables(data, storage, price="number"),
         "split": {"name": "leave_last"},
-        "tower": {"name": "matching_mlp", **shape},
-        "loss": {"name": "bce", "count": 128, "shared": True},
+        "tower": {"name": "matching_mlp", "dropout": 0.3, **shape},
+        "loss": {"name": "sampled_softmax", "count": 512},
         "train": {**steps, "workers": 0, "patience": 10, "validation_users": 2000},
         "reranker": "none",
         "final_fit": "before_test",
