@@ -10,7 +10,8 @@ import torch
 
 from cluster import command
 from tests.bundles import write_bundle
-from tests.integration.test_fit import BY_SCORE, make_run
+from tests.integration.test_fit import make_run
+from tests.integration.test_scores import BY_SCORE
 from train.__main__ import main
 from train.bundle import Bundle, open_bundle
 from train.export import export_onnx, run_onnx
