@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +37,12 @@ class LightGCN(Tower):
     name: Literal["light_gcn"] = "light_gcn"
     history: int = Field(default=1000, ge=1)
     layers: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _there_is_no_layer_to_drop_out(self) -> "LightGCN":
+        if self.dropout:
+            raise ValueError(f"dropout: light_gcn has none; expected 0, got {self.dropout}")
+        return self
 
     def parts(self) -> Parts:
         """Sums and shares alone, without weights."""

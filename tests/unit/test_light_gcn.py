@@ -104,3 +104,8 @@ def test_a_graph_may_have_no_edges() -> None:
     graph = Graph.of(events(none, none), 2, 3, torch.device("cpu"))
     users, items = torch.ones(3, 2), torch.ones(4, 2)
     assert graph.propagated(users, items, 2)[0].tolist() == users.tolist()
+
+
+def test_a_dropout_that_would_be_ignored_is_refused() -> None:
+    with pytest.raises(ValueError, match="dropout: light_gcn has none; expected 0"):
+        LightGCN(dropout=0.2)
