@@ -262,7 +262,7 @@ class TwoTowerModel(nn.Module):
             vectors, added = 2 * vectors, [-square, -torch.ones_like(square)]
         if self.settings.item_bias:
             added.append(torch.ones_like(vectors[:, :1]))
-        return torch.cat([vectors, *added], dim=1)
+        return _beside(vectors, added)
 
     def item_vectors(self, inputs: Tensor) -> Tensor:
         """Return the vectors of items from what was looked up of them, `[M, w] -> [M, d]`."""
@@ -275,13 +275,18 @@ class TwoTowerModel(nn.Module):
             added = [torch.ones_like(square), square]
         if self.settings.item_bias:
             added.append(hidden[:, -1:])
-        return torch.cat([vectors, *added], dim=1)
+        return _beside(vectors, added)
 
     def _finish(self, hidden: Tensor) -> Tensor:
         vectors = hidden[:, : self.settings.product_width]
         if self.settings.normalize or self.settings.score == "cosine":
             vectors = F.normalize(vectors, dim=1)
         return vectors @ self.rotation
+
+
+def _beside(vectors: Tensor, added: list[Tensor]) -> Tensor:
+    """Return vectors with what is added at their end; most have nothing, and are not copied."""
+    return torch.cat([vectors, *added], dim=1) if added else vectors
 
 
 @torch.no_grad()
