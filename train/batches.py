@@ -79,7 +79,11 @@ class Batch:
 
 
 def examples(
-    interactions: Interactions, n_users: int, device: torch.device, half_life: float | None = None
+    interactions: Interactions,
+    n_users: int,
+    device: torch.device,
+    half_life: float | None = None,
+    weighted: bool = False,
 ) -> Examples:
     """Move the interactions to a device.
 
@@ -88,13 +92,24 @@ def examples(
         n_users: U.
         device: where to.
         half_life: days after which an interaction weighs half of a new one.
+        weighted: each counts in proportion to its own weight as well.
     """
     weights = None
-    if half_life is not None:
-        weights = torch.tensor(recency(interactions.timestamp, half_life)).to(device)
+    if weighted or half_life is not None:
+        weights = torch.tensor(_weights(interactions, half_life, weighted)).to(device)
     starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
     users, items = _shared(interactions.user), _shared(interactions.item)
     return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
+
+
+def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array:
+    """Return what interactions count in the loss, mean 1, float32 `[N]`."""
+    weights = np.ones(len(interactions))
+    if half_life is not None:
+        weights *= recency(interactions.timestamp, half_life)
+    if weighted:
+        weights *= interactions.relative_weight()
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
 
 
 def recency(timestamp: Array, half_life: float) -> Array:

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from train.features import Features
 from train.model import TowerInputs
-from train.ragged import Array, Ragged
-from train.scorers import Collaborative, Scorer, taken_by
+from train.ragged import Array
+from train.schema import Interactions
+from train.scorers import Collaborative, Scorer, summed
 
 FOLDED = 256  # users folded in at a time where each has a matrix of its own
 
@@ -38,7 +39,7 @@ class Factorization(Collaborative):
         """Return the vectors of users and items, floats `[U, d]` and `[I, d]`.
 
         Args:
-            taken: 0/1 CSR float32 `[U, I]`.
+            taken: CSR float32 `[U, I]`; 0/1, if not said otherwise.
             seed: of every draw.
         """
         raise NotImplementedError
@@ -48,14 +49,14 @@ class Factorization(Collaborative):
         users, items = self.factorize(taken, seed)
         return lambda rows: np.asarray(users[rows] @ items.T)
 
-    def vectors(self, histories: Ragged, inputs: TowerInputs, seed: int) -> tuple[Array, Array]:
+    def vectors(self, known: Interactions, inputs: TowerInputs, seed: int) -> tuple[Array, Array]:
         """Return the vectors of all users and items, 0 for the cold ones, float32.
 
         Raises:
             ValueError: fewer warm items than it needs.
         """
         self.check(int(inputs.warm_items.sum()), inputs.item_features)
-        found = self.factorize(taken_by(histories, inputs), seed)
+        found = self.factorize(self.taken(known, inputs), seed)
         warm = inputs.warm_users, inputs.warm_items
         users, items = (np.zeros((len(mask), found[0].shape[1]), np.float32) for mask in warm)
         users[warm[0]], items[warm[1]] = found
@@ -80,17 +81,25 @@ class Factorization(Collaborative):
 class SVD(Factorization):
     """Truncated SVD of who took what (PureSVD, Cremonesi et al. 2010).
 
-    A user is projected, so the vector of a new one is the sum of the vectors of the items taken,
-    as it is for the others.
+    A user is projected, so the vector of a new one is the sum of the vectors of the items taken, as
+    it is for the others. With a regularization that is the ridge regression of what was taken on
+    itself, as EASE is without its diagonal of 0, in `rank` dimensions: of a singular value s the
+    share `s^2 / (s^2 + regularization)` is kept, instead of all or nothing (Jin et al., KDD 2021).
 
     Attributes:
         rank: singular values kept.
+        regularization: added to their squares.
+        weighted: an interaction counts by its weight (a rating, say) over the mean of all weights,
+            and those of one pair are added; else a pair counts 1. A user who is folded in is
+            described by items without weights.
     """
 
     size: ClassVar[str] = "rank"
 
     name: Literal["svd"] = "svd"
     rank: int = Field(default=5, ge=1)
+    regularization: float = Field(default=0.0, ge=0)
+    weighted: bool = False
 
     def check(self, items: int, features: Features) -> None:
         """Check that there are as many items as singular values."""
@@ -99,13 +108,20 @@ class SVD(Factorization):
                 f"svd of rank {self.rank} needs as many warm items, found {items}; lower its rank"
             )
 
+    def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
+        """Return who took what, 0/1 or weighted."""
+        if not self.weighted:
+            return super().taken(known, inputs)
+        return summed(known, known.relative_weight(), inputs)
+
     def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
         """Factorize by random projections, `[U, rank]` and `[I, rank]`."""
         from sklearn.decomposition import TruncatedSVD
 
-        svd = TruncatedSVD(self.rank, random_state=seed)
-        users = svd.fit_transform(taken)
-        return users, svd.components_.T
+        svd = TruncatedSVD(self.rank, random_state=seed).fit(taken)
+        squares = np.maximum(svd.singular_values_**2, np.finfo(np.float32).tiny)
+        items = svd.components_.T * np.sqrt(squares / (squares + self.regularization))
+        return taken @ items, items
 
 
 class ALS(Factorization):

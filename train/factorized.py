@@ -81,7 +81,7 @@ class Factorized(Tower):
     ) -> None:
         """Factorize as the baseline does; ids of users hold what is not folded in of them."""
         histories = Ragged.from_pairs(known.user, known.item, len(inputs.warm_users))
-        users, items = self.baseline().vectors(histories, inputs, seed)
+        users, items = self.baseline().vectors(known, inputs, seed)
         _set(model.user_input.id, np.zeros_like(users))
         _set(model.item_input.id, items)
         if isinstance(model.history, FoldIn):

@@ -41,6 +41,8 @@ class Training(Settings):
         context_length: items drawn (all) or newest items taken (before) for that.
         half_life: days after which an interaction weighs half of a new one in the loss, for
             catalogues whose tastes drift; all weigh the same by default.
+        weighted: an interaction counts in the loss in proportion to its weight (`data.weight`: a
+            rating, say), beside `half_life`; all count the same by default.
         max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
     """
 
@@ -59,6 +61,7 @@ class Training(Settings):
     context: Literal["all", "before"] = "all"
     context_length: int = Field(default=50, ge=1)
     half_life: float | None = Field(default=None, gt=0)
+    weighted: bool = False
     max_failures: int = Field(default=2, ge=0)
 
 

@@ -56,7 +56,11 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
     wrapped = world.wrap(model)
     optimizer = _optimizer(wrapped, job.training)
     data = examples(
-        job.interactions, len(job.inputs.warm_users), world.device, job.training.half_life
+        job.interactions,
+        len(job.inputs.warm_users),
+        world.device,
+        job.training.half_life,
+        job.training.weighted,
     )
     _restore(state, model, optimizer)
     candidates = _examples(data, job)

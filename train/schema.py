@@ -59,6 +59,21 @@ class Interactions:
             self.user[index], self.item[index], self.timestamp[index], self.weight[index]
         )
 
+    def relative_weight(self) -> Array:
+        """Return weights over their mean, float32 `[N]`.
+
+        Raises:
+            ValueError: one is negative, or all are 0.
+        """
+        least, mean = self.weight.min(initial=0), self.weight.mean(dtype=np.float64)
+        if least < 0 or mean == 0:
+            found = f"one of {least:g}" if least < 0 else "only 0"
+            raise ValueError(
+                f"weighted: expected weights of 0 and more, not all of them 0, found {found}; "
+                "leave `weighted` out, or have another column as data.weight"
+            )
+        return np.asarray(self.weight / mean, dtype=np.float32)
+
     @classmethod
     def ordered(cls, user: Array, item: Array, timestamp: Array, weight: Array) -> "Interactions":
         """Sort by user, then time, ties in the order given."""

@@ -8,7 +8,8 @@ import scipy.sparse
 
 from train.features import Features
 from train.model import TowerInputs
-from train.ragged import Array, Ragged
+from train.ragged import Array
+from train.schema import Interactions
 from train.settings import Settings
 from train.snapshot import Snapshot
 
@@ -36,10 +37,14 @@ class Baseline(Settings):
 
 
 class Collaborative(Baseline):
-    """Learns from who took what, 0 or 1, of the users and items that were taken from at all."""
+    """Learns from who took what, of the users and items that were taken from at all."""
+
+    def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
+        """Return what it learns from, here 0 or 1, CSR float32 `[U, I]`."""
+        return taken_by(known, inputs)
 
     def learn(self, taken: Any, seed: int) -> Scorer:
-        """Return what scores all items for rows of `taken`, 0/1 CSR float32 `[U, I]`."""
+        """Return what scores all items for rows of `taken`, CSR float32 `[U, I]`."""
         raise NotImplementedError
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
@@ -47,7 +52,7 @@ class Collaborative(Baseline):
         warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
         items = np.flatnonzero(warm_items)
         self.check(len(items), known.inputs.item_features)
-        score = self.learn(taken_by(known.histories, known.inputs), seed)
+        score = self.learn(self.taken(known.interactions, known.inputs), seed)
         row_of = np.cumsum(warm_users) - 1
 
         def scores(users: Array) -> Array:
@@ -64,13 +69,16 @@ def same_for_all(scores: Array) -> Scorer:
     return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
 
 
-def taken_by(histories: Ragged, inputs: TowerInputs) -> Any:
-    """Return which warm users took which warm items, 0/1 CSR [U, I]: a repeat counts once."""
-    shape = len(histories), len(inputs.warm_items)
-    ones = np.ones(len(histories.values), dtype=np.float32)
-    # The matrix sorts and merges in place what it is given.
-    arrays = ones, histories.values.copy(), histories.offsets.copy()
-    matrix = scipy.sparse.csr_matrix(arrays, shape=shape)
-    matrix.sum_duplicates()
+def taken_by(known: Interactions, inputs: TowerInputs) -> Any:
+    """Return which warm users took which warm items, CSR float32 `[U, I]`: 1, however often."""
+    matrix = summed(known, np.ones(len(known)), inputs)
     matrix.data[:] = 1
+    return matrix
+
+
+def summed(known: Interactions, weight: Array, inputs: TowerInputs) -> Any:
+    """Return the weights `[N]` of interactions, of each pair their sum, CSR float32 `[U, I]`."""
+    shape = len(inputs.warm_users), len(inputs.warm_items)
+    pairs = known.user, known.item
+    matrix = scipy.sparse.csr_matrix((weight.astype(np.float32), pairs), shape=shape)
     return matrix[np.flatnonzero(inputs.warm_users)][:, np.flatnonzero(inputs.warm_items)]

@@ -158,6 +158,24 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         ["--tower.name", "svd", "--tower.width", "9"],
         ["svd of rank 9 needs as many warm items, found ", "; lower its rank: that is tower.width"],
     ),
+    "weights that cannot count": (
+        parquet(rating=pa.array([-1.0] * 64)),
+        ["--data.weight", "rating", "--train.weighted"],
+        ["weighted: expected weights of 0 and more, not all of them 0, found one of -1; leave "],
+    ),
+    "weights of an svd that cannot count": (
+        parquet(rating=pa.array([0.0] * 64)),
+        [
+            "--data.weight",
+            "rating",
+            "--tower.name",
+            "svd",
+            "--tower.width",
+            "2",
+            "--tower.weighted",
+        ],
+        ["weighted: expected weights of 0 and more, not all of them 0, found only 0; leave "],
+    ),
     "users as examples with negatives of the batch": (
         lambda folder: None,
         ["--train.examples", "users"],

@@ -11,7 +11,7 @@ from train.config import Run, presets, read_run
 from train.fit import fit
 from train.stages import Request, recommend
 
-DATA = {"name": "generated", "users": 150, "items": 60, "interactions": 3_000, "tastes": 6}
+DATA = {"name": "generated", "users": 150, "items": 80, "interactions": 3_000, "tastes": 6}
 LESS = {"min_user_train": 2, "min_item_train": 2, "min_user_history": 2, "min_user_test": 1}
 # A week of the generated time has too few of so few interactions to test on.
 SPLITS: dict[str, dict[str, Any]] = {

@@ -1,6 +1,7 @@
 """Collaborative filtering by hand, on matrices of a few users and items."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,35 @@ def test_svd_equals_numpys() -> None:
     expected = (left[:, :2] * values[:2]) @ right[:2]
     scores = SVD(rank=2).learn(matrix(TAKEN), 0)(USERS)
     np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_a_regularized_svd_of_full_rank_is_ridge_regression_of_the_items_on_themselves() -> None:
+    pairs = TAKEN.T @ TAKEN
+    weights = np.linalg.solve(pairs + 2.5 * np.eye(3), pairs)
+    scores = SVD(rank=3, regularization=2.5).learn(matrix(TAKEN), 0)(USERS)
+    np.testing.assert_allclose(scores, TAKEN @ weights, atol=1e-5)
+
+
+def test_an_svd_of_more_than_the_rank_of_the_data_is_finite() -> None:
+    ones = np.ones((4, 3))
+    ones[0, 0] = 0
+    scores = SVD(rank=3).learn(matrix(ones), 0)(np.arange(4))
+    np.testing.assert_allclose(scores, ones, atol=1e-5)
+
+
+def test_a_weighted_svd_learns_from_relative_weights_of_pairs() -> None:
+    known = before()
+    # Everything twice: weights of a pair are added.
+    past = known.interactions.take(np.repeat(np.arange(len(known.interactions)), 2))
+    drawn = np.random.default_rng(0).integers(1, 6, len(past)).astype(np.float32)
+    rated = replace(known, interactions=replace(past, weight=drawn))
+    dense = np.zeros((len(known.histories), len(known.inputs.warm_items)))
+    np.add.at(dense, (past.user, past.item), drawn / drawn.mean())
+    users, items = np.flatnonzero(known.inputs.warm_users), np.flatnonzero(known.inputs.warm_items)
+    expected = SVD().learn(matrix(dense[np.ix_(users, items)]), 0)(np.arange(len(users)))
+    scores = SVD(weighted=True).fit(rated, 7, 0)(users)[:, items]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert np.abs(scores - SVD().fit(rated, 7, 0)(users)[:, items]).max() > 0.1
 
 
 def test_svd_says_when_there_are_too_few_items() -> None:

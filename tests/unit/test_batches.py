@@ -18,6 +18,7 @@ from train.batches import (
     steps_per_epoch,
     user_batch,
 )
+from train.schema import Interactions
 
 CPU = torch.device("cpu")
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)
@@ -185,3 +186,26 @@ def test_older_interactions_weigh_less() -> None:
     weights = recency(np.array([0, 10, 20]) * 86_400, half_life=10)
     assert weights.mean() == np.float32(1)
     np.testing.assert_allclose(weights / weights[-1], [0.25, 0.5, 1], rtol=1e-6)
+
+
+def test_ratings_weigh_in_proportion_and_beside_age() -> None:
+    known = Interactions(
+        np.zeros(3, np.int32),
+        np.arange(3, dtype=np.int32),
+        np.array([0, 10, 20]) * 86_400,
+        np.array([5, 1, 0], np.float32),
+    )
+    weighted = examples(known, 1, CPU, weighted=True).weights
+    assert weighted is not None
+    np.testing.assert_allclose(weighted, [2.5, 0.5, 0])
+    both = examples(known, 1, CPU, half_life=10, weighted=True).weights
+    assert both is not None and both.mean() == 1
+    np.testing.assert_allclose(both / both[1], [2.5, 1, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "found"), [([1, -0.5], "one of -0.5"), ([0, 0], "only 0")])
+def test_weights_that_cannot_count_are_refused(weight: list[float], found: str) -> None:
+    zeros = np.zeros(2, np.int32)
+    known = Interactions(zeros, zeros, zeros, np.array(weight, np.float32))
+    with pytest.raises(ValueError, match=f"weighted: expected weights of 0 and more.*{found};"):
+        known.relative_weight()
