@@ -94,22 +94,21 @@ def examples(
         half_life: days after which an interaction weighs half of a new one.
         weighted: each counts in proportion to its own weight as well.
     """
-    weights = None
-    if weighted or half_life is not None:
-        weights = torch.tensor(_weights(interactions, half_life, weighted)).to(device)
+    weights = _weights(interactions, half_life, weighted)
     starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
     users, items = _shared(interactions.user), _shared(interactions.item)
-    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
+    counts = None if weights is None else torch.tensor(weights).to(device)
+    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), counts)
 
 
-def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array:
-    """Return what interactions count in the loss, mean 1, float32 `[N]`."""
-    weights = np.ones(len(interactions))
-    if half_life is not None:
-        weights *= recency(interactions.timestamp, half_life)
-    if weighted:
-        weights *= interactions.relative_weight()
-    return np.asarray(weights / weights.mean(), dtype=np.float32)
+def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array | None:
+    """Return what interactions count in the loss, mean 1, float32 `[N]`; None for all the same."""
+    recent = None if half_life is None else recency(interactions.timestamp, half_life)
+    own = interactions.relative_weight() if weighted else None
+    if recent is None or own is None:
+        return own if recent is None else recent
+    both = recent * own
+    return np.asarray(both / both.mean())
 
 
 def recency(timestamp: Array, half_life: float) -> Array:

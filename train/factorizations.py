@@ -82,9 +82,9 @@ class SVD(Factorization):
     """Truncated SVD of who took what (PureSVD, Cremonesi et al. 2010).
 
     A user is projected, so the vector of a new one is the sum of the vectors of the items taken, as
-    it is for the others. With a regularization that is the ridge regression of what was taken on
-    itself, as EASE is without its diagonal of 0, in `rank` dimensions: of a singular value s the
-    share `s^2 / (s^2 + regularization)` is kept, instead of all or nothing (Jin et al., KDD 2021).
+    it is for the others. With a regularization it is the ridge regression of what was taken on
+    itself in `rank` dimensions, which is EASE but for the diagonal: of a singular value s the share
+    `s^2 / (s^2 + regularization)` counts, instead of all or nothing (Jin et al., KDD 2021).
 
     Attributes:
         rank: singular values kept.

@@ -65,7 +65,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     data = encode(tables)
     parts = run.train, run.tower, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
-        data.interactions.relative_weight()
+        data.interactions.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
