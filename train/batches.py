@@ -94,11 +94,11 @@ def examples(
         half_life: days after which an interaction weighs half of a new one.
         weighted: each counts in proportion to its own weight as well.
     """
-    weights = _weights(interactions, half_life, weighted)
+    known = _weights(interactions, half_life, weighted)
+    weights = None if known is None else torch.tensor(known).to(device)
     starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
     users, items = _shared(interactions.user), _shared(interactions.item)
-    counts = None if weights is None else torch.tensor(weights).to(device)
-    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), counts)
+    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
 
 
 def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array | None:

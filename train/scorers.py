@@ -40,8 +40,10 @@ class Collaborative(Baseline):
     """Learns from who took what, of the users and items that were taken from at all."""
 
     def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
-        """Return what it learns from, here 0 or 1, CSR float32 `[U, I]`."""
-        return taken_by(known, inputs)
+        """Return what it learns from, here 1 however often one took it, CSR float32 `[U, I]`."""
+        matrix = summed(known, np.ones(len(known)), inputs)
+        matrix.data[:] = 1
+        return matrix
 
     def learn(self, taken: Any, seed: int) -> Scorer:
         """Return what scores all items for rows of `taken`, CSR float32 `[U, I]`."""
@@ -69,15 +71,8 @@ def same_for_all(scores: Array) -> Scorer:
     return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
 
 
-def taken_by(known: Interactions, inputs: TowerInputs) -> Any:
-    """Return which warm users took which warm items, CSR float32 `[U, I]`: 1, however often."""
-    matrix = summed(known, np.ones(len(known)), inputs)
-    matrix.data[:] = 1
-    return matrix
-
-
 def summed(known: Interactions, weight: Array, inputs: TowerInputs) -> Any:
-    """Return the weights `[N]` of interactions, of each pair their sum, CSR float32 `[U, I]`."""
+    """Return weights `[N]` of warm users' interactions, summed by pair, CSR float32 `[U, I]`."""
     shape = len(inputs.warm_users), len(inputs.warm_items)
     pairs = known.user, known.item
     matrix = scipy.sparse.csr_matrix((weight.astype(np.float32), pairs), shape=shape)

@@ -1,14 +1,17 @@
 """When training stops, and which epoch it keeps."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tests.training import make_job, validation
+from tests.training import before, make_job, validation
 from train import loop
 from train.job import World
 from train.loop import checkpoint_bytes, read_checkpoint, train
+from train.ragged import Array
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:
@@ -51,6 +54,21 @@ def test_a_refit_trains_as_many_epochs_as_asked() -> None:
     state = train(make_job(epochs=5, epoch_examples=64, stop_after=3), World())
     assert [row["epoch"] for row in state["curve"]] == [1, 2, 3]
     assert state["best"]["epoch"] == 3
+
+
+def test_weights_of_interactions_reach_the_loss() -> None:
+    """Only where `weighted` asks for it, and by what they are to each other."""
+    past = before().interactions
+    drawn = np.random.default_rng(0).integers(1, 6, len(past)).astype(np.float32)
+
+    def loss(weight: Array, weighted: bool) -> float:
+        job = make_job(interactions=replace(past, weight=weight), weighted=weighted, stop_after=1)
+        return float(train(job, World())["curve"][0]["loss"])
+
+    plain = loss(drawn, False)
+    assert loss(np.full_like(drawn, 3), True) == pytest.approx(plain, rel=1e-6)
+    assert abs(loss(drawn, True) - plain) > 1e-3
+    assert loss(2 * drawn, True) == pytest.approx(loss(drawn, True), rel=1e-6)
 
 
 def test_a_checkpoint_comes_back() -> None:
