@@ -38,12 +38,16 @@ def record(config: Mapping[str, Any], metrics: Any, error: Any, directions: Dire
         "params": {k: value for k, value in config.items() if k not in ("trial", "overrides")},
         "state": "failed" if reason else ending,
         "values": {} if reason else {name: row[name] for name in directions},
-        "curve": [],
+        "curve": _curve(row, next(iter(directions))),
         "epochs": row.get("epoch", 0),
         "best_epoch": row.get("best_epoch", 0),
-        "seconds": round(row.get("time_total_s", 0.0), 2),
+        "seconds": round(row.get("seconds", 0.0), 2),
         "reason": reason,
     }
+
+
+def _curve(row: Mapping[str, Any], name: str) -> list[dict[str, float]]:
+    return [{"epoch": epoch, name: value} for epoch, value in enumerate(row.get("curve", []), 1)]
 
 
 def _last_line(error: Any) -> str:

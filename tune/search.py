@@ -184,20 +184,7 @@ def _has_ended(result: Any) -> bool:
 
 
 def _record(sweep: Sweep, result: Any) -> Record:
-    directions = sweep.directions()
-    row = record(result.config, result.metrics, result.error, directions)
-    return row | {"curve": _curve(result.metrics_dataframe, next(iter(directions)))}
-
-
-def _curve(rows: Any, name: str) -> list[dict[str, float]]:
-    """Return the metric of each epoch, of the first seed."""
-    if rows is None or not {"epoch", name} <= set(rows.columns):
-        return []
-    rows = rows[rows["epoch"] > 0].drop_duplicates("epoch")
-    return [
-        {"epoch": int(epoch), name: float(value)}
-        for epoch, value in zip(rows["epoch"], rows[name], strict=True)
-    ]
+    return record(result.config, result.metrics, result.error, sweep.directions())
 
 
 def kept(found: Found, position: int) -> list[Any]:

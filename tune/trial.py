@@ -1,6 +1,7 @@
 """One trial: a run with some keys replaced, measured in the trial's own process."""
 
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,8 @@ Directions = Mapping[str, Literal["max", "min"]]
 RUNG = "rung"
 # What a trial without a result counts as: no better than any other.
 WORST = {"max": 0.0, "min": 1e9}
+# What a trial tells of itself before it has measured anything.
+NOTHING: Mapping[str, Any] = {"epoch": 0, "best_epoch": 0, "curve": [], "seconds": 0.0}
 
 
 def trial(
@@ -39,9 +42,10 @@ def trial(
     """Measure a trial with each of its seeds; report every epoch of the first, then the means.
 
     Every report carries a checkpoint, and a trial that begins with one goes on from there; one
-    that has all of them only reports again. What goes wrong (a loss that is no longer finite, no
-    memory left) is reported as `failed` with the worst values, so that the search learns to avoid
-    the place.
+    that had ended only says again what it had said. Its curve and seconds go with it, as a kill
+    may lose what Tune wrote down of a report, and Tune's own clock begins anew. What goes wrong
+    (a loss that is no longer finite, no memory left) is reported as `failed` with the worst
+    values, so that the search learns to avoid the place.
 
     Args:
         config: its number as `trial`, and its `overrides` by key of the run.
@@ -55,8 +59,13 @@ def trial(
     """
     torch.set_num_threads(threads)
     folder = storage.join(place, ray.tune.get_context().get_trial_id())
-    kept = newest(folder) or {"seeds": [], "row": {"epoch": 0, "best_epoch": 0}, "state": None}
+    kept = newest(folder) or {"seeds": [], "row": {}, "state": None}
+    kept["row"] = {**NOTHING, **kept["row"]}
+    if kept["row"].get("ended"):
+        _say(kept)
+        return
     kept["compared"] = bool(config["overrides"])
+    kept["begun"] = time.monotonic() - kept["row"]["seconds"]
     try:
         varied = override(run, config["overrides"])
         while len(kept["seeds"]) < seeds:
@@ -77,7 +86,9 @@ def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directi
         # Trials are compared epoch by epoch, so by the first seed, which all of them have. The run
         # as it is, which the winner is to beat, is never stopped early.
         if not number:
-            _report(kept, row | {RUNG: row["epoch"] if kept["compared"] else 0})
+            curve = [*kept["row"]["curve"], row[next(iter(metrics))]]
+            rung = row["epoch"] if kept["compared"] else 0
+            _report(kept, row | {"curve": curve, RUNG: rung})
 
     world = World(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
     one = run.model_copy(update={"seed": run.seed + number})
@@ -91,7 +102,11 @@ def _means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _report(kept: State, row: Mapping[str, Any]) -> None:
-    kept["row"] = {**kept["row"], **row}
+    kept["row"] = {**kept["row"], **row, "seconds": time.monotonic() - kept["begun"]}
+    _say(kept)
+
+
+def _say(kept: State) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(kept))
         checkpoint = ray.tune.Checkpoint.from_directory(folder)
