@@ -64,17 +64,32 @@ class Pairs:
         query: the row of the query, ascending, int64 `[R]`.
         item: int32 `[R]`.
         user_vectors: of the queries, float32 `[B, d]`.
+        stands_for: of how many candidates of its query a row was drawn, itself among them, float32
+            `[R]`; None where none were left out.
     """
 
     features: Array
     query: Array
     item: Array
     user_vectors: Array
+    stands_for: Array | None = None
 
     def take(self, rows: Array) -> "Pairs":
         """Return the rows of a mask, bool `[R]`; queries keep their numbers."""
         features = self.features.T.take(np.flatnonzero(rows), axis=1).T
-        return Pairs(features, self.query[rows], self.item[rows], self.user_vectors)
+        drawn = None if self.stands_for is None else self.stands_for[rows]
+        return Pairs(features, self.query[rows], self.item[rows], self.user_vectors, drawn)
+
+
+def log_drawn(pairs: Pairs) -> Array:
+    """Return what is added to the rows' scores in a softmax over drawn candidates, float32 `[R]`.
+
+    A row that was drawn of n adds what n such rows would, so that the softmax is that over all
+    candidates on average (Bengio, Senecal, 2008). Without it positives, all of which are kept, are
+    too large a part of their queries.
+    """
+    drawn = pairs.stands_for
+    return np.zeros(len(pairs.item), np.float32) if drawn is None else np.log(drawn)
 
 
 @dataclass(frozen=True)

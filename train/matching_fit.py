@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.candidates import Pairs
+from train.candidates import Pairs, log_drawn
 from train.matching_mlp import MatchingMLP, standardised
 from train.ragged import Array
 
@@ -78,9 +78,15 @@ class Rows:
         self.users = torch.from_numpy(pairs.user_vectors[pairs.query[starts]])
         self.items = torch.from_numpy(item_vectors)
         self.item = torch.from_numpy(pairs.item.astype(np.int64))
+        self.drawn = torch.from_numpy(log_drawn(pairs))
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def loss(self, network: nn.Module, groups: Tensor) -> Tensor:
+        """Return the mean `softmax_loss` of these queries, int64 `[Q]`."""
+        inputs, labels, inside = self.batch(groups)
+        return softmax_loss(network(inputs) + self.drawn[self.position[groups]], labels, inside)
 
     def batch(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs `[Q, C, F + 2d]`, labels and the mask of real rows, both `[Q, C]`."""
@@ -150,9 +156,8 @@ def _descend(train: Rows, other: Rows, features: int, width: int, settings: FitS
 def _epoch(network: Network, optimizer: torch.optim.Optimizer, rows: Rows, size: int) -> None:
     network.train()
     for groups in torch.randperm(len(rows)).split(size):
-        inputs, labels, inside = rows.batch(groups)
         optimizer.zero_grad()
-        softmax_loss(network(inputs), labels, inside).backward()
+        rows.loss(network, groups).backward()
         optimizer.step()
 
 
@@ -161,8 +166,7 @@ def _evaluate(network: Network, rows: Rows, size: int) -> float:
     network.eval()
     total = 0.0
     for groups in torch.arange(len(rows)).split(size):
-        inputs, labels, inside = rows.batch(groups)
-        total += float(softmax_loss(network(inputs), labels, inside)) * len(groups)
+        total += float(rows.loss(network, groups)) * len(groups)
     return total / len(rows)
 
 

@@ -1,12 +1,13 @@
 """Stage 2: models that order one query's candidates, fitted on what was taken of them later."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
 
-from train.candidates import Pairs
+from train.candidates import Pairs, log_drawn
 from train.intervals import bootstrap
 from train.matching_mlp import MatchingMLP
 from train.metrics import per_user
@@ -36,7 +37,8 @@ class RerankerSettings(Settings):
 
     Attributes:
         reads_vectors: whether it learns from the towers' vectors, element by element.
-        negatives: candidates not taken that are fitted on, a query, on average.
+        negatives: candidates not taken that are fitted on, a query, on average. In a softmax each
+            stands for those that were left out.
         max_rows: that are fitted on, in whole queries.
     """
 
@@ -70,10 +72,9 @@ class RerankerSettings(Settings):
             ValueError: no row is positive, or the shapes do not fit each other.
         """
         _check(pairs, labels, feature_names)
-        kept = _useful(pairs, labels, self, seed)
-        return self._fit(
-            pairs.take(kept), labels[kept], item_vectors, feature_names, seed, threads, evaluation
-        )
+        kept, share = _useful(pairs, labels, self, seed)
+        some = replace(pairs, stands_for=1 / share).take(kept)
+        return self._fit(some, labels[kept], item_vectors, feature_names, seed, threads, evaluation)
 
     def _fit(
         self,
@@ -137,9 +138,9 @@ class CatBoost(RerankerSettings):
                 "verbose": False,
             }
         )
-        other = _pool(*evaluation, feature_names) if evaluation else None
+        other = self._pool(*evaluation, feature_names) if evaluation else None
         model.fit(
-            _pool(pairs, labels, feature_names),
+            self._pool(pairs, labels, feature_names),
             eval_set=other,
             early_stopping_rounds=self.patience if other else None,
         )
@@ -149,11 +150,13 @@ class CatBoost(RerankerSettings):
         """Read `reranker.cbm`."""
         return Trees.load(folder)
 
+    def _pool(self, pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> Any:
+        from catboost import Pool
 
-def _pool(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> Any:
-    from catboost import Pool
-
-    return Pool(pairs.features, labels, group_id=pairs.query, feature_names=list(feature_names))
+        pool = Pool(pairs.features, labels, group_id=pairs.query, feature_names=list(feature_names))
+        if self.loss.startswith("QuerySoftMax"):
+            pool.set_baseline(log_drawn(pairs))
+        return pool
 
 
 class Trees:
@@ -343,22 +346,26 @@ def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
         )
 
 
-def _useful(pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int) -> Array:
-    """Return the rows, bool [R], to fit on: of queries with a positive, as many as fit, at random.
+def _useful(
+    pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int
+) -> tuple[Array, Array]:
+    """Return the rows to fit on, bool [R], and the share that is drawn of such rows, float32 [R].
 
-    With fewer negatives fitting is several times faster, and the model no worse at other times.
+    They are of queries with a positive, as many as fit, at random, with all positives. With fewer
+    negatives fitting is several times faster.
     """
     rng = np.random.default_rng(seed)
     positive = labels > 0
     lengths = np.bincount(pairs.query, ~positive)
-    share = settings.negatives / np.maximum(lengths, 1)
-    drawn = positive | (rng.random(len(labels)) < share[pairs.query])
+    wanted = np.minimum(settings.negatives / np.maximum(lengths, 1), 1)
+    share = np.where(positive, 1, wanted[pairs.query]).astype(np.float32)
+    drawn = rng.random(len(labels)) < share
     order = rng.permutation(np.flatnonzero(np.bincount(pairs.query, positive)))
     fits = np.cumsum(np.bincount(pairs.query, drawn)[order]) <= settings.max_rows
     fits[:1] = True
     chosen = np.zeros(len(lengths), dtype=bool)
     chosen[order[fits]] = True
-    return drawn & chosen[pairs.query]
+    return drawn & chosen[pairs.query], share
 
 
 def _fold(query: Array, folds: int, seed: int) -> Array:

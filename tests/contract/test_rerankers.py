@@ -41,6 +41,21 @@ class TestReranker:
         assert found["earned"]
         assert found["ndcg"] > found["ndcg_stage1"] + 0.2
 
+    def test_negatives_that_are_left_out_count_all_the_same(self, name: str) -> None:
+        """Of these, 9 of 10 are taken and of those 1 of 2: the odds are e^0.59, drawn or not."""
+        rng = np.random.default_rng(0)
+        feature = rng.integers(0, 2, 300 * 60).astype(np.float32)
+        labels = (rng.random(len(feature)) < 0.5 + 0.4 * feature).astype(np.float32)
+        query = np.repeat(np.arange(300), 60)
+        vectors = np.zeros((300, WIDTH), np.float32)
+        item = np.tile(np.arange(60, dtype=np.int32), 300)
+        pairs = Pairs(np.stack([feature] * len(NAMES), 1), query, item, vectors)
+        for negatives in (100, 3):
+            settings = _settings(name).model_copy(update={"negatives": negatives})
+            scores = settings.fit(pairs, labels, vectors, NAMES, 0, 1).score(pairs)
+            gap = float(scores[feature > 0].mean() - scores[feature == 0].mean())
+            assert gap == pytest.approx(np.log(0.9 / 0.5), abs=0.1)
+
     def test_the_same_seed_gives_the_same_scores(self, name: str) -> None:
         first, pairs, _, _ = _fitted(name)
         again, other = _fitted(name)[0], _fitted(name, seed=1)[0]

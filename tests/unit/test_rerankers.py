@@ -110,6 +110,9 @@ def test_some_negatives_and_every_positive_of_queries_that_have_one() -> None:
     assert set(seen.pairs.query.tolist()) == set(range(20, 200))
     assert seen.labels.sum() == labels.sum()
     assert (seen.labels == 0).sum() == pytest.approx(5 * 180, rel=0.15)
+    assert seen.pairs.stands_for is not None
+    drawn_of = np.where(seen.labels > 0, 1, 17 / 5)
+    np.testing.assert_allclose(seen.pairs.stands_for, drawn_of, rtol=1e-6)
     key = seen.pairs.query * ITEMS + seen.pairs.item
     before = dict(zip((pairs.query * ITEMS + pairs.item).tolist(), labels.tolist(), strict=True))
     assert [before[row] for row in key.tolist()] == seen.labels.tolist()
