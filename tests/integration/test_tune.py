@@ -89,7 +89,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lost, ended = folder / "lost", folder / "ended"
+    lost, last = folder / "lost", folder / "last"
 
     def dying(config: Mapping[str, Any], **given: Any) -> None:
         if config["overrides"].get("loss", {}).get("name") == "bpr":
@@ -103,8 +103,8 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
                 if lost.read_text() == "1 2 3 ":
                     os._exit(1)
             report(row, **checkpoint)
-            if config["trial"] == 1 and row.get("ended") and not ended.exists():
-                ended.write_text(json.dumps(row))
+            if config["trial"] == 1 and row.get("ended") and not last.exists():
+                last.write_text(json.dumps(row))
                 os._exit(1)
 
         with patch.object(ray.tune, "report", dying_twice):
@@ -129,7 +129,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     # A process that was lost is replaced, and goes on after the last epoch that it had told of.
     # One that is lost after its end only says again what it had said.
     assert lost.read_text() == "1 2 3 3 3 3 "
-    assert rows[0]["seconds"] == round(json.loads(ended.read_text())["seconds"], 2) > 0
+    assert rows[0]["seconds"] == round(json.loads(last.read_text())["seconds"], 2) > 0
     state = train(varied(shared(read_run("run.toml")), read_run("run.toml")), World())
     assert [point["epoch"] for point in rows[0]["curve"]] == [1, 2, 3]
     assert rows[0]["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
