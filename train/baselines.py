@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from train.content import CatBoostContent
+from train.content_ridge import ContentRidge
 from train.factorizations import ALS, SVD
 from train.linear_baselines import EASE, SLIM
 from train.ragged import Array
@@ -114,4 +115,5 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "slim": SLIM,
     "warp": WARP,
     "catboost_content": CatBoostContent,
+    "content_ridge": ContentRidge,
 }
