@@ -125,3 +125,9 @@ def read_curve(folder: Path, number: int) -> list[dict[str, Any]]:
     """Return the curve of a job that `gloo_worker` has trained."""
     curve: list[dict[str, Any]] = json.loads((folder / f"{number}.json").read_text())
     return curve
+
+
+def features(dense: Array, rows: list[list[int]], vocabulary: list[str]) -> Features:
+    """Return attributes of items: numbers `[I, A]`, and each item's codes of the vocabulary."""
+    names = tuple(f"n{i}" for i in range(dense.shape[1]))
+    return Features(dense.astype(np.float32), names, Ragged.from_rows(rows), tuple(vocabulary))

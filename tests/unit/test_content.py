@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 
-from tests.training import before, small
+from tests.training import before, features, small
 from train.content import MAX_FLAGS, CatBoostContent, columns, unseen
 from train.features import Features
-from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.snapshot import Snapshot, snapshot
-
-
-def features(dense: Array, rows: list[list[int]], vocabulary: list[str]) -> Features:
-    names = tuple(f"n{i}" for i in range(dense.shape[1]))
-    return Features(dense.astype(np.float32), names, Ragged.from_rows(rows), tuple(vocabulary))
 
 
 def rated() -> Snapshot:

@@ -3,18 +3,11 @@
 import numpy as np
 import pytest
 
-from tests.training import before
+from tests.training import before, features
 from train import content_ridge
 from train.content_ridge import ContentRidge
 from train.features import Features
-from train.ragged import Array, Ragged
 from train.snapshot import Snapshot
-
-
-def features(dense: Array, rows: list[list[int]], vocabulary: list[str]) -> Features:
-    names = tuple(f"n{i}" for i in range(dense.shape[1]))
-    return Features(dense.astype(np.float32), names, Ragged.from_rows(rows), tuple(vocabulary))
-
 
 SOME = features(np.eye(4)[:, :3], [[0], [0, 1], [1], []], ["brand=x", "brand=y"])
 
