@@ -10,7 +10,7 @@ from pydantic import Field
 from train.features import Features
 from train.linear_baselines import LINEAR_ITEMS
 from train.ragged import Array
-from train.scorers import Baseline, Scorer, summed
+from train.scorers import Baseline, Scorer, of_warm_users, taken_once
 from train.snapshot import Snapshot
 
 
@@ -54,17 +54,9 @@ class ContentRidge(Baseline):
         inputs = known.inputs
         self.check(0, inputs.item_features)
         weights = self.weights(inputs.item_features, np.flatnonzero(inputs.warm_items))
-        taken = summed(known.interactions, np.ones(len(known.interactions)), inputs)
-        taken.data[:] = 1
-        row_of = np.cumsum(inputs.warm_users) - 1
-
-        def scores(users: Array) -> Array:
-            out = np.zeros((len(users), weights.shape[1]), np.float32)
-            rows = np.flatnonzero(inputs.warm_users[users])
-            out[rows] = taken[row_of[users[rows]]] @ weights
-            return out
-
-        return scores
+        taken = taken_once(known.interactions, inputs)
+        everything = np.arange(weights.shape[1])
+        return of_warm_users(lambda rows: np.asarray(taken[rows] @ weights), inputs, everything)
 
     def weights(self, items: Features, warm: Array) -> Array:
         """Return `(K + regularization I)^-1 k` of the items at `warm` `[W]` and all, `[W, I]`."""

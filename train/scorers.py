@@ -41,9 +41,7 @@ class Collaborative(Baseline):
 
     def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
         """Return what it learns from, here 1 however often one took it, CSR float32 `[U, I]`."""
-        matrix = summed(known, np.ones(len(known)), inputs)
-        matrix.data[:] = 1
-        return matrix
+        return taken_once(known, inputs)
 
     def learn(self, taken: Any, seed: int) -> Scorer:
         """Return what scores all items for rows of `taken`, CSR float32 `[U, I]`."""
@@ -51,24 +49,41 @@ class Collaborative(Baseline):
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Learn; cold items score 0, and so does everything for users without a history."""
-        warm_users, warm_items = known.inputs.warm_users, known.inputs.warm_items
-        items = np.flatnonzero(warm_items)
+        items = np.flatnonzero(known.inputs.warm_items)
         self.check(len(items), known.inputs.item_features)
         score = self.learn(self.taken(known.interactions, known.inputs), seed)
-        row_of = np.cumsum(warm_users) - 1
+        return of_warm_users(score, known.inputs, items)
 
-        def scores(users: Array) -> Array:
-            out = np.zeros((len(users), len(warm_items)))
-            rows = np.flatnonzero(warm_users[users])
-            out[np.ix_(rows, items)] = score(row_of[users[rows]])
-            return out
 
-        return scores
+def of_warm_users(score: Scorer, inputs: TowerInputs, items: Array) -> Scorer:
+    """Return what scores all items for all users, 0 for cold users and all but these items.
+
+    Args:
+        score: scores the items at `items` `[m]` for rows of `taken_once`.
+        inputs: who and what is warm.
+        items: indices.
+    """
+    row_of = np.cumsum(inputs.warm_users) - 1
+
+    def scores(users: Array) -> Array:
+        out = np.zeros((len(users), len(inputs.warm_items)))
+        rows = np.flatnonzero(inputs.warm_users[users])
+        out[np.ix_(rows, items)] = score(row_of[users[rows]])
+        return out
+
+    return scores
 
 
 def same_for_all(scores: Array) -> Scorer:
     """Return what gives every user these scores, `[I]`."""
     return lambda users: np.tile(np.asarray(scores, dtype=np.float64), (len(users), 1))
+
+
+def taken_once(known: Interactions, inputs: TowerInputs) -> Any:
+    """Return which warm users took which warm items, 1 however often, CSR float32 `[U, I]`."""
+    matrix = summed(known, np.ones(len(known)), inputs)
+    matrix.data[:] = 1
+    return matrix
 
 
 def summed(known: Interactions, weight: Array, inputs: TowerInputs) -> Any:

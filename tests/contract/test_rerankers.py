@@ -42,7 +42,7 @@ class TestReranker:
         assert found["ndcg"] > found["ndcg_stage1"] + 0.2
 
     def test_negatives_that_are_left_out_count_all_the_same(self, name: str) -> None:
-        """Of these, 9 of 10 are taken and of those 1 of 2: the odds are e^0.59, drawn or not."""
+        """Likely candidates are taken 9 times in 10, the others once in 2: log(0.9 / 0.5) apart."""
         rng = np.random.default_rng(0)
         feature = rng.integers(0, 2, 300 * 60).astype(np.float32)
         labels = (rng.random(len(feature)) < 0.5 + 0.4 * feature).astype(np.float32)
