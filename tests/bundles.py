@@ -12,8 +12,10 @@ from train.bundle import Parts
 from train.candidates import Candidates, Catalogue, Queries, feature_names, pairs
 from train.features import Features, IdMap
 from train.index import Index, IndexSettings
+from train.linear_score import LinearScore
 from train.ragged import Array, Ragged
-from train.rerankers import CatBoost, Reranker
+from train.reranker import Reranker
+from train.rerankers import CatBoost
 from train.schema import Interactions
 from train.statistics import DAY, Statistics
 from train.top_k import top_k
@@ -30,6 +32,7 @@ def make_parts(
     reranked: bool = True,
     trees: int = 20,
     depth: int = 4,
+    linear_rank: int = 8,
     text_ids: bool = False,
     seed: int = 0,
 ) -> Parts:
@@ -41,7 +44,8 @@ def make_parts(
     user_vectors = rng.normal(size=(users, width)).astype(np.float32)
     item_vectors = rng.normal(size=(items, width)).astype(np.float32)
     interactions = _interactions(rng, user_vectors, item_vectors, history)
-    statistics = Statistics.from_interactions(interactions, users, items, AS_OF)
+    score = LinearScore(rank=linear_rank, weighted=True)
+    statistics = Statistics.from_interactions(interactions, users, items, AS_OF, linear_score=score)
     catalogue = np.arange(items) % 10 != 9
     features = _features(rng, users), _features(rng, items)
     index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
@@ -116,7 +120,7 @@ def _interactions(rng: Any, users: Array, items: Array, history: int) -> Interac
     scores = np.einsum("ud,uod->uo", users, items[offered])
     taken = np.take_along_axis(offered, top_k(scores, history)[0], axis=1)
     time = rng.integers(AS_OF - 60 * DAY, AS_OF, size=len(user))
-    return Interactions.ordered(user, taken.ravel(), time, np.ones(len(user)))
+    return Interactions.ordered(user, taken.ravel(), time, 1 + time % 5)
 
 
 def _features(rng: Any, count: int) -> Features:

@@ -27,7 +27,7 @@ from train.index import Index
 from train.manifest import BundleError
 from train.pair_head import PairIndex
 from train.ragged import Array, Ragged
-from train.rerankers import Reranker
+from train.reranker import Reranker
 from train.statistics import Statistics
 
 if TYPE_CHECKING:

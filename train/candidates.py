@@ -5,8 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
-from train.feature_tables import MAX_COLUMNS, Tables
+from train.feature_tables import MAX_COLUMNS, Tables, item_names
 from train.features import Features
+from train.linear_score import standardized
 from train.ragged import Array, Ragged
 from train.statistics import Statistics
 
@@ -24,6 +25,7 @@ HISTORIES = (
     "neighbours_recent",
     "popularity_gap",
 )
+LINEAR = ("linear_score",)
 CATEGORIES = ("category_share", "category_max", "category_cosine")
 
 
@@ -116,14 +118,30 @@ class Catalogue:
 
 def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
     """Return the names of the columns of `candidate_features`, `[F]`."""
-    items, users = catalogue.item_features, catalogue.user_features
+    known = catalogue.statistics
+    days = tuple(known.recent_days.tolist())
+    return names_of(catalogue.item_features, catalogue.user_features, days, bool(known.linear))
+
+
+def names_of(
+    items: Features, users: Features, recent_days: tuple[int, ...], linear: bool
+) -> tuple[str, ...]:
+    """Return the names of the features of candidates, `[F]`, before there are any.
+
+    Args:
+        items: their attributes.
+        users: likewise.
+        recent_days: of the statistics.
+        linear: whether there is a linear score.
+    """
     columns = items.dense_names[:MAX_COLUMNS]
     return (
         *RETRIEVAL,
-        *catalogue.tables.item_names,
+        *item_names(recent_days, items),
         *USER,
         *(f"user_{name}" for name in users.dense_names[:MAX_COLUMNS]),
         *HISTORIES,
+        *(LINEAR if linear else ()),
         *(CATEGORIES if items.vocabulary else ()),
         *(("attribute_cosine",) if columns else ()),
         *(f"gap_{name}" for name in columns),
@@ -147,7 +165,7 @@ def candidate_features(catalogue: Catalogue, queries: Queries, candidates: Candi
         dtype=np.float32,
     )
     at = 0
-    for part in (_retrieval, _item, _user, _history, _category, _attribute):
+    for part in (_retrieval, _item, _user, _history, _linear, _category, _attribute):
         at += part(catalogue.tables, batch, out[at:])
     return out.reshape(len(out), -1).T
 
@@ -173,7 +191,8 @@ class _Batch:
 
     Attributes:
         user: int32 `[B]`.
-        activity: length of the whole history, int64 `[B]`.
+        taken: the whole history, B rows.
+        activity: its length, int64 `[B]`.
         history: its newest items, -1 before the first, int32 `[B, HISTORY]`.
         known: how many of these there are, at least 1, float32 `[B, 1]`.
         popularity: their mean log popularity, float32 `[B, 1]`.
@@ -182,6 +201,7 @@ class _Batch:
     """
 
     user: Array
+    taken: Ragged
     activity: Array
     history: Array
     known: Array
@@ -196,6 +216,7 @@ class _Batch:
         known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
         return cls(
             user=queries.user,
+            taken=queries.history,
             activity=lengths,
             history=history,
             known=known,
@@ -261,6 +282,15 @@ def _together(tables: Tables, batch: _Batch, out: Array) -> None:
     out[0] = np.bincount(cell, weight, rows * width).reshape(rows, width)
     faded = weight * fade[query_step % steps]
     out[1] = np.bincount(cell, faded, rows * width).reshape(rows, width)
+
+
+def _linear(tables: Tables, batch: _Batch, out: Array) -> int:
+    if not tables.linear:
+        return 0
+    users = tables.linear.users(batch.user, batch.taken)
+    scores = (tables.decode.take(batch.items, axis=0) @ users[:, :, None])[:, :, 0]
+    out[0] = standardized(scores, batch.items >= 0)
+    return 1
 
 
 def _category(tables: Tables, batch: _Batch, out: Array) -> int:

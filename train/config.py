@@ -13,9 +13,11 @@ from train.baselines import BASELINES, Popularity, RecentPopularity
 from train.datasets import DATASETS, Dataset
 from train.index import IndexSettings
 from train.job import Training
+from train.linear_score import LinearScore
 from train.losses import LOSSES, InBatchSoftmax, Loss
 from train.model import Tower
-from train.rerankers import RERANKERS, CatBoost, RerankerSettings
+from train.reranker import RerankerSettings
+from train.rerankers import RERANKERS, CatBoost
 from train.scorers import Baseline
 from train.settings import Settings, one_of
 from train.splits import SPLITS, Split, Time
@@ -78,6 +80,7 @@ class Draft(Settings):
         loss: with its negatives; a tower that is fitted at once needs none.
         train: optimisation and workers.
         index: search over the item vectors.
+        linear_score: a further score of candidates, for rerankers that learn from it.
         reranker: stage 2.
         evaluation: metrics.
         tracking: where a fit is logged too; it changes nothing in a run.
@@ -96,6 +99,7 @@ class Draft(Settings):
     loss: Annotated[Loss, one_of("loss", LOSSES)] = InBatchSoftmax()
     train: Training = Training()
     index: IndexSettings = IndexSettings()
+    linear_score: LinearScore = LinearScore()
     reranker: Annotated[Settings, one_of("reranker", {"none": NoReranker, **RERANKERS})] = (
         CatBoost()
     )

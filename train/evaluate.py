@@ -18,7 +18,7 @@ from train.metrics import (
 )
 from train.ragged import Array, Ragged
 from train.rankings import Rankings, rank
-from train.rerankers import Reranker
+from train.reranker import Reranker
 from train.snapshot import Snapshot, Window, window_fingerprint
 from train.two_stages import StageOne, recall_at_candidates
 

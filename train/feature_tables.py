@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.features import Features
+from train.linear_score import LinearModel
 from train.ragged import Array
 from train.statistics import DAY, Statistics
 
@@ -17,7 +18,6 @@ class Tables:
     """Rows of items, each table with one more row of zeros that index -1 picks.
 
     Attributes:
-        item_names: `[S]`.
         item: the features of an item alone, float32 `[S, I + 1]`.
         popularity: log popularity, float32 `[I + 1]`.
         units: item vectors of length 1, float32 `[I + 1, d]`.
@@ -29,9 +29,10 @@ class Tables:
         column_norms: of these, float32 `[I + 1]`.
         user_columns: dense attributes of users, float32 `[U + 1, A']`.
         idle: log days since a user's last interaction, float32 `[U + 1]`.
+        linear: the model of the linear score, its users and items as they are in the statistics.
+        decode: of its items, float32 `[I + 1, r]`.
     """
 
-    item_names: tuple[str, ...]
     item: Array
     popularity: Array
     units: Array
@@ -44,6 +45,8 @@ class Tables:
     column_norms: Array
     user_columns: Array
     idle: Array
+    linear: LinearModel
+    decode: Array
 
     @classmethod
     def of(
@@ -52,16 +55,11 @@ class Tables:
         """Build from item vectors `[I, d]`, the attributes of both sides, and the statistics."""
         described = _described(statistics)
         columns = items.dense[:, :MAX_COLUMNS]
-        described |= {
-            f"item_{name}": column
-            for name, column in zip(items.dense_names, columns.T, strict=False)
-        }
         codes, code_weights = _coded(items)
         norms = np.sqrt((code_weights[codes] ** 2).sum(axis=0))
         return cls(
-            item_names=tuple(described),
-            item=_padded(np.array(list(described.values())).T).T.copy(),
-            popularity=_padded(described["popularity"]),
+            item=_padded(np.array([*described, *columns.T]).T).T.copy(),
+            popularity=_padded(described[0]),
             units=_padded(_unit(item_vectors)),
             neighbours=_padded(statistics.neighbours),
             weights=_padded(statistics.neighbour_weights),
@@ -72,27 +70,38 @@ class Tables:
             column_norms=_padded(np.linalg.norm(columns, axis=1)),
             user_columns=_padded(users.dense[:, :MAX_COLUMNS]),
             idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
+            linear=statistics.linear,
+            decode=_padded(statistics.linear_decode),
         )
 
 
-def _described(statistics: Statistics) -> dict[str, Array]:
-    """Return the features of an item alone; counts are relative to the mean item's."""
+def item_names(recent_days: tuple[int, ...], items: Features) -> tuple[str, ...]:
+    """Return the names of the features of an item alone, `[S]`."""
+    return (
+        "popularity",
+        *(f"popularity_{days}d" for days in recent_days),
+        *(f"trend_{days}d" for days in recent_days),
+        "popularity_rank",
+        "item_age",
+        "item_idle_days",
+        *(f"item_{name}" for name in items.dense_names[:MAX_COLUMNS]),
+    )
+
+
+def _described(statistics: Statistics) -> list[Array]:
+    """Return the features of an item alone but for attributes; counts are over the mean item's."""
     total = _relative(statistics.item_count)
     recent = [_relative(counts) for counts in statistics.item_recent]
-    days = statistics.recent_days.tolist()
     rank = np.empty(len(total))
     rank[statistics.popular(recent=True)] = np.arange(len(total))
-    return {
-        "popularity": np.log1p(total),
-        **{f"popularity_{d}d": np.log1p(r) for d, r in zip(days, recent, strict=True)},
-        **{
-            f"trend_{d}d": np.log((r + 0.1) / (total + 0.1))
-            for d, r in zip(days, recent, strict=True)
-        },
-        "popularity_rank": np.log1p(rank),
-        "item_age": _log_days(statistics.as_of - statistics.item_first),
-        "item_idle_days": _log_days(statistics.as_of - statistics.item_last),
-    }
+    return [
+        np.log1p(total),
+        *(np.log1p(counts) for counts in recent),
+        *(np.log((counts + 0.1) / (total + 0.1)) for counts in recent),
+        np.log1p(rank),
+        _log_days(statistics.as_of - statistics.item_first),
+        _log_days(statistics.as_of - statistics.item_last),
+    ]
 
 
 def _relative(counts: Array) -> Array:

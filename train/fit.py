@@ -17,6 +17,7 @@ import numpy as np
 from cluster import storage
 from cluster.session import connect, scaling
 from train import bundle, evaluation_arrays, manifest
+from train.candidates import names_of
 from train.config import Run
 from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
@@ -25,13 +26,14 @@ from train.job import Job, Validation
 from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.page import write_page
 from train.ragged import Array
-from train.rerankers import RerankerSettings
+from train.reranker import RerankerSettings
 from train.snapshot import (
     Snapshot,
     Window,
     fingerprint,
     held_out_window,
     like_test,
+    recent_windows,
     snapshot,
     some_users,
     validation_window,
@@ -63,7 +65,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     """
     tables = run.data.load()
     data = encode(tables)
-    parts = run.train, run.tower, *run.evaluation.baselines
+    parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
         data.interactions.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
@@ -73,6 +75,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     run.tower.check(first, features)
     for baseline in run.evaluation.baselines:
         baseline.check(warm, features)
+    if isinstance(run.reranker, RerankerSettings):
+        run.reranker.check(_feature_names(run, data))
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
@@ -80,6 +84,11 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
     return data, folds
+
+
+def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
+    days = recent_windows(run.evaluation.recent_days)
+    return names_of(data.item_features, data.user_features, days, run.linear_score.rank > 0)
 
 
 def fit(run: Run, address: str | None = None) -> str:
@@ -170,7 +179,8 @@ def _later(run: Run, data: Encoded, folds: Folds) -> dict[str, Snapshot]:
 
 
 def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
-    return snapshot(data, known, as_of, run.evaluation.recent_days, run.catalogue == "all")
+    options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
+    return snapshot(data, known, as_of, *options)
 
 
 def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne, Window]:

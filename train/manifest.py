@@ -15,7 +15,8 @@ import numpy as np
 
 FILE = "manifest.json"
 FORMAT = "raytower-bundle"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+READABLE = (3, 4)  # 3 has no linear score
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
@@ -122,12 +123,12 @@ def _entry(key: str, value: Any) -> Any:
 
 def _check_version(folder: Path, manifest: Mapping[str, Any]) -> None:
     found = manifest.get("format_version")
-    if found != FORMAT_VERSION:
+    if found not in READABLE:
         newer = isinstance(found, int) and found > FORMAT_VERSION
         remedy = "update this installation" if newer else "write the bundle again"
         raise BundleError(
-            f"{folder} has format_version {found!r}, this installation reads {FORMAT_VERSION}; "
-            f"{remedy}"
+            f"{folder} has format_version {found!r}, this installation reads "
+            f"{' and '.join(map(str, READABLE))}; {remedy}"
         )
 
 

@@ -31,7 +31,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
             "was made; what was measured then is in its manifest.json under metrics"
         )
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
-    options = run.evaluation.recent_days, run.catalogue == "all"
+    options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
     vectors = bundle.user_vectors, bundle.item_vectors
     stage = StageOne(known, *vectors, bundle.index, bundle.manifest.get("added", 0))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from train.config import Evaluation
 from train.features import Encoded
 from train.ragged import Array, Ragged
-from train.rerankers import Reranker
+from train.reranker import Reranker
 from train.top_k import rank_excluding
 from train.two_stages import StageOne, rank_both
 

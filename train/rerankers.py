@@ -1,100 +1,18 @@
 """Stage 2: models that order one query's candidates, fitted on what was taken of them later."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from train.candidates import Pairs, log_drawn
 from train.intervals import bootstrap
+from train.logit import Logit
 from train.matching_mlp import MatchingMLP
 from train.metrics import per_user
 from train.ragged import Array, Ragged
-from train.settings import Settings
-
-
-class Reranker(Protocol):
-    """A fitted model."""
-
-    @property
-    def name(self) -> str:
-        """Its key in `RERANKERS`."""
-        ...
-
-    def score(self, pairs: Pairs) -> Array:
-        """Return a score for each row, float32 `[R]`; greater is better, within a query."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the model's one file into `folder`."""
-        ...
-
-
-class RerankerSettings(Settings):
-    """Settings of a reranker; `fit` makes one.
-
-    Attributes:
-        reads_vectors: whether it learns from the towers' vectors, element by element.
-        negatives: candidates not taken that are fitted on, a query, on average. In a softmax each
-            stands for those that were left out.
-        max_rows: that are fitted on, in whole queries.
-    """
-
-    reads_vectors: ClassVar[bool] = False
-
-    negatives: int = Field(default=30, gt=0)
-    max_rows: int = Field(default=200_000, gt=0)
-
-    def fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None = None,
-    ) -> Reranker:
-        """Fit on queries that have a positive.
-
-        Args:
-            pairs: the rows, all those of a query next to each other.
-            labels: 1 where the candidate was taken, else 0, `[R]`.
-            item_vectors: float32 `[I, d]`.
-            feature_names: of the columns, `[F]`.
-            seed: the same seed, data and `threads` give the same model.
-            threads: of the processor.
-            evaluation: other queries; fitting stops when these get no better.
-
-        Raises:
-            ValueError: no row is positive, or the shapes do not fit each other.
-        """
-        _check(pairs, labels, feature_names)
-        kept, share = _useful(pairs, labels, self, seed)
-        some = replace(pairs, stands_for=1 / share).take(kept)
-        return self._fit(some, labels[kept], item_vectors, feature_names, seed, threads, evaluation)
-
-    def _fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None,
-    ) -> Reranker:
-        raise NotImplementedError
-
-    def load(self, folder: Path, item_vectors: Array) -> Reranker:
-        """Read what a fitted model's `save` wrote into `folder`.
-
-        Raises:
-            ValueError: the file is missing, or not this model's.
-        """
-        raise NotImplementedError
+from train.reranker import Reranker, RerankerSettings, fold_of
 
 
 class CatBoost(RerankerSettings):
@@ -222,7 +140,7 @@ class MLP(RerankerSettings):
         from train.matching_fit import fit
 
         if evaluation is None:
-            held = _fold(pairs.query, 10, seed) == 0
+            held = fold_of(pairs.query, 10, seed) == 0
             evaluation = pairs.take(held), labels[held]
             pairs, labels = pairs.take(~held), labels[~held]
         return fit(pairs, labels, item_vectors, self, seed, threads, evaluation)
@@ -232,7 +150,7 @@ class MLP(RerankerSettings):
         return MatchingMLP.load(folder, item_vectors)
 
 
-RERANKERS: dict[str, type[RerankerSettings]] = {"catboost": CatBoost, "mlp": MLP}
+RERANKERS: dict[str, type[RerankerSettings]] = {"catboost": CatBoost, "mlp": MLP, "logit": Logit}
 
 
 def load(name: str, folder: Path, item_vectors: Array) -> Reranker:
@@ -261,7 +179,7 @@ def cross_fit(
     Raises:
         ValueError: there are fewer queries than folds, or a fold's others hold no positive.
     """
-    fold = _fold(pairs.query, folds, seed)
+    fold = fold_of(pairs.query, folds, seed)
     if len(np.unique(fold)) < folds:
         raise ValueError(f"{folds} folds need {folds} queries, got {len(np.unique(pairs.query))}")
     scores = np.empty(len(labels), dtype=np.float32)
@@ -330,45 +248,3 @@ def ranked(pairs: Pairs, scores: Array, k: int) -> Array:
     best = np.full((queries, k), -1, dtype=np.int32)
     best[query[kept], place[kept]] = pairs.item[order][kept]
     return best
-
-
-def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
-    rows, columns = pairs.features.shape
-    if len(labels) != rows or len(feature_names) != columns:
-        raise ValueError(
-            f"features [{rows}, {columns}] need {rows} labels and {columns} names, "
-            f"got {len(labels)} and {len(feature_names)}"
-        )
-    if not (labels > 0).any():
-        raise ValueError(
-            f"none of the {rows} candidates was taken: a reranker has nothing to learn from; "
-            "retrieve more candidates or widen the validation window"
-        )
-
-
-def _useful(
-    pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int
-) -> tuple[Array, Array]:
-    """Return the rows to fit on, bool [R], and the share that is drawn of such rows, float32 [R].
-
-    They are of queries with a positive, as many as fit, at random, with all positives. With fewer
-    negatives fitting is several times faster.
-    """
-    rng = np.random.default_rng(seed)
-    positive = labels > 0
-    lengths = np.bincount(pairs.query, ~positive)
-    wanted = np.minimum(settings.negatives / np.maximum(lengths, 1), 1)
-    share = np.where(positive, 1, wanted[pairs.query]).astype(np.float32)
-    drawn = rng.random(len(labels)) < share
-    order = rng.permutation(np.flatnonzero(np.bincount(pairs.query, positive)))
-    fits = np.cumsum(np.bincount(pairs.query, drawn)[order]) <= settings.max_rows
-    fits[:1] = True
-    chosen = np.zeros(len(lengths), dtype=bool)
-    chosen[order[fits]] = True
-    return drawn & chosen[pairs.query], share
-
-
-def _fold(query: Array, folds: int, seed: int) -> Array:
-    """Return a fold for each row, int64 [R]: the same for all rows of a query, of equal sizes."""
-    names, place = np.unique(query, return_inverse=True)
-    return np.random.default_rng(seed).permutation(len(names))[place] % folds

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +73,13 @@ class Interactions:
                 "leave `weighted` out, or have another column as data.weight"
             )
         return np.asarray(self.weight / mean, dtype=np.float32)
+
+    def summed(self, weight: Array, n_users: int, n_items: int) -> Any:
+        """Return weights `[N]` of interactions, summed by pair, SciPy's CSR float32 `[U, I]`."""
+        from scipy.sparse import csr_matrix
+
+        pairs = weight.astype(np.float32), (self.user, self.item)
+        return csr_matrix(pairs, shape=(n_users, n_items))
 
     @classmethod
     def ordered(cls, user: Array, item: Array, timestamp: Array, weight: Array) -> "Interactions":

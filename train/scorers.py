@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from train.features import Features
 from train.model import TowerInputs
@@ -88,7 +87,5 @@ def taken_once(known: Interactions, inputs: TowerInputs) -> Any:
 
 def summed(known: Interactions, weight: Array, inputs: TowerInputs) -> Any:
     """Return weights `[N]` of warm users' interactions, summed by pair, CSR float32 `[U, I]`."""
-    shape = len(inputs.warm_users), len(inputs.warm_items)
-    pairs = known.user, known.item
-    matrix = scipy.sparse.csr_matrix((weight.astype(np.float32), pairs), shape=shape)
+    matrix = known.summed(weight, len(inputs.warm_users), len(inputs.warm_items))
     return matrix[np.flatnonzero(inputs.warm_users)][:, np.flatnonzero(inputs.warm_items)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.features import Encoded
+from train.linear_score import NONE, LinearScore
 from train.model import TowerInputs
 from train.ragged import Array, Ragged
 from train.schema import Interactions
@@ -37,7 +38,12 @@ class Snapshot:
 
 
 def snapshot(
-    data: Encoded, known: Array, as_of: int, recent_days: int, with_cold: bool = False
+    data: Encoded,
+    known: Array,
+    as_of: int,
+    recent_days: int,
+    with_cold: bool = False,
+    linear_score: LinearScore = NONE,
 ) -> Snapshot:
     """Return what was known at `as_of` of the interactions chosen by the mask `known` `[N]`.
 
@@ -45,8 +51,8 @@ def snapshot(
     """
     past = data.interactions.take(known)
     n_users, n_items = len(data.users), len(data.items)
-    days = tuple(sorted({*RECENT_DAYS, recent_days}))
-    statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days)
+    days = recent_windows(recent_days)
+    statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days, linear_score)
     return Snapshot(
         interactions=past,
         as_of=as_of,
@@ -60,6 +66,11 @@ def snapshot(
         ),
         catalogue=(statistics.item_count > 0) | with_cold,
     )
+
+
+def recent_windows(recent_days: int) -> tuple[int, ...]:
+    """Return the recent windows that are counted in, days, where a run asks for one of them."""
+    return tuple(sorted({*RECENT_DAYS, recent_days}))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from train.linear_score import NONE, LinearModel, LinearScore
 from train.ragged import Array
 from train.schema import Interactions
 
@@ -16,6 +17,7 @@ NEIGHBOURS = 50
 MULTIPLICATIONS = 2 * 10**8
 BLOCK = 2**23
 SHRINK = 10.0
+LINEAR = ("linear_encode", "linear_decode", "linear_beyond")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Statistics:
         neighbours: the items most often taken by the same users, int32 `[I, 50]`, best first.
         neighbour_weights: `c_ij / (sqrt(c_i c_j) + 10)` of these, with `c_ij` the users of both
             and `c_i` those of one, float32 `[I, 50]`; 0 where an item has fewer neighbours.
+        linear_encode, linear_decode, linear_beyond: of the model of the linear score, if any; see
+            `LinearModel`.
     """
 
     as_of: Array
@@ -46,6 +50,9 @@ class Statistics:
     user_last: Array
     neighbours: Array
     neighbour_weights: Array
+    linear_encode: Array
+    linear_decode: Array
+    linear_beyond: Array
 
     @classmethod
     def from_interactions(
@@ -55,12 +62,14 @@ class Statistics:
         n_items: int,
         as_of: int,
         recent_days: tuple[int, ...] = (7, 30),
+        linear_score: LinearScore = NONE,
     ) -> "Statistics":
         """Count the interactions before `as_of` (seconds); later ones may be there, unused."""
         known = interactions.take(interactions.timestamp < as_of)
         user, item, time = known.user, known.item, known.timestamp
         recent = [item[time >= as_of - days * DAY] for days in recent_days]
         neighbours, weights = _neighbours(user, item, n_users, n_items)
+        linear = linear_score.fit(known, n_users, n_items)
         return cls(
             as_of=np.array(as_of, dtype=np.int64),
             recent_days=np.array(recent_days, dtype=np.int64),
@@ -74,11 +83,20 @@ class Statistics:
             user_last=_extreme(np.maximum, user, time, n_users, as_of),
             neighbours=neighbours,
             neighbour_weights=weights,
+            **_linear_arrays(linear),
         )
+
+    @property
+    def linear(self) -> LinearModel:
+        """The model of the linear score."""
+        return LinearModel(self.linear_encode, self.linear_decode, self.linear_beyond)
 
     def arrays(self) -> dict[str, Array]:
         """Return every array by its name, to be stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = [field.name for field in fields(self)]
+        if not self.linear:
+            kept = [name for name in kept if name not in LINEAR]
+        return {name: getattr(self, name) for name in kept}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Statistics":
@@ -87,11 +105,12 @@ class Statistics:
         Raises:
             ValueError: an array is missing.
         """
+        given = {**_linear_arrays(LinearModel.none()), **arrays}
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in arrays]
+        missing = [name for name in names if name not in given]
         if missing:
             raise ValueError(f"statistics need the arrays {names}; missing: {missing}")
-        return cls(**{name: arrays[name] for name in names})
+        return cls(**{name: given[name] for name in names})
 
     def popular(self, recent: bool = False) -> Array:
         """Return all items, most popular first, int32 `[I]`.
@@ -104,6 +123,10 @@ class Statistics:
             window = self.item_recent[int(np.argmax(self.recent_days))]
             order = order[np.argsort(-window[order], kind="stable")]
         return order.astype(np.int32)
+
+
+def _linear_arrays(linear: LinearModel) -> dict[str, Array]:
+    return dict(zip(LINEAR, (linear.encode, linear.decode, linear.beyond), strict=True))
 
 
 def _extreme(pick: Any, index: Array, time: Array, count: int, missing: int) -> Array:

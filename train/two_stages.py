@@ -12,7 +12,8 @@ from train.index import Index, IndexSettings
 from train.metrics import per_user
 from train.pair_head import PairHead, PairIndex
 from train.ragged import Array, Ragged
-from train.rerankers import Reranker, RerankerSettings, cross_fit, earns
+from train.reranker import Reranker, RerankerSettings
+from train.rerankers import cross_fit, earns
 from train.snapshot import Snapshot, Window
 from train.top_k import top_k
 

@@ -22,7 +22,8 @@ from train.metrics import per_user
 from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
 from train.pair_head import PairIndex
 from train.ragged import Array
-from train.rerankers import RerankerSettings, cross_fit, ranked
+from train.reranker import RerankerSettings
+from train.rerankers import cross_fit, ranked
 from train.splits import Folds
 from train.two_stages import Learned, learned
 

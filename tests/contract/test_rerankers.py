@@ -9,7 +9,8 @@ import pytest
 from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
 from train.candidates import Pairs
 from train.ragged import Array
-from train.rerankers import RERANKERS, Reranker, RerankerSettings, cross_fit, earns, load
+from train.reranker import Reranker, RerankerSettings
+from train.rerankers import RERANKERS, cross_fit, earns, load
 
 QUICK: dict[str, dict[str, Any]] = {
     "catboost": {"iterations": 60, "learning_rate": 0.1},

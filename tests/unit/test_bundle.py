@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from tests.bundles import make_parts, write_bundle
 from train import bundle, manifest
-from train.bundle import BundleError, Parts, open_bundle
+from train.bundle import BundleError, Parts, open_bundle, write
+from train.statistics import LINEAR
 
 FILES = (
     "histories.safetensors",
@@ -104,9 +106,19 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_another_format_version_is_refused(copy: Path, version: object) -> None:
     found = manifest.read(copy)
     manifest.write(copy, {**found, "format_version": version})
-    message = f"format_version {version!r}, this installation reads {manifest.FORMAT_VERSION}"
+    message = f"format_version {version!r}, this installation reads 3 and 4"
     with pytest.raises(BundleError, match=message):
         open_bundle(copy)
+
+
+def test_a_bundle_of_the_format_before_has_no_linear_score(tmp_path: Path) -> None:
+    """Its statistics lack the arrays, and all else is as it was."""
+    parts = make_parts(users=30, items=40, reranked=False, linear_rank=0)
+    folder = tmp_path / write(tmp_path, parts, {"name": "old"})
+    manifest.write(folder, {**manifest.read(folder), "format_version": 3})
+    stored = safetensors.numpy.load_file(folder / "statistics.safetensors")
+    assert not set(stored) & set(LINEAR)
+    assert not open_bundle(folder).statistics.linear
 
 
 def test_a_newer_format_asks_for_an_update(copy: Path) -> None:

@@ -21,12 +21,14 @@ from train.candidates import (
 )
 from train.feature_tables import MAX_CODES, MAX_COLUMNS
 from train.features import Features
+from train.linear_score import LinearScore
 from train.ragged import Array, Ragged
 from train.schema import Interactions
 from train.statistics import DAY, Statistics
 
 USERS, ITEMS, WIDTH, VOCABULARY = 12, 40, 6, 7
 AS_OF = 200 * DAY
+LINEAR = LinearScore(rank=5, weighted=True)
 
 
 def _interactions(rng: np.random.Generator, count: int = 400) -> Interactions:
@@ -34,7 +36,7 @@ def _interactions(rng: np.random.Generator, count: int = 400) -> Interactions:
         rng.integers(0, USERS - 1, count),  # the last user has none
         rng.integers(0, ITEMS, count),
         rng.integers(0, AS_OF, count),
-        np.ones(count),
+        rng.integers(1, 6, count),
     )
 
 
@@ -53,7 +55,7 @@ def _catalogue(interactions: Interactions, seed: int = 0) -> Catalogue:
         rng.standard_normal((ITEMS, WIDTH)).astype(np.float32),
         _features(rng, ITEMS),
         _features(rng, USERS, columns=1),
-        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF),
+        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF, linear_score=LINEAR),
     )
 
 
@@ -256,6 +258,43 @@ def test_a_query_does_not_depend_on_its_batch(case: _Case) -> None:
         np.testing.assert_array_equal(columns[:, query], one.T)
 
 
+def test_linear_score(case: _Case) -> None:
+    """Weighted for what was known of a user, once for what comes with a request."""
+    known, model = case.interactions, case.catalogue.statistics.linear
+    relative = known.weight / known.weight[known.timestamp < AS_OF].mean()
+    before = known.timestamp < AS_OF
+    taken = np.zeros((USERS + 1, ITEMS))
+    np.add.at(taken, (known.user[before], known.item[before]), relative[before])
+    taken[-1, [3, 5]] = 1
+    scores = np.take_along_axis(taken @ model.encode @ model.decode.T, case.candidates.items, 1)
+    apart = scores - scores.mean(axis=1, keepdims=True)
+    expected = apart / np.maximum(scores.std(axis=1, keepdims=True), 1e-12)
+    np.testing.assert_allclose(case.named()["linear_score"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_model_there_is_no_linear_score(case: _Case) -> None:
+    known = Statistics.from_interactions(case.interactions, USERS, ITEMS, AS_OF)
+    plain = replace(case.catalogue, statistics=known)
+    names = feature_names(plain)
+    assert "linear_score" not in names
+    features = candidate_features(plain, case.queries, case.candidates)
+    named = case.named()
+    for name, column in zip(names, features.T, strict=True):
+        np.testing.assert_array_equal(column, named[name].ravel(), err_msg=name)
+
+
+def test_padding_does_not_move_the_linear_score(case: _Case) -> None:
+    items, scores = case.candidates.items.copy(), case.candidates.scores.copy()
+    items[:, 9:], scores[:, 9:] = -1, -np.inf
+    fewer = Candidates(items[:, :9], scores[:, :9])
+    place = feature_names(case.catalogue).index("linear_score")
+    padded = candidate_features(case.catalogue, case.queries, Candidates(items, scores))[:, place]
+    alone = candidate_features(case.catalogue, case.queries, fewer)[:, place]
+    np.testing.assert_allclose(
+        padded.reshape(items.shape)[:, :9].ravel(), alone, rtol=1e-5, atol=1e-5
+    )
+
+
 def test_without_attributes_their_features_are_not_there(case: _Case) -> None:
     plain = replace(
         case.catalogue, item_features=Features.empty(ITEMS), user_features=Features.empty(USERS)
@@ -295,7 +334,9 @@ def test_pairs_leave_padding_out(case: _Case) -> None:
     assert isinstance(found, Pairs) and found.features.flags.f_contiguous
     np.testing.assert_array_equal(found.item, items.ravel()[real])
     np.testing.assert_array_equal(found.query, whole.query[real])
-    np.testing.assert_array_equal(found.features, whole.features[real])
+    # The linear score is over the candidates that there are.
+    alone = np.array(feature_names(case.catalogue)) != "linear_score"
+    np.testing.assert_array_equal(found.features[:, alone], whole.features[real][:, alone])
     assert len(whole.item) == items.size
 
 

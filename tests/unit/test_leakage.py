@@ -14,6 +14,7 @@ from train.datasets import Generated
 from train.features import Encoded, encode
 from train.index import IndexSettings
 from train.job import Job, Training, World
+from train.linear_score import LinearScore
 from train.loop import train
 from train.losses import InBatchSoftmax
 from train.metrics import per_user
@@ -27,6 +28,7 @@ from train.towers import TwoTower
 from train.two_stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
 
 CANDIDATES = 60
+LINEAR = LinearScore(rank=8)
 RERANKER = CatBoost(iterations=25, learning_rate=0.15)
 
 
@@ -39,8 +41,9 @@ def small() -> tuple[Encoded, Folds]:
 def known_at(data: Encoded, folds: Folds, test: bool) -> Snapshot:
     """Return what is known at t1, or when the test begins."""
     if test:
-        return snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, 7)
-    return snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+        known = (folds.fold >= TRAIN) & (folds.fold < TEST)
+        return snapshot(data, known, folds.t2, 7, linear_score=LINEAR)
+    return snapshot(data, folds.fold == TRAIN, folds.t1, 7, linear_score=LINEAR)
 
 
 def fitted(known: Snapshot) -> StageOne:

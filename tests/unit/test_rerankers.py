@@ -16,7 +16,8 @@ from train.matching_fit import Network, softmax_loss
 from train.matching_mlp import MatchingMLP
 from train.metrics import per_user
 from train.ragged import Array, Ragged
-from train.rerankers import MLP, CatBoost, Reranker, cross_fit, earns, load, ranked
+from train.reranker import Reranker
+from train.rerankers import MLP, CatBoost, cross_fit, earns, load, ranked
 
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.5]), max_size=6), min_size=1, max_size=5))
@@ -128,7 +129,9 @@ def test_max_rows_leaves_whole_queries_out() -> None:
 
 
 def test_unknown_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown reranker 'lgbm'; available: catboost, mlp"):
+    with pytest.raises(
+        ValueError, match="unknown reranker 'lgbm'; available: catboost, logit, mlp"
+    ):
         load("lgbm", tmp_path, np.zeros((1, 1)))
 
 

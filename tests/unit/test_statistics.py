@@ -8,6 +8,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.linear_score import LinearScore
 from train.ragged import Array
 from train.schema import Interactions
 from train.statistics import DAY, NEIGHBOURS, SHRINK, Statistics
@@ -139,9 +140,11 @@ def test_popular() -> None:
     assert found.popular(recent=True).tolist() == [7, 1, 4, 2, 0, 3, 5, 6, 8]
 
 
-@given(events())
-def test_stored_and_rebuilt(interactions: Interactions) -> None:
-    found = _statistics(interactions)
+@given(events(), st.sampled_from([0, 3]))
+def test_stored_and_rebuilt(interactions: Interactions, rank: int) -> None:
+    score = LinearScore(rank=rank)
+    found = Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF, linear_score=score)
+    assert bool(found.linear) == (rank > 0)
     stored = safetensors.numpy.save(found.arrays())
     _equal(found, Statistics.from_arrays(safetensors.numpy.load(stored)))
 
