@@ -40,7 +40,7 @@ from train.snapshot import (
 )
 from train.splits import LEFT_OUT, TRAIN, Folds
 from train.tracking import Tracker
-from train.two_stages import StageOne, StageTwo, fit_reranker, stage_one
+from train.two_stages import MIN_GROUPS, StageOne, StageTwo, fit_reranker, stage_one
 from train.workers import train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
@@ -200,9 +200,15 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne
     return _stage(run, before, towers["select"]), window
 
 
+def reranker_window(run: Run, stage: StageOne, window: Window) -> Window:
+    """Return whose candidates a reranker learns from: users like the test's, if there are some."""
+    return like_test(window, stage.snapshot, run.split, MIN_GROUPS)
+
+
 def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
     if not isinstance(run.reranker, RerankerSettings):
         return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
+    window = reranker_window(run, stage, window)
     logger.info("rerank: candidates of %s users", f"{len(window.users):,}")
     threads = len(os.sched_getaffinity(0))
     second = fit_reranker(run.reranker, data, stage, window, run.candidates, run.seed, threads)

@@ -1,6 +1,7 @@
 """A conditional logit: candidates are taken by a weighted sum of their features."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,6 +14,9 @@ from train.ragged import Array
 from train.reranker import Reranker, RerankerSettings, fold_of
 
 FILE = "reranker.json"
+FOLDS = 5
+Learned = tuple[Pairs, Array]
+"""Rows and their labels."""
 
 
 class Logit(RerankerSettings):
@@ -23,7 +27,8 @@ class Logit(RerankerSettings):
     Attributes:
         features: names of those that it reads; all, if none is given.
         l2: of the squared weights of features with deviation 1, over a loss that is summed over the
-            queries. Each is tried, and one is chosen by the loss on a tenth of the queries.
+            queries. Each is tried, and one is chosen by the loss on other queries: in turn on each
+            fifth of those given, and the weights are the mean of the five.
     """
 
     name: Literal["logit"] = "logit"
@@ -53,16 +58,12 @@ class Logit(RerankerSettings):
         self.check(feature_names)
         names = self.features or feature_names
         columns = np.array([feature_names.index(name) for name in names])
-        if evaluation is None:
-            held = fold_of(pairs.query, 10, seed) == 0
-            evaluation = pairs.take(held), labels[held]
-            pairs, labels = pairs.take(~held), labels[~held]
+        parts = [((pairs, labels), evaluation)] if evaluation else _parts(pairs, labels, seed)
         spread = pairs.features[:, columns].std(axis=0, dtype=np.float64)
         scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
-        rows, other = (_Rows.of(*part, columns, scale) for part in ((pairs, labels), evaluation))
-        tried = _descend(rows, sorted(self.l2, reverse=True))
-        best = min(tried, key=lambda weights: other.loss(weights)[0])
-        return LinearReranker(names, columns, (best * scale).astype(np.float32))
+        rows = [tuple(_Rows.of(*part, columns, scale) for part in both) for both in parts]
+        found = np.mean([_chosen(one, other, self.l2) for one, other in rows], axis=0)
+        return LinearReranker(names, columns, (found * scale).astype(np.float32))
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
         """Read `reranker.json`."""
@@ -153,11 +154,20 @@ class _Rows:
         return float(entropy + l2 / 2 * weights @ weights), slope
 
 
-def _descend(rows: _Rows, penalties: list[float]) -> list[Array]:
-    """Return the weights `[F]` with the least loss for each penalty, each from the one before."""
+def _parts(pairs: Pairs, labels: Array, seed: int) -> list[tuple[Learned, Learned]]:
+    """Return all but each fold of the queries, and the fold; a single query is both."""
+    fold = fold_of(pairs.query, FOLDS, seed)
+    held = [fold == number for number in np.unique(fold)]
+    rest = [~one if len(held) > 1 else one for one in held]
+    both = [[(pairs.take(rows), labels[rows]) for rows in masks] for masks in (rest, held)]
+    return list(zip(*both, strict=True))
+
+
+def _chosen(rows: _Rows, other: _Rows, penalties: Iterable[float]) -> Array:
+    """Return the weights `[F]` of the penalty with the least loss on other rows."""
     from scipy.optimize import minimize
 
-    found = [np.zeros(rows.features.shape[1])]
-    for l2 in penalties:
-        found.append(minimize(rows.loss, found[-1], (l2,), "L-BFGS-B", jac=True).x)
-    return found[1:]
+    tried = [np.zeros(rows.features.shape[1])]
+    for l2 in sorted(penalties, reverse=True):  # each from the one before
+        tried.append(minimize(rows.loss, tried[-1], (l2,), "L-BFGS-B", jac=True).x)
+    return min(tried[1:], key=lambda weights: other.loss(weights)[0])

@@ -100,15 +100,15 @@ def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
     return _window(data, counts)
 
 
-def like_test(window: Window, before: Snapshot, split: Split) -> Window:
+def like_test(window: Window, before: Snapshot, split: Split, least: int = 1) -> Window:
     """Return the window's users who would be tested: enough history and items taken.
 
     Where the split asks for much of its test users, few others say little about them; where it
-    leaves nobody, all of the window's users stay.
+    leaves fewer than `least`, all of the window's users stay.
     """
     enough = before.histories.lengths[window.users] >= split.min_user_history
     enough &= window.relevant.lengths >= split.min_user_test
-    return window.take(np.flatnonzero(enough)) if enough.any() else window
+    return window.take(np.flatnonzero(enough)) if enough.sum() >= max(least, 1) else window
 
 
 def some_users(window: Window, count: int | None) -> Window:

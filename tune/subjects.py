@@ -14,7 +14,7 @@ import torch
 
 from train.config import Run
 from train.features import Encoded
-from train.fit import before_window, selected, tower_job
+from train.fit import before_window, reranker_window, selected, tower_job
 from train.index import Index
 from train.job import Job, World
 from train.loop import train, validation_scores
@@ -141,7 +141,7 @@ def _tower_users(job: Job, run: Run, weights: Any) -> Array:
 def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
     """Return the candidates of the run's own towers, which the reranker learns from."""
     stage, window = selected(home, run, data, folds)
-    return learned(data, stage, window, run.candidates)
+    return learned(data, stage, reranker_window(run, stage, window), run.candidates)
 
 
 def _reranker(

@@ -176,6 +176,16 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         ],
         ["weighted: expected weights of 0 and more, not all of them 0, found only 0; leave "],
     ),
+    "weights of a linear score that cannot count": (
+        parquet(rating=pa.array([-1.0] * 64)),
+        ["--data.weight", "rating", "--linear-score.rank", "2", "--linear-score.weighted"],
+        ["weighted: expected weights of 0 and more, not all of them 0, found one of -1; leave "],
+    ),
+    "a reranker's unknown feature": (
+        lambda folder: None,
+        ["--reranker.name", "logit", "--reranker.features", "linear_score"],
+        ["reranker.features: candidates have no linear_score; set linear_score.rank to have one; "],
+    ),
     "users as examples with negatives of the batch": (
         lambda folder: None,
         ["--train.examples", "users"],

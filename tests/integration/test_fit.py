@@ -19,6 +19,8 @@ from train.bundle import Bundle, open_bundle
 from train.compare import compare
 from train.config import NoReranker, Run
 from train.fit import fit
+from train.logit import LinearReranker
+from train.measure import measure
 from train.metrics import NAMES
 from train.ragged import Ragged
 from train.snapshot import Window, validation_window
@@ -305,6 +307,25 @@ def test_too_few_users_for_a_reranker_are_said_and_served_without(
     assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS[:-1]
     user = bundle.users.external(np.array([0]))[0]
     assert len(recommend(bundle, [Request(user_id=user)])[0]["items"]) == 10
+
+
+def test_a_logit_learns_from_users_like_those_of_the_test(tmp_path: Path) -> None:
+    """It reads the linear score, which the answer to a request has as the test had it."""
+    run = make_run(
+        tmp_path,
+        split={"name": "time", "min_user_test": 4},
+        linear_score={"rank": 8},
+        reranker={"name": "logit", "features": ["retrieval_score", "linear_score"]},
+        final_fit="before_test",
+    )
+    bundle = open_bundle(fit(run))
+    data, folds = driver.prepare(run)
+    _, window = driver.before_window(run, data, folds)
+    assert bundle.manifest["reranker"]["queries"] == (window.relevant.lengths >= 4).sum()
+    assert isinstance(bundle.reranker, LinearReranker)
+    assert (bundle.reranker.weights > 0).all()
+    assert measure(bundle)["systems"] == bundle.manifest["metrics"]["systems"]
+    assert bundle.manifest["metrics"]["gain"]["ndcg"]["mean"] > 0
 
 
 def test_an_interrupted_run_leaves_no_bundle_and_goes_on(

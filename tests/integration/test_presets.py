@@ -21,7 +21,12 @@ SPLITS: dict[str, dict[str, Any]] = {
 }
 TREES = {"iterations": 5}
 BASELINES: dict[str, dict[str, Any]] = {"catboost_content": TREES, "warp": {"epochs": 1}}
-RERANKERS: dict[str, dict[str, Any]] = {"none": {}, "catboost": TREES, "mlp": {"epochs": 1}, "logit": {}}
+RERANKERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "catboost": TREES,
+    "mlp": {"epochs": 1},
+    "logit": {},
+}
 
 
 def short(name: str, storage: Path) -> Run:

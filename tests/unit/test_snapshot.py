@@ -4,8 +4,8 @@ import numpy as np
 
 from tests.training import generated
 from train.datasets import Generated
-from train.snapshot import snapshot, some_users, validation_window
-from train.splits import TRAIN
+from train.snapshot import like_test, snapshot, some_users, validation_window
+from train.splits import TRAIN, Time
 
 DATA = Generated(users=300, items=120, interactions=9_000, tastes=6)
 
@@ -28,3 +28,19 @@ def test_all_of_them_where_there_are_no_more() -> None:
     data, folds = generated(DATA)
     window = validation_window(data, folds, snapshot(data, folds.fold == TRAIN, folds.t1, 7))
     assert some_users(window, None) is some_users(window, len(window.users)) is window
+
+
+def test_users_like_those_of_the_test_unless_they_are_too_few() -> None:
+    data, folds = generated(DATA)
+    before = snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+    window = validation_window(data, folds, before)
+    split = Time(min_user_history=20, min_user_test=3)
+    like = like_test(window, before, split)
+    enough = before.histories.lengths[window.users] >= 20
+    enough &= window.relevant.lengths >= 3
+    assert 0 < enough.sum() < len(enough)
+    assert like.users.tolist() == window.users[enough].tolist()
+    assert like.relevant.lengths.min() >= 3
+    assert len(like_test(window, before, split, int(enough.sum())).users) == enough.sum()
+    assert like_test(window, before, split, int(enough.sum()) + 1) is window
+    assert like_test(window, before, Time(min_user_test=10**6)) is window
