@@ -276,6 +276,8 @@ def _warn_of_ignored(run: Run) -> None:
             run.table()["tower"]["name"],
             run.table()["loss"]["name"],
         )
+    if run.linear_score.rank and not isinstance(run.reranker, RerankerSettings):
+        logger.warning("there is no reranker to learn from it: ignoring linear_score")
 
 
 def _check_name(home: str, identity: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from train.reranker import Reranker, RerankerSettings, fold_of
 
 FILE = "reranker.json"
 FOLDS = 5
-Learned = tuple[Pairs, Array]
+Labelled = tuple[Pairs, Array]
 """Rows and their labels."""
 
 
@@ -33,7 +33,9 @@ class Logit(RerankerSettings):
 
     name: Literal["logit"] = "logit"
     features: tuple[str, ...] = ()
-    l2: tuple[float, ...] = Field(default=(1.0, 10.0, 100.0, 1000.0), min_length=1)
+    l2: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 10.0, 100.0, 1000.0), min_length=1
+    )
 
     def check(self, feature_names: tuple[str, ...]) -> None:
         """Check that candidates have the features."""
@@ -154,7 +156,7 @@ class _Rows:
         return float(entropy + l2 / 2 * weights @ weights), slope
 
 
-def _parts(pairs: Pairs, labels: Array, seed: int) -> list[tuple[Learned, Learned]]:
+def _parts(pairs: Pairs, labels: Array, seed: int) -> list[tuple[Labelled, Labelled]]:
     """Return all but each fold of the queries, and the fold; a single query is both."""
     fold = fold_of(pairs.query, FOLDS, seed)
     held = [fold == number for number in np.unique(fold)]

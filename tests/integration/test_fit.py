@@ -328,6 +328,14 @@ def test_a_logit_learns_from_users_like_those_of_the_test(tmp_path: Path) -> Non
     assert bundle.manifest["metrics"]["gain"]["ndcg"]["mean"] > 0
 
 
+def test_a_linear_score_that_nothing_reads_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "train")
+    fit(make_run(tmp_path, linear_score={"rank": 8}, reranker="none", final_fit="before_test"))
+    assert "there is no reranker to learn from it: ignoring linear_score" in caplog.text
+
+
 def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from tests.planted_pairs import NAMES, planted
 from train.candidates import Pairs
@@ -97,6 +98,17 @@ def test_its_file_says_what_weighs_how_much(tmp_path: Path) -> None:
     table = json.loads((tmp_path / "reranker.json").read_text())
     assert table["features"] == ["bend", "useful"] and table["columns"] == [2, 1]
     assert table["weights"][1] > 0.5
+
+
+@pytest.mark.parametrize("penalties", [(), (0.0,), (1.0, -1.0)])
+def test_penalties_are_positive_and_there_is_one(penalties: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError):
+        Logit(l2=penalties)
+
+
+def test_a_single_query_is_enough() -> None:
+    pairs, labels, vectors = planted(queries=1)
+    assert _weights(Logit(), pairs, labels, vectors)[1] > 0
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"columns": [0], "weights": ["x"]}'])

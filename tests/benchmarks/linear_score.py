@@ -1,0 +1,81 @@
+"""The linear score: its fit against the sparse products in it, and what it adds to a request.
+
+Run as `python -m tests.benchmarks.linear_score`. A randomized SVD passes over what was taken
+fourteen times, with ten columns more than its rank: the floor is these products alone.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from train.candidates import Candidates, Catalogue, Queries, candidate_features
+from train.datasets import Generated
+from train.features import encode
+from train.linear_score import LinearModel, LinearScore
+from train.ragged import Array, Ragged
+from train.snapshot import snapshot
+from train.statistics import LINEAR
+
+DATA = Generated(users=20_000, items=10_000, interactions=1_000_000)
+SCORE = LinearScore(rank=64)
+PASSES, OVERSAMPLED = 14, 10
+REQUESTS, CANDIDATES = 200, 200
+
+
+def main() -> None:
+    """Print the seconds of each, and the ratios."""
+    data = encode(DATA.load())
+    n_users, n_items = len(data.users), len(data.items)
+    everything = np.ones(len(data.interactions), dtype=bool)
+    known = snapshot(data, everything, 2**40, 7, linear_score=SCORE)
+    taken = data.interactions.summed(np.ones(len(data.interactions)), n_users, n_items)
+
+    fit = seconds(lambda: SCORE.fit(data.interactions, n_users, n_items))
+    wide = np.ones((n_items, SCORE.rank + OVERSAMPLED), np.float32)
+    product = seconds(lambda: taken.T @ (taken @ wide))
+    floor = product * PASSES / 2
+    print(f"{taken.nnz:,} pairs, rank {SCORE.rank}: fit {fit:.2f} s, its products {floor:.2f} s")
+    print(f"ratio  fit / sparse products  {fit / floor:.1f}")
+
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((n_items, 32)).astype(np.float32)
+    described = Catalogue(vectors, data.item_features, data.user_features, known.statistics)
+    none = _arrays(LinearModel.none())
+    plain = replace(described, statistics=replace(known.statistics, **none))
+    users = rng.choice(n_users, REQUESTS, replace=False)
+    with_score, without = (asked(one, known.histories, users) for one in (described, plain))
+    print(f"a request: {1e6 * with_score:.0f} us with the score, {1e6 * without:.0f} us without")
+    print(f"ratio  features with / without the linear score  {with_score / without:.2f}")
+
+
+def _arrays(model: LinearModel) -> dict[str, Array]:
+    return dict(zip(LINEAR, (model.encode, model.decode, model.beyond), strict=True))
+
+
+def asked(catalogue: Catalogue, histories: Ragged, users: Array) -> float:
+    """Return the seconds in which the candidates of one request are described."""
+    rng = np.random.default_rng(1)
+    items = rng.integers(0, len(catalogue.item_vectors), (1, CANDIDATES)).astype(np.int32)
+    found = Candidates(items, np.zeros(items.shape, np.float32))
+    queries = []
+    for user in users:
+        history = histories.take(np.array([user]))
+        queries.append(Queries(np.array([user], np.int32), history, history))
+    candidate_features(catalogue, queries[0], found)  # makes the tables
+    return seconds(lambda: [candidate_features(catalogue, q, found) for q in queries]) / len(users)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Return the least seconds of three calls."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()
