@@ -6,9 +6,10 @@ metrics on every address, for which Ray has no setting.
 """
 
 import os
-import socket
 import stat
 from pathlib import Path
+
+from cluster.ports import free_ports
 
 _STARTER = """#!/bin/sh
 # Ray calls this as `haproxy -db -f FILE ...`.
@@ -26,7 +27,7 @@ def environment(folder: Path, request_metrics: bool = False) -> dict[str, str]:
         folder: a fresh folder for its files; a short path, because sockets lie in it.
         request_metrics: count every request for Prometheus, a Python callback each.
     """
-    metrics, stats, fallback = _free_ports(3)
+    metrics, stats, fallback = free_ports(3)
     return {
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_starter(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -49,14 +50,3 @@ def _starter(folder: Path) -> Path:
     starter.write_text(_STARTER.format(binary=get_haproxy_binary()))
     starter.chmod(stat.S_IRWXU)
     return starter
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

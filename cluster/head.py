@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster import environment, haproxy
+from cluster.ports import free_ports
 
 LOOPBACK_HOST = "127.0.0.1"
 PORT = 6379
@@ -105,7 +106,7 @@ def start_head(
     dashboard_port = _free(host, dashboard_port, "--dashboard-port")
     words = ["--head", f"--port={port}", f"--node-ip-address={host}"]
     words += [f"--dashboard-host={host}", f"--dashboard-port={dashboard_port}"]
-    words += [f"--ray-client-server-port={_free(host, 0, '')}", f"--temp-dir={folder()}"]
+    words += [f"--ray-client-server-port={free_ports(1, host)[0]}", f"--temp-dir={folder()}"]
     return _start(
         words + _offer(num_cpus, num_gpus),
         address=f"{host}:{port}",
@@ -188,6 +189,9 @@ def _offer(num_cpus: int | None, num_gpus: int | None) -> list[str]:
 
 
 def _free(host: str, port: int, option: str) -> int:
+    """Return the port, or a free one for 0."""
+    if not port:
+        return free_ports(1, host)[0]
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -197,7 +201,7 @@ def _free(host: str, port: int, option: str) -> int:
                 f"cannot listen at {host}:{port} ({error.strerror}); choose another port: "
                 f"{option} N, or {option} 0 for any that is free"
             ) from error
-        return int(probe.getsockname()[1])
+    return port
 
 
 def _start(words: Sequence[str], address: str, dashboard: str = "") -> Node:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from cluster.command import run
+from cluster.ports import free_ports
 from train.bundle import Bundle, open_bundle
 
 K = 10
@@ -64,14 +64,13 @@ def _liked(bundle: Bundle, user_id: Any) -> list[str]:
 @contextlib.contextmanager
 def _served(place: str) -> Iterator[str]:
     """Serve a bundle at a free port of this machine; yield its URL once it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
     command = [sys.executable, "-m", "serve", place, "--port", str(port), "--address", "local"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
-        if not server.stdout.readline():
+        # What Ray's processes say comes the same way.
+        if not any(line.startswith(b"serving bundle") for line in server.stdout):
             raise OSError(f"the server ended with {server.wait()} before it answered")
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from train.bundle import Bundle, open_bundle
 from train.stages import Request, recommend
@@ -104,9 +104,7 @@ def write_script(home: Path, bundle: Bundle) -> Path:
 @contextlib.contextmanager
 def running(words: list[str], folder: Path) -> Iterator[str]:
     """Start a server; yield its URL once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports(1)[0]
     print("starting", *words, "...", flush=True)
     command = [sys.executable, "-m", words[0], str(folder), "--port", str(port), *words[1:]]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

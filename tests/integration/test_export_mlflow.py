@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from cluster import command
+from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from tests.mlflow_server import answering, free_port
+from tests.mlflow_server import answering
 from train.__main__ import main
 from train.bundle import Bundle, open_bundle
 from train.stages import Request, recommend
@@ -40,7 +41,7 @@ def model(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(model: Path) -> Iterator[str]:
-    port = free_port()
+    port = free_ports(1)[0]
     words = f"python -m mlflow models serve -m moved --env-manager local -p {port}"
     with answering(words, port, model.parent) as place:
         yield place

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pytest
 
-from tests.mlflow_server import answering, free_port
+from cluster.ports import free_ports
+from tests.mlflow_server import answering
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(sh|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -66,7 +67,7 @@ def sections() -> list[list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("blocks", sections(), ids=lambda b: b[0][1].split("\n")[0][:30])
 def test_commands_do_what_they_say(blocks: list[tuple[str, str]], checkout: Path) -> None:
-    port, server, started = free_port(), None, ExitStack()
+    port, server, started = free_ports(1)[0], None, ExitStack()
     try:
         for language, text in blocks:
             if language == "toml":
@@ -104,8 +105,8 @@ def serve(command: str, checkout: Path) -> subprocess.Popen[str]:
     words = ["bash", "-c", f"exec {command} --address local"]
     server = subprocess.Popen(words, cwd=checkout, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    line = server.stdout.readline()
-    assert "serving bundle" in line
+    line = next((said for said in server.stdout if "serving bundle" in said), "")
+    assert line, server.wait()
     url = line.split(" on ")[1].split(" ")[0]
     with urllib.request.urlopen(f"{url}/healthz", timeout=10) as response:
         assert response.status == 200

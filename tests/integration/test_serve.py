@@ -20,6 +20,7 @@ import httpx
 import numpy as np
 import pytest
 
+from cluster.ports import free_ports
 from tests.browser import Browser
 from tests.bundles import write_bundle
 from train.bundle import Bundle, open_bundle
@@ -41,12 +42,6 @@ class Server:
         return self.client.post("/recommend", json=body)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "serve", *map(str, words)]
 
@@ -57,7 +52,7 @@ def serving(folder: Path, *flags: object) -> Iterator[tuple[str, str]]:
 
     In the end it has to stop cleanly on Ctrl-C, and to leave no process.
     """
-    port, mark = free_port(), uuid.uuid4().hex
+    port, mark = free_ports(1)[0], uuid.uuid4().hex
     words = command(folder, "--port", port, "--replicas", 1, *flags)
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     environment = os.environ | {"RAYTOWER_TEST": mark}
@@ -273,5 +268,5 @@ def test_a_port_in_use_is_said_at_once(folder: Path) -> None:
 
 
 def test_a_bundle_that_cannot_be_opened_is_said_at_once(folder: Path, tmp_path: Path) -> None:
-    assert "is not a bundle" in refused(tmp_path, "--port", free_port())
-    assert "no bundle at" in refused(tmp_path / "absent", "--port", free_port())
+    assert "is not a bundle" in refused(tmp_path, "--port", free_ports(1)[0])
+    assert "no bundle at" in refused(tmp_path / "absent", "--port", free_ports(1)[0])

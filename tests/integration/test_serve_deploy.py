@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
+from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from tests.integration.test_serve import free_port
 from train.bundle import open_bundle
 from train.stages import Request, recommend
 
@@ -67,7 +67,7 @@ def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -
             for path in (ROOT / package).rglob("*.py"):
                 archive.write(path, path.relative_to(ROOT))
     definition = yaml.safe_load((ROOT / "serve" / "serve.yaml").read_text())
-    port = definition["http_options"]["port"] = free_port()
+    port = definition["http_options"]["port"] = free_ports(1)[0]
     application = definition["applications"][0]
     application["runtime_env"]["working_dir"] = f"file://{code}"
     application["args"] |= {"bundle": str(bundle), "replicas": 1}

@@ -1,7 +1,6 @@
 """What a fit logs in MLflow, read back from the store by MLflow itself."""
 
 import logging
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from cluster.ports import free_ports
 from tests.integration.test_fit import interrupted, make_run
 from train import fit as driver
 from train import manifest
@@ -168,19 +168,13 @@ def test_what_a_store_missed_is_logged_when_it_is_back(
     assert sorted(history(tmp_path, "select/loss")) == [(r["epoch"], r["loss"]) for r in curve]
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.mark.parametrize("kind", ["server", "folder", "scheme"])
 def test_a_store_that_cannot_be_used_is_refused_before_training(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = {
-        "server": f"http://me:hidden@127.0.0.1:{closed_port()}",
+        "server": f"http://me:hidden@127.0.0.1:{free_ports(1)[0]}",
         "folder": str(tmp_path / "mlruns"),
         "scheme": "nothing://here",
     }[kind]

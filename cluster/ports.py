@@ -1,0 +1,33 @@
+"""Ports at which nothing listens, chosen so that they stay free until they are used."""
+
+import random
+import socket
+
+# Below those that Linux gives to every socket without a port of its own (ip_local_port_range, from
+# 32,768): Ray opens hundreds of these between the choice of a port and its use. Above Ray's own.
+CHOICE = range(20_000, 30_000)
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """Return different ports that are free at `host`.
+
+    Raises:
+        OSError: there are not as many.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(CHOICE, len(CHOICE)):
+        if _is_free(host, port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"expected {count} free ports of {CHOICE} at {host}, found {len(found)}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
