@@ -8,17 +8,22 @@ NCF, WWW 2017; its generalised matrix factorisation is g).
 Shapes: B users, M items, w width of vectors, F factors in g.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from train.ragged import Array, Ragged
 from train.top_k import top_k
 
-ROWS = 2048
+ROWS = 512  # both layers of so many pairs stay in the second-level cache
 BLOCK = 256
+ALONE = Lock()
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,18 @@ class PairHead:
         lowest, least = -users[:, None, factors:], -shift[:, None]
         columns = min(ROWS, max(1, len(items)))
         rows = ROWS // columns
-        room = [np.empty((rows * columns, width), np.float32) for width in wide.T.shape]
-        # Items are read from memory once for all users, and stay in the cache meanwhile.
-        for start in range(0, len(items), columns):
-            block = items[start : start + columns, factors:]
-            for first in range(0, len(users), rows):
-                part = slice(first, first + rows)
-                above = self._above(lowest[part], least[part], block, room)
-                found[part, start : start + columns] += above
+
+        def add(starts: range) -> None:
+            room = [np.empty((rows * columns, width), np.float32) for width in wide.T.shape]
+            # Items are read from memory once for all users, and stay in the cache meanwhile.
+            for start in starts:
+                block = items[start : start + columns, factors:]
+                for first in range(0, len(users), rows):
+                    part = slice(first, first + rows)
+                    above = self._above(lowest[part], least[part], block, room)
+                    found[part, start : start + columns] += above
+
+        _on_all_cores(add, range(0, len(items), columns))
         return found
 
     def _above(self, lowest: Array, least: Array, items: Array, room: list[Array]) -> Array:
@@ -95,6 +104,26 @@ class PairHead:
         np.maximum(hidden, 0, out=hidden)
         scores: Array = (hidden @ w["out.weight"][0]).reshape(sums.shape[:2])
         return scores
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _on_all_cores(work: Callable[[range], None], starts: range) -> None:
+    """Call `work` with parts of `starts`, one for each thread that BLAS has.
+
+    BLAS's own threads wait for each other after every product, and leave what lies between products
+    to one of them.
+    """
+    threads = max((library["num_threads"] for library in _blas().info()), default=1)
+    if min(threads, len(starts)) < 2:
+        work(starts)
+        return
+    # What BLAS had is put back; two at once would put back what the other one had set.
+    with ALONE, _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [starts[first::threads] for first in range(threads)]))
 
 
 @dataclass(frozen=True)

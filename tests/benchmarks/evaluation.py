@@ -82,6 +82,7 @@ def _measures(ranked: list[int], wanted: set[int]) -> dict[str, float]:
         "recall": sum(hits) / len(wanted),
         "ndcg": sum(hit / math.log2(place + 2) for place, hit in enumerate(hits)) / ideal,
         "map": sum(hit * p for hit, p in zip(hits, precisions, strict=True)) / fits,
+        "mrr": 1 / (1 + hits.index(True)) if any(hits) else 0.0,
         "hit_rate": float(any(hits)),
         "precision": sum(hits) / K,
     }
