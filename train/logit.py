@@ -11,12 +11,10 @@ from pydantic import Field
 
 from train.candidates import Pairs, log_drawn
 from train.ragged import Array
-from train.reranker import Reranker, RerankerSettings, fold_of
+from train.reranker import Given, Reranker, RerankerSettings, parted
 
 FILE = "reranker.json"
 FOLDS = 5
-Labelled = tuple[Pairs, Array]
-"""Rows and their labels."""
 
 
 class Logit(RerankerSettings):
@@ -47,25 +45,18 @@ class Logit(RerankerSettings):
                 f"{', '.join(feature_names)}"
             )
 
-    def _fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None,
-    ) -> Reranker:
-        self.check(feature_names)
-        names = self.features or feature_names
-        columns = np.array([feature_names.index(name) for name in names])
-        parts = [((pairs, labels), evaluation)] if evaluation else _parts(pairs, labels, seed)
-        spread = pairs.features[:, columns].std(axis=0, dtype=np.float64)
+    def _fit(self, given: Given) -> Reranker:
+        self.check(given.feature_names)
+        names = self.features or given.feature_names
+        columns = np.array([given.feature_names.index(name) for name in names])
+        spread = given.pairs.features[:, columns].std(axis=0, dtype=np.float64)
         scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
-        rows = [tuple(_Rows.of(*part, columns, scale) for part in both) for both in parts]
-        found = np.mean([_chosen(one, other, self.l2) for one, other in rows], axis=0)
-        return LinearReranker(names, columns, (found * scale).astype(np.float32))
+        tried = [
+            _chosen(_Rows.of(*own, columns, scale), _Rows.of(*other, columns, scale), self.l2)
+            for own, other in parted(given, FOLDS)
+        ]
+        weights = np.mean(tried, axis=0) * scale
+        return LinearReranker(names, columns, weights.astype(np.float32))
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
         """Read `reranker.json`."""
@@ -154,15 +145,6 @@ class _Rows:
         expected = exponents * (counted / total)[self.query]
         slope = (expected - self.share) @ self.features + l2 * weights
         return float(entropy + l2 / 2 * weights @ weights), slope
-
-
-def _parts(pairs: Pairs, labels: Array, seed: int) -> list[tuple[Labelled, Labelled]]:
-    """Return all but each fold of the queries, and the fold; a single query is both."""
-    fold = fold_of(pairs.query, FOLDS, seed)
-    held = [fold == number for number in np.unique(fold)]
-    rest = [~one if len(held) > 1 else one for one in held]
-    both = [[(pairs.take(rows), labels[rows]) for rows in masks] for masks in (rest, held)]
-    return list(zip(*both, strict=True))
 
 
 def _chosen(rows: _Rows, other: _Rows, penalties: Iterable[float]) -> Array:

@@ -1,6 +1,7 @@
 """What a reranker is: it learns from the candidates of queries, and orders those of others."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -29,6 +30,23 @@ class Reranker(Protocol):
         ...
 
 
+Labelled = tuple[Pairs, Array]
+"""Rows, and 1 where the candidate was taken, else 0, `[R]`."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a reranker is fitted to, as `RerankerSettings.fit` is given it, of the rows it kept."""
+
+    pairs: Pairs
+    labels: Array
+    item_vectors: Array
+    feature_names: tuple[str, ...]
+    seed: int
+    threads: int
+    evaluation: Labelled | None
+
+
 class RerankerSettings(Settings):
     """Settings of a reranker; `fit` makes one.
 
@@ -55,7 +73,7 @@ class RerankerSettings(Settings):
         feature_names: tuple[str, ...],
         seed: int,
         threads: int,
-        evaluation: tuple[Pairs, Array] | None = None,
+        evaluation: Labelled | None = None,
     ) -> Reranker:
         """Fit on queries that have a positive.
 
@@ -74,18 +92,10 @@ class RerankerSettings(Settings):
         _check(pairs, labels, feature_names)
         kept, share = _useful(pairs, labels, self, seed)
         some = replace(pairs, stands_for=1 / share).take(kept)
-        return self._fit(some, labels[kept], item_vectors, feature_names, seed, threads, evaluation)
+        given = labels[kept], item_vectors, feature_names, seed, threads, evaluation
+        return self._fit(Given(some, *given))
 
-    def _fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None,
-    ) -> Reranker:
+    def _fit(self, given: Given) -> Reranker:
         raise NotImplementedError
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
@@ -137,3 +147,19 @@ def fold_of(query: Array, folds: int, seed: int) -> Array:
     """Return a fold for each row, int64 [R]: the same for all rows of a query, of equal sizes."""
     names, place = np.unique(query, return_inverse=True)
     return np.random.default_rng(seed).permutation(len(names))[place] % folds
+
+
+def parted(given: Given, folds: int) -> Iterator[tuple[Labelled, Labelled]]:
+    """Yield rows to fit on and those of other queries to choose by, for each fold in turn.
+
+    With rows for evaluation there is one part, and they are its others. A single query is both.
+    """
+    pairs, labels = given.pairs, given.labels
+    if given.evaluation:
+        yield (pairs, labels), given.evaluation
+        return
+    fold = fold_of(pairs.query, folds, given.seed)
+    for number in range(fold.max() + 1):
+        held = fold == number
+        rest = held if held.all() else ~held
+        yield (pairs.take(rest), labels[rest]), (pairs.take(held), labels[held])

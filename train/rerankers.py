@@ -12,7 +12,7 @@ from train.logit import Logit
 from train.matching_mlp import MatchingMLP
 from train.metrics import per_user
 from train.ragged import Array, Ragged
-from train.reranker import Reranker, RerankerSettings, fold_of
+from train.reranker import Given, Reranker, RerankerSettings, fold_of, parted
 
 
 class CatBoost(RerankerSettings):
@@ -30,16 +30,7 @@ class CatBoost(RerankerSettings):
     l2: float = Field(default=3.0, ge=0)
     patience: int = Field(default=30, gt=0)
 
-    def _fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None,
-    ) -> Reranker:
+    def _fit(self, given: Given) -> Reranker:
         from catboost import CatBoost as Model
 
         model = Model(
@@ -50,15 +41,16 @@ class CatBoost(RerankerSettings):
                 "depth": self.depth,
                 "learning_rate": self.learning_rate,
                 "l2_leaf_reg": self.l2,
-                "random_seed": seed,
-                "thread_count": threads,
+                "random_seed": given.seed,
+                "thread_count": given.threads,
                 "allow_writing_files": False,
                 "verbose": False,
             }
         )
-        other = self._pool(*evaluation, feature_names) if evaluation else None
+        names = given.feature_names
+        other = self._pool(*given.evaluation, names) if given.evaluation else None
         model.fit(
-            self._pool(pairs, labels, feature_names),
+            self._pool(given.pairs, given.labels, names),
             eval_set=other,
             early_stopping_rounds=self.patience if other else None,
         )
@@ -127,23 +119,11 @@ class MLP(RerankerSettings):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     patience: int = Field(default=5, gt=0)
 
-    def _fit(
-        self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: tuple[Pairs, Array] | None,
-    ) -> Reranker:
+    def _fit(self, given: Given) -> Reranker:
         from train.matching_fit import fit
 
-        if evaluation is None:
-            held = fold_of(pairs.query, 10, seed) == 0
-            evaluation = pairs.take(held), labels[held]
-            pairs, labels = pairs.take(~held), labels[~held]
-        return fit(pairs, labels, item_vectors, self, seed, threads, evaluation)
+        rows, other = next(parted(given, folds=10))
+        return fit(*rows, given.item_vectors, self, given.seed, given.threads, other)
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
         """Read `reranker.safetensors`."""

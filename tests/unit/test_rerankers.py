@@ -1,7 +1,6 @@
 """Ordering, folds, and whether a reranker earns its place."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from train.matching_fit import Network, softmax_loss
 from train.matching_mlp import MatchingMLP
 from train.metrics import per_user
 from train.ragged import Array, Ragged
-from train.reranker import Reranker
+from train.reranker import Given, Reranker
 from train.rerankers import MLP, CatBoost, cross_fit, earns, load, ranked
 
 
@@ -37,8 +36,8 @@ def test_ranked_keeps_stage_1s_order_of_equal_scores(rows: list[list[float]]) ->
 
 
 class _Spy(CatBoost):
-    def _fit(self, pairs: Pairs, labels: Array, *_: Any) -> Reranker:
-        return _Seen(pairs, labels)
+    def _fit(self, given: Given) -> Reranker:
+        return _Seen(given.pairs, given.labels)
 
 
 class _Seen:
