@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster import environment, haproxy
-from cluster.ports import free_ports
+from cluster.ports import free_ports, try_port
 
 LOOPBACK_HOST = "127.0.0.1"
 PORT = 6379
@@ -192,15 +192,13 @@ def _free(host: str, port: int, option: str) -> int:
     """Return the port, or a free one for 0."""
     if not port:
         return free_ports(1, host)[0]
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ValueError(
-                f"cannot listen at {host}:{port} ({error.strerror}); choose another port: "
-                f"{option} N, or {option} 0 for any that is free"
-            ) from error
+    try:
+        try_port(host, port)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen at {host}:{port} ({error.strerror}); choose another port: "
+            f"{option} N, or {option} 0 for any that is free"
+        ) from error
     return port
 
 

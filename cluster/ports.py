@@ -23,11 +23,20 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     raise OSError(f"expected {count} free ports of {CHOICE} at {host}, found {len(found)}")
 
 
-def _is_free(host: str, port: int) -> bool:
+def try_port(host: str, port: int) -> None:
+    """Bind a socket there and let it go.
+
+    Raises:
+        OSError: nothing can listen there.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
+        probe.bind((host, port))
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        try_port(host, port)
+    except OSError:
+        return False
+    return True

@@ -1,13 +1,13 @@
 """What can be set about serving, and the environment in which Ray Serve is fast."""
 
 import os
-import socket
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from cluster import haproxy
+from cluster.ports import try_port
 from train.settings import Settings
 
 Topology = Literal["split", "fused"]
@@ -89,13 +89,10 @@ def check_port(host: str, port: int) -> None:
     Raises:
         ValueError: it cannot, because the port is in use or the address is not this machine's.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ValueError(
-                f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; stop what "
-                "listens there, or choose another port with --port"
-            ) from None
+    try:
+        try_port(host, port)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; stop what "
+            "listens there, or choose another port with --port"
+        ) from None

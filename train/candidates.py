@@ -289,7 +289,7 @@ def _linear(tables: Tables, batch: _Batch, out: Array) -> int:
         return 0
     users = tables.linear.users(batch.user, batch.taken)
     # Not a product of matrices: so small a one is slower in BLAS's threads.
-    scores = np.einsum("bcr,br->bc", tables.decode.take(batch.items, axis=0), users)
+    scores = np.einsum("bcr,br->bc", tables.linear.decode.take(batch.items, axis=0), users)
     out[0] = standardized(scores, batch.items >= 0)
     return 1
 

@@ -1,6 +1,6 @@
 """What of the candidate features can be computed once, for all queries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,8 +29,7 @@ class Tables:
         column_norms: of these, float32 `[I + 1]`.
         user_columns: dense attributes of users, float32 `[U + 1, A']`.
         idle: log days since a user's last interaction, float32 `[U + 1]`.
-        linear: the model of the linear score, its users and items as they are in the statistics.
-        decode: of its items, float32 `[I + 1, r]`.
+        linear: the model of the linear score; `decode` has one more row, too.
     """
 
     item: Array
@@ -46,7 +45,6 @@ class Tables:
     user_columns: Array
     idle: Array
     linear: LinearModel
-    decode: Array
 
     @classmethod
     def of(
@@ -70,8 +68,7 @@ class Tables:
             column_norms=_padded(np.linalg.norm(columns, axis=1)),
             user_columns=_padded(users.dense[:, :MAX_COLUMNS]),
             idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
-            linear=statistics.linear,
-            decode=_padded(statistics.linear_decode),
+            linear=replace(statistics.linear, decode=_padded(statistics.linear_decode)),
         )
 
 

@@ -4,19 +4,19 @@ Run as `python -m tests.benchmarks.linear_score`. A randomized SVD passes over w
 fourteen times, with ten columns more than its rank: the floor is these products alone.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
+from tests.benchmarks.softmax import seconds
 from train.candidates import Candidates, Catalogue, Queries, candidate_features
 from train.datasets import Generated
 from train.features import encode
 from train.linear_score import LinearModel, LinearScore
 from train.ragged import Array, Ragged
 from train.snapshot import snapshot
-from train.statistics import LINEAR
+from train.statistics import _linear_arrays
 
 DATA = Generated(users=20_000, items=10_000, interactions=1_000_000)
 SCORE = LinearScore(rank=64)
@@ -32,9 +32,9 @@ def main() -> None:
     known = snapshot(data, everything, 2**40, 7, linear_score=SCORE)
     taken = data.interactions.summed(np.ones(len(data.interactions)), n_users, n_items)
 
-    fit = seconds(lambda: SCORE.fit(data.interactions, n_users, n_items))
+    fit = least(lambda: SCORE.fit(data.interactions, n_users, n_items))
     wide = np.ones((n_items, SCORE.rank + OVERSAMPLED), np.float32)
-    product = seconds(lambda: taken.T @ (taken @ wide))
+    product = least(lambda: taken.T @ (taken @ wide))
     floor = product * PASSES / 2
     print(f"{taken.nnz:,} pairs, rank {SCORE.rank}: fit {fit:.2f} s, its products {floor:.2f} s")
     print(f"ratio  fit / sparse products  {fit / floor:.1f}")
@@ -42,16 +42,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((n_items, 32)).astype(np.float32)
     described = Catalogue(vectors, data.item_features, data.user_features, known.statistics)
-    none = _arrays(LinearModel.none())
+    none = _linear_arrays(LinearModel.none())
     plain = replace(described, statistics=replace(known.statistics, **none))
     users = rng.choice(n_users, REQUESTS, replace=False)
     with_score, without = (asked(one, known.histories, users) for one in (described, plain))
     print(f"a request: {1e6 * with_score:.0f} us with the score, {1e6 * without:.0f} us without")
     print(f"ratio  features with / without the linear score  {with_score / without:.2f}")
-
-
-def _arrays(model: LinearModel) -> dict[str, Array]:
-    return dict(zip(LINEAR, (model.encode, model.decode, model.beyond), strict=True))
 
 
 def asked(catalogue: Catalogue, histories: Ragged, users: Array) -> float:
@@ -64,17 +60,12 @@ def asked(catalogue: Catalogue, histories: Ragged, users: Array) -> float:
         history = histories.take(np.array([user]))
         queries.append(Queries(np.array([user], np.int32), history, history))
     candidate_features(catalogue, queries[0], found)  # makes the tables
-    return seconds(lambda: [candidate_features(catalogue, q, found) for q in queries]) / len(users)
+    return least(lambda: [candidate_features(catalogue, q, found) for q in queries]) / len(users)
 
 
-def seconds(call: Callable[[], object]) -> float:
+def least(call: Callable[[], object]) -> float:
     """Return the least seconds of three calls."""
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(seconds(call) for _ in range(3))
 
 
 if __name__ == "__main__":
