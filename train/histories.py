@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.dropout import Dropout
+
 Block = Literal["sasrec", "ligr"]
 
 
@@ -22,7 +24,7 @@ class Pooled(nn.Module):
 
     def __init__(self, inputs: int, width: int, dropout: float, attention: bool) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(inputs, width)
         self.attention = nn.Linear(inputs, 1, bias=False) if attention else None
         if inputs == width:
@@ -60,7 +62,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.position = nn.Embedding(length, width)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(BLOCKS[block](width, heads, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         self.scale = width**0.5
@@ -166,7 +168,7 @@ class SASRecBlock(nn.Module):
         super().__init__()
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.wide, self.narrow = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, states: Tensor, place: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -190,7 +192,7 @@ class LiGRBlock(nn.Module):
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.wide = nn.Linear(width, 2 * factor * width, bias=False)
         self.narrow = nn.Linear(factor * width, width, bias=False)
 

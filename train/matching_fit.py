@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from train.candidates import Pairs, log_drawn
+from train.dropout import Dropout
 from train.matching_mlp import MatchingMLP, standardised
 from train.ragged import Array
 
@@ -51,7 +52,7 @@ class Network(nn.Module):
         self.first = nn.Linear(features + 2 * width, hidden[0])
         self.second = nn.Linear(hidden[0], hidden[1])
         self.third = nn.Linear(hidden[1], 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return scores `[...]` of inputs `[..., F + 2d]`."""

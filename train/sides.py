@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.dropout import Dropout
 from train.features import Features
 from train.flat_rows import rows_and_places
 from train.pair_head import PairHead
@@ -108,7 +109,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width)
+            Dropout(dropout), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width)
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ def stack(width: int, hidden: tuple[int, ...], out: int, dropout: float) -> nn.M
     widths = [width, *hidden, out]
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(before, after)]
+        layers += [nn.ReLU(), Dropout(dropout), nn.Linear(before, after)]
     return nn.Sequential(*layers)
 
 
@@ -138,9 +139,9 @@ class Deep(nn.Module):
 
     def __init__(self, width: int, norm: Norm, dropout: float) -> None:
         super().__init__()
-        self.inner = nn.Sequential(norm_of(norm, width), nn.ReLU(), nn.Dropout(dropout))
+        self.inner = nn.Sequential(norm_of(norm, width), nn.ReLU(), Dropout(dropout))
         self.residual = nn.Linear(width, width)
-        self.after = nn.Sequential(norm_of(norm, width), nn.ReLU(), nn.Dropout(dropout))
+        self.after = nn.Sequential(norm_of(norm, width), nn.ReLU(), Dropout(dropout))
         self.out = nn.Linear(width, width)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -159,7 +160,7 @@ class PairLayers(nn.Module):
     def __init__(self, width: int, factors: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.factors = factors
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.wide = nn.Linear(width - factors, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
 
