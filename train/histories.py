@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from train.bags import means
 from train.dropout import Dropout
 
 Block = Literal["sasrec", "ligr"]
@@ -33,8 +34,13 @@ class Pooled(nn.Module):
 
     def forward(self, inputs: Tensor, place: Tensor, present: Tensor) -> Tensor:
         """Pool the rows of `inputs` `[m, w]` at `place` `[B, h]` where `present`: `[B, d]`."""
-        weight = self._weight(inputs, place, present)
-        pooled = F.embedding_bag(place, inputs, per_sample_weights=weight, mode="sum")
+        # What is exported may not have a shape that depends on the data.
+        if self.attention is None and not _exporting():
+            counts = present.sum(1)
+            pooled = means(inputs, place[present], counts.cumsum(0) - counts)
+        else:
+            weight = self._weight(inputs, place, present)
+            pooled = F.embedding_bag(place, inputs, per_sample_weights=weight, mode="sum")
         output: Tensor = self.linear(self.dropout(pooled))
         return output
 

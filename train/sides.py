@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from train.bags import means
 from train.dropout import Dropout
 from train.features import Features
 from train.flat_rows import rows_and_places
@@ -99,7 +99,7 @@ class Attributes(nn.Module):
         return self._encode(self.codes, self.offsets[:-1], self.dense)
 
     def _encode(self, codes: Tensor, begins: Tensor, dense: Tensor) -> Tensor:
-        bags = F.embedding_bag(codes, self.embedding.weight, begins, mode="mean")
+        bags = means(self.embedding.weight, codes, begins)
         return bags if self.linear is None else bags + self.linear(dense)
 
 
