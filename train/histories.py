@@ -90,7 +90,7 @@ class Transformer(nn.Module):
         # Items move to the left, so that what comes later is all that has to be hidden.
         laid_out = _padded if _exporting() else _packed
         row, order, place, length = laid_out(place, present)
-        states = inputs[place] * self.scale + self.position(order)
+        states = F.embedding(place, inputs) * self.scale + self.position(order)
         states = self.dropout(states)
         shape = len(present), length
         for block in self.blocks:
@@ -157,7 +157,9 @@ class Attention(nn.Module):
         parts = [self.query(queries), *self.key_value(states).chunk(2, dim=1)]
         query, key, value = (self._padded(part, place, shape) for part in parts)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        output: Tensor = self.out(mixed.transpose(1, 2).flatten(0, 1)[place].flatten(1))
+        output: Tensor = self.out(
+            mixed.transpose(1, 2).flatten(0, 1).index_select(0, place).flatten(1)
+        )
         return output
 
     def _padded(self, values: Tensor, place: Tensor, shape: tuple[int, int]) -> Tensor:

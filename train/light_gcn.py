@@ -183,7 +183,8 @@ class LightGCNModel(TwoTowerModel):
         if not self.training or self.graph is None:
             return super().forward(users, history, items)
         everybody, table = self._propagated(self.graph)
-        return self.finish_users(everybody[users]), self.item_vectors(table[items])
+        asking, asked = F.embedding(users, everybody), F.embedding(items, table)
+        return self.finish_users(asking), self.item_vectors(asked)
 
     def train(self, mode: bool = True) -> "LightGCNModel":
         """Set whether this is training; when that ends, items become a table."""

@@ -203,8 +203,8 @@ def batch_loss(
     if loss.in_batch or drawn is None:
         ids, positives, others = wanted, items[batch.own], items
     else:
-        size = len(beside)
-        ids, positives, others = drawn, items[:size], items[size:].unflatten(0, drawn.shape)
+        positives, others = items.split([len(beside), drawn.numel()])
+        ids, others = drawn, others.unflatten(0, drawn.shape)
     hits, log_q = (batch.items, ids), negatives.log_q
     shares = None if log_q is None else (log_q[batch.items], log_q[ids])
     rest = batch.weights, len(negatives.catalogue), head_of(model), batch.rows

@@ -203,9 +203,9 @@ class TwoTowerModel(nn.Module):
     def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """Encode users `[B]` with histories `[B, h]` and items `[M]`: `[B, d]` and `[M, d]`.
 
-        Every item that occurs is looked up once, however often it stands in the histories. A
-        sequential tower in training returns a user vector at each item of the histories, `[N, d]`,
-        row by row.
+        Every item that occurs is looked up once, however often it stands in the histories, and goes
+        through its layers once, however often it is asked for. A sequential tower in training
+        returns a user vector at each item of the histories, `[N, d]`, row by row.
         """
         wanted = torch.cat([items, history.flatten().clamp(min=0)])
         inputs, position = self._distinct(wanted)
@@ -214,7 +214,8 @@ class TwoTowerModel(nn.Module):
         if every:
             users = users.repeat_interleave(present.sum(1))
         vectors = self.user_vectors(self.user_input(users), inputs, place, present, every)
-        return vectors, self.item_vectors(inputs[position[: len(items)]])
+        asked, which = torch.unique(position[: len(items)], return_inverse=True)
+        return vectors, F.embedding(which, self.item_vectors(F.embedding(asked, inputs)))
 
     def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
@@ -281,7 +282,8 @@ class TwoTowerModel(nn.Module):
         vectors = hidden[:, : self.settings.product_width]
         if self.settings.normalize or self.settings.score == "cosine":
             vectors = F.normalize(vectors, dim=1)
-        return vectors @ self.rotation
+        # Turning both sides' vectors changes no score, so training does without.
+        return vectors if self.training else vectors @ self.rotation
 
 
 def _beside(vectors: Tensor, added: list[Tensor]) -> Tensor:

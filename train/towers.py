@@ -76,7 +76,7 @@ class DSSM(Tower):
 
     Attributes:
         norm: of the hidden layers: "none", "batch" or "layer". Over several workers each one
-            normalises over its own batch.
+            normalises over its own batch; of items over those that occur in it, each once.
         encoder: "mlp"; or "transformer", one layer of causal attention over the history in order
             in the place of its mean.
         heads: of that attention.

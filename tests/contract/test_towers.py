@@ -91,6 +91,43 @@ def test_forward_is_both_sides(tower: Tower) -> None:
     torch.testing.assert_close(both[1], model.encode_items(items))
 
 
+def gradients(model: TwoTowerModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return those of the parameters that a loss reaches, by name."""
+    names, weights = zip(*model.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return {name: part for name, part in zip(names, found, strict=True) if part is not None}
+
+
+@pytest.mark.parametrize(
+    "tower",
+    [name for name, tower in TOWERS.items() if not tower.at_once and not tower.graph],
+    indirect=True,
+)
+def test_what_is_asked_for_again_and_again_is_learned_from_each_time(tower: Tower) -> None:
+    model = build(tower.model_copy(update={"dropout": 0.0}))
+    items = torch.tensor([5, 6, 5, 5, 9, 6])
+    user, history = torch.tensor([0]), torch.tensor([[-1, 5, 6]])
+    together = model(user, history, items)[1]
+    assert len(model.item_vectors(model.item_input(items)).unique(dim=0)) == 3
+    one_by_one = torch.stack([model.encode_items(item[None])[0] for item in items])
+    torch.testing.assert_close(together, one_by_one)
+    weight = torch.arange(together.numel()).view_as(together) / together.numel()
+    found, expected = (
+        gradients(model, (weight * vectors).sum()) for vectors in (together, one_by_one)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dssm", "hybrid"])
+def test_an_item_goes_through_its_layers_once_in_a_step(name: str) -> None:
+    model, rows = build(TOWERS[name]()), []
+    model.item_layers.register_forward_hook(lambda _layers, given, _made: rows.append(given[0]))
+    items = torch.tensor([5, 6, 5, 5, 9, 6])
+    vectors = model(torch.tensor([0]), torch.tensor([[5, 5, 7]]), items)[1]
+    assert [len(given) for given in rows] == [3]
+    assert torch.equal(vectors[0], vectors[2])
+
+
 def test_a_user_alone_is_encoded_as_in_a_batch(tower: Tower) -> None:
     model = build(tower)
     users = np.array([0, -1, 7, 7, 9, -1, 20])
