@@ -228,8 +228,8 @@ PROTOCOLS: dict[str, tuple[Run, list[Figure]]] = {
 }
 
 
-def measure(name: str, data: Path, storage: Path, flags: list[str]) -> list[list[str]]:
-    """Run one protocol, or finish it, and return its rows of the table."""
+def measure(name: str, data: Path, storage: Path, flags: list[str], source: str) -> list[list[str]]:
+    """Run one protocol of a commit's, or finish it, and return its rows of the table."""
     build, figures = PROTOCOLS[name]
     run = apply_flags({**build(data, storage), "name": name, "storage": str(storage)}, flags)
     report = check(driver.fit(run))[1]["metrics"]
@@ -240,7 +240,7 @@ def measure(name: str, data: Path, storage: Path, flags: list[str]) -> list[list
             found = found[key]
         row = [name, metric, f"{found['mean']:.4f}", f"[{found['low']:.4f}, {found['high']:.4f}]"]
         row += [f"> {target:g}", whose, f"{report['users']:,}", f"{datetime.now(UTC):%Y-%m-%d}"]
-        rows.append([*row, commit()])
+        rows.append([*row, source])
     return rows
 
 
@@ -275,8 +275,10 @@ def main(words: list[str]) -> None:
     parser.add_argument("--storage", type=Path, default=Path("runs/quality"))
     chosen, flags = parser.parse_known_args(words)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # What is recorded of one protocol is no change of what the next one is run from.
+    source = commit()
     for name in chosen.names or PROTOCOLS:
-        rows = measure(name, chosen.data.resolve(), chosen.storage.resolve(), flags)
+        rows = measure(name, chosen.data.resolve(), chosen.storage.resolve(), flags, source)
         record(rows)
         for row in rows:
             print("  ".join(row), flush=True)
