@@ -1,5 +1,6 @@
 """Item vectors on a plane, and the category that each item is coloured by."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ class ItemMap:
     Attributes:
         place: float32 `[M, 2]`.
         items: which items, most popular first, int `[M]`.
-        column: the category column, None where the items have none of few values.
+        column: the category column, None where the items have none whose values many share.
         names: the most frequent values, most frequent first, and at last `other`.
         value: of each item, its position in `names`, int `[M]`.
     """
@@ -67,23 +68,35 @@ def _places(vectors: Array, seed: int) -> Array:
 
 
 def _colours(features: Features, items: Array) -> tuple[str | None, list[str], Array]:
-    """Return the first category column of few values, its frequent values, and each item's one.
+    """Return a category column, its frequent values, and each item's one.
+
+    That is the first column of few values; or else the first of more whose frequent values are
+    those of half of the items, as of departments of a shop, but not of ids.
+    """
+    columns = [name.split("=", 1)[0] for name in features.vocabulary]
+    values = Counter(columns)
+    several = [column for column in values if values[column] > 1]
+    for column in sorted(several, key=lambda column: values[column] > MOST_VALUES):
+        names, value = _values(features, items, np.array([name == column for name in columns]))
+        if values[column] <= MOST_VALUES or (value < len(names)).mean() >= 0.5:
+            return column, [*names, "other"], value
+    return None, ["other"], np.zeros(len(items), dtype=np.int64)
+
+
+def _values(features: Features, items: Array, inside: Array) -> tuple[list[str], Array]:
+    """Return a column's frequent values, and each item's position in them; their number for none.
 
     An item with several values has the rarest of those that are frequent, which says most.
     """
-    columns = [name.split("=", 1)[0] for name in features.vocabulary]
-    few = [c for c in dict.fromkeys(columns) if 2 <= columns.count(c) <= MOST_VALUES]
-    if not few:
-        return None, ["other"], np.zeros(len(items), dtype=np.int64)
     own = features.categories.take(items)
-    inside = np.array([column == few[0] for column in columns])[own.values]
-    rows, codes = own.rows[inside], own.values[inside]
-    frequency = np.bincount(codes, minlength=len(columns))
+    kept = inside[own.values]
+    rows, codes = own.rows[kept], own.values[kept]
+    frequency = np.bincount(codes, minlength=len(inside))
     frequent = np.argsort(-frequency, kind="stable")[:VALUES]
     frequent = frequent[frequency[frequent] > 0]
-    position = np.full(len(columns), -1)
+    position = np.full(len(inside), -1)
     position[frequent] = np.arange(len(frequent))
     value = np.full(len(items), -1)
     np.maximum.at(value, rows, position[codes])
     names = [features.vocabulary[code].split("=", 1)[1] for code in frequent]
-    return few[0], [*names, "other"], np.where(value < 0, len(names), value)
+    return names, np.where(value < 0, len(names), value)

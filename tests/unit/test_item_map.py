@@ -1,6 +1,7 @@
 """Places and colours of items."""
 
 import numpy as np
+import pytest
 
 from train.features import Features
 from train.item_map import MOST_VALUES, VALUES, item_map
@@ -61,6 +62,23 @@ def test_colours_are_the_frequent_values_of_the_first_column_of_few() -> None:
     assert found.value[0] == 3
     assert found.value[1] == VALUES
     assert found.value[2:].tolist() == wanted[2:]
+
+
+@pytest.mark.parametrize(("shared", "column"), [(50, "department"), (49, None)])
+def test_of_many_values_colours_are_those_that_half_of_the_items_have(
+    shared: int, column: str | None
+) -> None:
+    """100 items with an id each; so many of them are in one of as many departments as named."""
+    count, many = 100, 3 * MOST_VALUES
+    names = [*(f"id={n}" for n in range(many)), *(f"department={n}" for n in range(many))]
+    drawn = np.r_[np.arange(shared) % VALUES, VALUES + np.arange(count - shared)]
+    rows = [[number, many + value] for number, value in enumerate(drawn.tolist())]
+    vectors = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    found = item_map(vectors, features(names, rows), np.arange(count, 0, -1))
+    assert found is not None
+    assert found.column == column
+    expected = np.minimum(drawn, VALUES) if column else np.zeros(count)
+    assert found.value.tolist() == expected.tolist()
 
 
 def test_the_same_seed_draws_the_same_map() -> None:
