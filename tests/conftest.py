@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ os.environ["RAYTOWER_RAY_DIR"] = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 atexit.register(shutil.rmtree, os.environ["RAYTOWER_RAY_DIR"], ignore_errors=True)
+# A shell has what it starts in the background ignore Ctrl-C, and so does all that this starts in
+# turn; but tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
