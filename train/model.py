@@ -219,8 +219,9 @@ class TwoTowerModel(nn.Module):
 
     def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
-        vectors: Tensor = self(users, history, users[:0])[0]
-        return vectors
+        inputs, place = self._distinct(history.flatten().clamp(min=0))
+        looked_up = self.user_input(users)
+        return self.user_vectors(looked_up, inputs, place.view_as(history), history >= 0)
 
     def encode_items(self, items: Tensor) -> Tensor:
         """Encode items `[M]`: `[M, d]`."""
