@@ -101,7 +101,7 @@ def _on_signals(stop: threading.Event | None = None) -> threading.Event:
     return event
 
 
-def _wait_until_ready(url: str, stop: threading.Event, seconds: float = 60.0) -> bool:
+def _wait_until_ready(url: str, stop: threading.Event, seconds: float = 300.0) -> bool:
     """Wait until the server answers; False where it was stopped before.
 
     Raises:

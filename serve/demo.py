@@ -18,6 +18,7 @@ from cluster.ports import free_ports
 from train.bundle import Bundle, open_bundle
 
 K = 10
+PATIENCE = 300  # seconds: a busy machine takes long to answer and to stop
 LIKED = 4.0
 
 
@@ -75,14 +76,14 @@ def _served(place: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
+        server.wait(timeout=PATIENCE)
 
 
 def _ask(url: str, question: dict[str, Any]) -> dict[str, Any]:
     body = json.dumps(question).encode()
     request = urllib.request.Request(f"{url}/recommend", body, {"Content-Type": "application/json"})
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
         answer: dict[str, Any] = json.load(response)
     answer["milliseconds"] = 1000 * (time.perf_counter() - began)
     return answer

@@ -16,6 +16,7 @@ from cluster import command
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from tests.mlflow_server import answering
+from tests.waiting import BOUND
 from train.__main__ import main
 from train.bundle import Bundle, open_bundle
 from train.stages import Request, recommend
@@ -51,7 +52,7 @@ def ask(url: str, data: list[list[Any]], columns: tuple[str, ...] = ("user_id", 
     body = json.dumps({"dataframe_split": {"columns": columns, "data": data}}).encode()
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(f"{url}/invocations", body, headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=BOUND) as answer:
         return json.loads(answer.read())["predictions"]
 
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
+from tests.waiting import BOUND, wait_until
 from train.bundle import open_bundle
 from train.stages import Request, recommend
 
@@ -25,7 +25,7 @@ SERVE = (sys.executable, "-m", "ray.serve.scripts")
 
 def run(*words: str, env: dict[str, str], code: int = 0) -> str:
     done = subprocess.run(
-        words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120
+        words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=BOUND
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -48,15 +48,11 @@ def shell() -> Iterator[dict[str, str]]:
         run(*cluster, "stop", env=env)
 
 
-def wait_for(url: str) -> None:
-    for _ in range(60):
-        try:
-            if httpx.get(f"{url}/healthz", timeout=10).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(1)
-    raise AssertionError(f"{url} does not answer")
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -> None:
@@ -76,8 +72,8 @@ def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -
     run(*SERVE, "deploy", *address, str(tmp_path / "serve.yaml"), env=shell)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(url)
-        answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=30).json()
+        wait_until(lambda: answers(url), f"an answer at {url}")
+        answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=BOUND).json()
         assert answer == recommend(open_bundle(bundle), [Request(user_id=1000)])[0]
     finally:
         run(*SERVE, "shutdown", "-y", *address, env=shell)

@@ -1,16 +1,17 @@
 """Training on several workers, through Ray: their number, a stop or a kill change no result."""
 
+import itertools
 import logging
 import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -19,9 +20,10 @@ from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
 from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
+from tests.waiting import wait_until
 from train.job import Job, World
 from train.loop import train
-from train.losses import BPR, LOSSES
+from train.losses import BPR, LOSSES, InBatchSoftmax, Scored
 from train.towers import TOWERS, TwoTower
 from train.workers import train_here, train_on_ray
 
@@ -173,20 +175,47 @@ def after_the_first_epoch(
         thread.join()
 
 
-def kill_a_worker() -> None:
-    """Kill one of this test's own Ray Train workers."""
-    for process in psutil.Process().children(recursive=True):
-        if "RayTrainWorker" in " ".join(process.cmdline()):
-            process.kill()
-            return
+class Held(InBatchSoftmax):
+    """The loss of `job`, which after some steps of a process waits for a file to be there.
+
+    Attributes:
+        steps: more than an epoch has, and fewer than all epochs.
+        file: that it waits for.
+    """
+
+    taken: ClassVar[Iterator[int]] = itertools.count()
+
+    steps: int
+    file: str
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        if next(self.taken) == self.steps:
+            wait_until(Path(self.file).exists, self.file)
+        return super().__call__(scored)
+
+
+def kill_a_worker(file: Path) -> None:
+    """Kill one of this test's own Ray Train workers, and then write a file."""
+    children = psutil.Process().children(recursive=True)
+    worker = next(one for one in children if "RayTrainWorker" in command_of(one))
+    worker.kill()
+    file.touch()
+
+
+def command_of(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "train.workers")
-    with after_the_first_epoch(caplog, kill_a_worker) as killed:
-        done = train_on_ray(phases(max_failures=1), str(tmp_path))
+    file = tmp_path / "killed"
+    held = Held(steps=3 * len(job().interactions) // 64, file=str(file))
+    with after_the_first_epoch(caplog, partial(kill_a_worker, file)) as killed:
+        done = train_on_ray(phases(max_failures=1, loss=held), str(tmp_path / "place"))
     assert killed.is_set()
     for phase, state in done.items():
         assert numbers(state["curve"]) == numbers(unbroken[phase]["curve"])
