@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.waiting import PATIENCE
+
 if TYPE_CHECKING:
     from cluster.session import Session
     from tests.browser import Browser
@@ -31,6 +33,9 @@ os.environ.update(
 for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
     os.environ.pop(name, None)
 os.environ["RAYTOWER_RAY_DIR"] = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
+os.environ.update(PATIENCE)
+# A process less for every group of workers: nobody takes the machine of a test away.
+os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
 # On a machine that does other work too, the time that examples take says nothing.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from cluster.session import Session, connect, scaling
-from tests.waiting import BOUND, wait_until
+from tests.waiting import BOUND, PATIENCE, wait_until
 from train.bundle import check
 from train.report import render
 
@@ -40,8 +40,11 @@ print("files", *sorted(os.listdir()))
 
 
 def environ(folder: str, token: str) -> dict[str, str]:
-    """The shell of a user who has never started Ray: own folder, own token, no other setting."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME")}
+    """The shell of a user who has never started Ray: own folder, own token, no other setting.
+
+    But for Ray's patience, which the machine may need.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", *PATIENCE)}
     return kept | {"RAYTOWER_RAY_DIR": folder, "RAY_AUTH_TOKEN_PATH": token}
 
 

@@ -34,6 +34,7 @@ USERS, ITEMS = 300, 500
 
 @dataclass
 class Server:
+    topology: str
     mark: str
     client: httpx.Client
     bundle: Bundle
@@ -91,7 +92,7 @@ def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
         serving(folder, "--topology", request.param, "--max-body", 5000) as (url, mark),
         httpx.Client(base_url=url, timeout=BOUND) as client,
     ):
-        yield Server(mark, client, open_bundle(folder))
+        yield Server(request.param, mark, client, open_bundle(folder))
 
 
 def test_http_answers_equal_offline_answers(server: Server) -> None:
@@ -183,7 +184,7 @@ def test_health_and_what_is_served(server: Server) -> None:
     assert server.client.get("/healthz").json() == {"status": "ready", "bundle": version}
     about = server.client.get("/bundle").json()
     assert (about["version"], about["name"]) == (version, "planted")
-    assert about["topology"] in ("split", "fused")
+    assert about["topology"] == server.topology
     assert about["files"] == dict(server.bundle.manifest["files"])
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from tests.waiting import BOUND, wait_until
+from tests.waiting import BOUND, PATIENCE, wait_until
 from train.bundle import open_bundle
 from train.stages import Request, recommend
 
@@ -37,7 +37,7 @@ def shell() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
         token = Path(folder) / "token"
         token.write_text("t" * 64)
-        env = {name: os.environ[name] for name in ("PATH", "HOME")}
+        env = {name: os.environ[name] for name in ("PATH", "HOME", *PATIENCE)}
         env |= {"RAYTOWER_RAY_DIR": folder, "RAY_AUTH_TOKEN_PATH": str(token)}
         env["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "1"
         cluster = (sys.executable, "-m", "cluster")

@@ -270,7 +270,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    Path("run.toml").write_text(RUN.replace("workers = 2", "workers = 0"))
+    Path("run.toml").write_text("page = false\n" + RUN.replace("workers = 2", "workers = 0"))
     space = '[space]\n"train.learning_rate" = { loguniform = [1e-3, 1e-2] }\n'
     settings = 'trials = 8\ntrials_at_once = 2\nscheduler = "none"\n'
     Path("sweep.toml").write_text(f'run = "run.toml"\n{settings}{space}')
