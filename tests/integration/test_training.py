@@ -24,6 +24,7 @@ from tests.waiting import wait_until
 from train.job import Job, World
 from train.loop import train
 from train.losses import BPR, LOSSES, InBatchSoftmax, Scored
+from train.phases import read_phases
 from train.towers import TOWERS, TwoTower
 from train.workers import train_here, train_on_ray
 
@@ -223,9 +224,10 @@ def test_a_killed_worker_changes_no_result(
         assert epochs_logged(caplog).count((phase, 1)) == 1
 
 
-def test_on_ray_an_interrupted_run_goes_on(
+def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_change(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Both in one run, as workers take long to start: its second phase diverges."""
     caplog.set_level(logging.INFO, "train.workers")
     before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, validation=None)
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
@@ -237,11 +239,10 @@ def test_on_ray_an_interrupted_run_goes_on(
     assert signal.getsignal(signal.SIGINT) is before
     _, reached = max(epochs_logged(caplog))
     rest = replace(long, stop_after=reached + 2)
-    done = train_on_ray({"select": rest}, str(tmp_path))
-    assert epochs_logged(caplog).count(("select", 1)) == 1
-    assert same_weights(done["select"], train(rest, World()))
-
-
-def test_a_diverged_loss_says_what_to_change(tmp_path: Path) -> None:
+    both = {"select": rest, "refit": job(workers=1, validation=None, learning_rate=1e30)}
     with pytest.raises(ValueError, match=r"loss is nan in epoch 1; lower train.learning_rate"):
-        train_on_ray({"select": job(workers=1, learning_rate=1e30)}, str(tmp_path))
+        train_on_ray(both, str(tmp_path))
+    assert epochs_logged(caplog).count(("select", 1)) == 1
+    done = read_phases(both, str(tmp_path))
+    assert done.keys() == {"select"}
+    assert same_weights(done["select"], train(rest, World()))
