@@ -18,6 +18,7 @@ from cluster.command import run
 from tune import tuner
 from tune.__main__ import main
 from tune.progress import Progress
+from tune.trial import trial
 
 
 def ending(number: int, signum: int) -> Callable[..., None]:
@@ -36,17 +37,17 @@ def once_known(measure: Callable[..., None]) -> Callable[..., None]:
     """Return trials that begin once Tune has written down that they exist, for a kill to find."""
 
     @functools.wraps(measure)
-    def trial(config: Any, *, place: str, **given: Any) -> None:
+    def known(config: Any, *, place: str, **given: Any) -> None:
         name = ray.tune.get_context().get_trial_id()
         states = functools.partial(Path(place).glob, "experiment_state-*.json")
         while not any(name in state.read_text() for state in states()):
             time.sleep(0.1)
         measure(config, place=place, **given)
 
-    return trial
+    return known
 
 
 if __name__ == "__main__":
-    tuner.trial = once_known(tuner.trial)
+    tuner.trial = once_known(trial)  # type: ignore[attr-defined]
     Progress.on_trial_result = ending(int(sys.argv[1]), signal.SIGKILL)  # type: ignore[method-assign]
     run(main, sys.argv[2:])
