@@ -12,7 +12,7 @@ import torch
 from cluster import command
 from tests.bundles import write_bundle
 from tests.integration.test_fit import make_run
-from tests.integration.test_scores import BY_SCORE
+from tests.integration.test_scores import BY_SCORE, SHORT
 from train.__main__ import main
 from train.bundle import Bundle, open_bundle
 from train.export import export_onnx, run_onnx
@@ -24,9 +24,8 @@ from train.stages import Request, recommend
 @pytest.fixture(scope="module", params=["euclidean", "of a graph", "of states", "of pairs"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     tower, loss = BY_SCORE[request.param]
-    changes: dict[str, Any] = {"tower": {"width": 8, "history": 10, **tower}, "loss": loss}
-    changes |= {"reranker": "none", "evaluation": {"resamples": 100}}
-    return open_bundle(fit(make_run(tmp_path_factory.mktemp("runs"), **changes)))
+    table, place = {"width": 8, "history": 10, **tower}, tmp_path_factory.mktemp("runs")
+    return open_bundle(fit(make_run(place, **SHORT, tower=table, loss=loss)))
 
 
 @pytest.fixture(scope="module")
