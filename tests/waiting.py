@@ -7,9 +7,8 @@ BOUND = 600.0
 """Seconds after which something hangs: no busy machine needs as many for what tests wait for."""
 
 PATIENCE: Mapping[str, str] = {
-    # How long Ray waits for processes of its own, in seconds (its defaults: 60, 30, 30, 5 and 10).
+    # How long Ray waits for processes of its own, in seconds (its defaults: 60, 30, 5 and 10).
     "RAY_worker_register_timeout_seconds": "600",
-    "RAY_gcs_server_port_wait_time_s": "600",
     "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "600",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
