@@ -86,16 +86,17 @@ def started() -> Iterator[Head]:
         assert stopped.stdout.startswith("stopped 127.0.0.1:")
 
 
-def status(env: dict[str, str]) -> str:
+def shows(env: dict[str, str], *parts: str) -> bool:
+    """Return whether `status` says all of this."""
     done = run("cluster", "status", env=env)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return all(part in done.stdout for part in parts)
 
 
 def test_status_shows_the_head(started: Head) -> None:
     # Ray's monitor makes its first report some seconds later.
-    wait_until(lambda: "0.0/2.0 CPU" in status(started.env), "the resources of the head")
-    assert f"started here: {started.address}" in status(started.env)
+    parts = (f"started here: {started.address}", "0.0/2.0 CPU")
+    wait_until(lambda: shows(started.env, *parts), "the head and its resources")
 
 
 def listening(pid: int) -> set[str]:
@@ -259,7 +260,7 @@ def test_others_join_a_head_that_is_opened_to_them_and_stop_ends_both(
         second = run("cluster", "start", "--address", address, "--num-cpus=1", env=env)
         assert second.returncode == 0, second.stderr
         # A head tells of a node that joined some seconds later.
-        wait_until(lambda: "0.0/2.0 CPU" in status(env), "both nodes")
+        wait_until(lambda: shows(env, "0.0/2.0 CPU"), "both nodes")
         assert folder in commands_that_run()
         stopped = run("cluster", "stop", env=env)
         assert stopped.stdout == f"stopped {address}\n" * 2
