@@ -22,6 +22,7 @@ from train.config import Run
 from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
+from train.index import check_kind
 from train.job import Job, Validation
 from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.page import write_page
@@ -73,6 +74,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     item, features = data.interactions.item, data.item_features
     first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
     run.tower.check(first, features)
+    check_kind(run.index)
     for baseline in run.evaluation.baselines:
         baseline.check(warm, features)
     if isinstance(run.reranker, RerankerSettings):
