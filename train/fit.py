@@ -8,13 +8,13 @@ rerank   the reranker on the candidates that select's towers have for the window
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cluster import storage
+from cluster.cpus import available_cpus
 from cluster.session import connect, scaling
 from train import bundle, evaluation_arrays, manifest
 from train.candidates import names_of
@@ -212,7 +212,7 @@ def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTw
         return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
     window = reranker_window(run, stage, window)
     logger.info("rerank: candidates of %s users", f"{len(window.users):,}")
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cpus()
     second = fit_reranker(run.reranker, data, stage, window, run.candidates, run.seed, threads)
     logger.info("rerank: %s", json.dumps(second.facts))
     return second
