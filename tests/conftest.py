@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.waiting import PATIENCE
 
+from cluster import environment
+
 if TYPE_CHECKING:
     from cluster.session import Session
     from tests.browser import Browser
@@ -25,9 +27,10 @@ os.environ.update(
     RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1",
     RAY_TRAIN_V2_ENABLED="1",
     RAY_USAGE_STATS_ENABLED="0",
-    # Two libraries with a pool of threads each are slower on few cores than one thread each.
-    OMP_NUM_THREADS="1",
 )
+# Two libraries with a pool of threads each are slower on few cores than one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+environment.calm_openmp()
 # A test decides itself which Ray it joins, and sees no head that runs on this machine: neither the
 # shell that runs the suite nor what its user has started has a say.
 for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):

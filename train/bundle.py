@@ -37,6 +37,7 @@ __all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
 HEAD = "head.safetensors"
+GRAPH = "index.hnsw"
 CANDIDATES = 200
 
 
@@ -263,7 +264,7 @@ def _fill(
     _save(draft / "statistics.safetensors", **parts.statistics.arrays())
     _write_features(draft, "user", parts.user_features)
     _write_features(draft, "item", parts.item_features)
-    parts.index.save(draft / (HEAD if isinstance(parts.index, PairIndex) else "index.hnsw"))
+    parts.index.save(draft / (HEAD if isinstance(parts.index, PairIndex) else GRAPH))
     recorded = {"config": {}, "index": parts.index.report, "reranker": {}, **facts}
     if parts.reranker is not None:
         parts.reranker.save(draft)
@@ -293,7 +294,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         ),
         user_features=_read_features(folder, "user"),
         item_features=_read_features(folder, "item"),
-        index=_read_index(folder, vectors["item"], catalogue, manifest["index"]),
+        index=_read_index(folder, vectors["item"], catalogue, manifest),
         reranker=rerankers.load(reranker, folder, vectors["item"]) if reranker else None,
         manifest=manifest,
         folder=folder,
@@ -301,11 +302,14 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
 
 
 def _read_index(
-    folder: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]
+    folder: Path, vectors: Array, catalogue: Array, manifest: Mapping[str, Any]
 ) -> Index | PairIndex:
+    report = manifest["index"]
     if report.get("used") == "exhaustive":
         return PairIndex.load(folder / HEAD, vectors, catalogue)
-    return Index.load(folder / "index.hnsw", vectors, catalogue, report)
+    # Where hnswlib was missing, there is no graph.
+    graph = folder / GRAPH if GRAPH in manifest["files"] else None
+    return Index.load(graph, vectors, catalogue, report)
 
 
 def _check(parts: Parts) -> None:

@@ -1,11 +1,11 @@
 """Boosted trees over what is known of an item alone: no score depends on the user."""
 
-import os
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from cluster.cpus import available_cpus
 from train.features import Features
 from train.ragged import Array
 from train.schema import Interactions
@@ -72,7 +72,7 @@ class CatBoostContent(Baseline):
                 "l2_leaf_reg": self.l2,
                 "bootstrap_type": "Bayesian",
                 "random_seed": seed,
-                "thread_count": len(os.sched_getaffinity(0)),
+                "thread_count": available_cpus(),
                 "allow_writing_files": False,
                 "verbose": False,
             }

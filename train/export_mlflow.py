@@ -27,7 +27,6 @@ NEEDED = (
     "scipy",
     "pyarrow",
     "safetensors",
-    "hnswlib",
     "catboost",
     "pydantic",
 )
@@ -56,8 +55,13 @@ def export_mlflow(bundle: Bundle, folder: Path) -> None:
             code_paths=[str(HERE), str(HERE.parent / "cluster")],
             signature=_signature(bundle),
             input_example=pd.DataFrame(example),
-            pip_requirements=[f"{name}=={version(name)}" for name in NEEDED],
+            pip_requirements=[f"{name}=={version(name)}" for name in _needed(bundle)],
         )
+
+
+def _needed(bundle: Bundle) -> tuple[str, ...]:
+    # Published as source alone, so that it is asked for only where it is of use.
+    return (*NEEDED, "hnswlib") if bundle.index.report["used"] == "hnsw" else NEEDED
 
 
 def _signature(bundle: Bundle) -> ModelSignature:

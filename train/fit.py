@@ -8,13 +8,13 @@ rerank   the reranker on the candidates that select's towers have for the window
 
 import json
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cluster import storage
+from cluster.cpus import available_cpus
 from cluster.session import connect, scaling
 from train import bundle, evaluation_arrays, manifest
 from train.candidates import names_of
@@ -22,6 +22,7 @@ from train.config import Run
 from train.diagnostics import diagnose
 from train.evaluate import evaluate_users
 from train.features import Encoded, encode
+from train.index import check_kind
 from train.job import Job, Validation
 from train.model import TwoTowerModel, align, encode_catalogue, encode_users, state_bytes
 from train.page import write_page
@@ -73,6 +74,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     item, features = data.interactions.item, data.item_features
     first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
     run.tower.check(first, features)
+    check_kind(run.index)
     for baseline in run.evaluation.baselines:
         baseline.check(warm, features)
     if isinstance(run.reranker, RerankerSettings):
@@ -210,7 +212,7 @@ def _second(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTw
         return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
     window = reranker_window(run, stage, window)
     logger.info("rerank: candidates of %s users", f"{len(window.users):,}")
-    threads = len(os.sched_getaffinity(0))
+    threads = available_cpus()
     second = fit_reranker(run.reranker, data, stage, window, run.candidates, run.seed, threads)
     logger.info("rerank: %s", json.dumps(second.facts))
     return second

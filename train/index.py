@@ -1,6 +1,5 @@
 """Stage 1's search: exact or HNSW, measured against each other when the index is built."""
 
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import hnswlib
 import numpy as np
 from pydantic import Field
 
+from train import hnsw
 from train.ragged import Array, Ragged
 from train.settings import Settings
 from train.top_k import top_k
@@ -27,7 +26,8 @@ class IndexSettings(Settings):
     """How to build and search.
 
     Attributes:
-        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search.
+        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search
+            and hnswlib is installed.
         m: links of a node on each layer.
         ef_construction: breadth of the search when nodes are linked.
         recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
@@ -50,10 +50,11 @@ class Index:
     Attributes:
         vectors: float32 `[I, d]`.
         members: the items of the catalogue, ascending, int32 `[M]`.
-        graph: HNSW over the members, labelled by item.
+        graph: HNSW over the members, labelled by item; None where it was made or opened without
+            hnswlib, and exact search alone is there.
         report: what was measured: `used` (`exact` or `hnsw`), `recall`, `recall_k`, `ef`,
             `hnsw_us` and `exact_us` (microseconds a query, in batches), `m`, `ef_construction`,
-            `count`, `width`.
+            `count`, `width`; what is of HNSW is None without a graph.
     """
 
     vectors: Array
@@ -83,11 +84,21 @@ class Index:
 
         Raises:
             ValueError: the catalogue is empty, the shapes do not fit, or `kind` is `hnsw` and its
-                recall is out of reach.
+                recall is out of reach or hnswlib is not installed.
         """
+        check_kind(settings)
         members = _members(vectors, catalogue)
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        graph = _graph(settings, vectors, members, seed, threads)
+        graph = hnsw.link(
+            vectors[members],
+            members,
+            m=settings.m,
+            breadth=settings.ef_construction,
+            seed=seed,
+            threads=threads,
+        )
+        if graph is None and settings.kind == "auto":
+            hnsw.warn_of_exact_search("HNSW where that is faster")
         index = cls(vectors, members, graph, {})
         asked = _sample(vectors[members] if queries is None else queries, settings.sample, seed)
         return cls(vectors, members, graph, _measure(settings, index, asked))
@@ -172,48 +183,46 @@ class Index:
         return np.where(scores > -np.inf, found, -1).astype(np.int32), scores
 
     def save(self, path: Path) -> None:
-        """Write the graph in hnswlib's format; vectors, catalogue and report are stored beside."""
-        self.graph.save_index(str(path))
+        """Write the graph, if there is one; vectors, catalogue and report are stored beside."""
+        if self.graph is not None:
+            self.graph.save_index(str(path))
 
     @classmethod
     def load(
-        cls, path: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]
+        cls, path: Path | None, vectors: Array, catalogue: Array, report: Mapping[str, Any]
     ) -> "Index":
         """Read what `save` wrote, over the same vectors, catalogue and report.
+
+        Without hnswlib, exact search answers whatever the report says.
+
+        Args:
+            path: of the graph; None where none was written.
+            vectors: float32 `[I, d]`.
+            catalogue: which items may be found, bool `[I]`.
+            report: of the index that was saved.
 
         Raises:
             ValueError: the file is missing, corrupt, or of other vectors.
         """
         members = _members(vectors, catalogue)
-        _check_header(path, len(members), vectors.shape[1] + 1)
-        graph = hnswlib.Index(space="ip", dim=vectors.shape[1] + 1)
-        try:
-            graph.load_index(str(path))
-            labels = np.sort(np.array(graph.get_ids_list(), dtype=np.int64))
-        except (RuntimeError, MemoryError) as error:
-            raise ValueError(f"{path} is not an HNSW index, or is damaged: {error}") from error
-        if not np.array_equal(labels, members):
-            raise ValueError(
-                f"{path} holds {len(labels)} items that are not the catalogue's {len(members)}: "
-                "take the index and the vectors of one bundle"
-            )
-        return cls(np.ascontiguousarray(vectors, np.float32), members, graph, dict(report))
+        graph = None if path is None else hnsw.read(path, members, vectors.shape[1])
+        report = dict(report)
+        if graph is None and report["used"] != "exact":
+            hnsw.warn_of_exact_search("the graph that the bundle holds")
+            report["used"] = "exact"
+        return cls(np.ascontiguousarray(vectors, np.float32), members, graph, report)
 
 
-def _check_header(path: Path, count: int, width: int) -> None:
-    """Read hnswlib's leading sizes: loading a file of another width would not fail by itself."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(48)
-    except OSError as error:
-        raise ValueError(f"cannot read the HNSW index {path}: {error}") from error
-    if len(header) < 48:
-        raise ValueError(f"{path} is not an HNSW index: it ends after {len(header)} bytes")
-    _, _, found, _, label, data = struct.unpack("<6Q", header)
-    if (found, label - data) != (count, 4 * width):
+def check_kind(settings: IndexSettings) -> None:
+    """Check that what shall search is installed.
+
+    Raises:
+        ValueError: `kind` is `hnsw`, and hnswlib is not.
+    """
+    if settings.kind == "hnsw" and hnsw.library() is None:
         raise ValueError(
-            f"{path} is not an HNSW index of {count} vectors of width {width - 1}: its header says "
-            f"{found} of width {(label - data) // 4 - 1}"
+            f"index.kind = 'hnsw' needs hnswlib, which is not installed: {hnsw.INSTALL}; or set "
+            "index.kind to auto or exact"
         )
 
 
@@ -227,26 +236,6 @@ def _members(vectors: Array, catalogue: Array) -> Array:
     if not len(members):
         raise ValueError(f"the catalogue is empty: none of {len(vectors)} items may be found")
     return members
-
-
-def _graph(settings: IndexSettings, vectors: Array, members: Array, seed: int, threads: int) -> Any:
-    """Link the members, all made equally long by one more coordinate.
-
-    The inner product with a query that has 0 there stays as it is, and the nearest neighbours by
-    angle, which such graphs are good at, become those by inner product (Bachrach et al., 2014).
-    """
-    own = vectors[members]
-    squares = (own.astype(np.float64) ** 2).sum(axis=1)
-    rest = np.sqrt(squares.max() - squares).astype(np.float32)
-    graph = hnswlib.Index(space="ip", dim=own.shape[1] + 1)
-    graph.init_index(
-        max_elements=len(members),
-        M=settings.m,
-        ef_construction=settings.ef_construction,
-        random_seed=seed,
-    )
-    graph.add_items(np.column_stack([own, rest]), members, num_threads=threads)
-    return graph
 
 
 def _widened(queries: Array) -> Array:
@@ -265,36 +254,45 @@ def _sample(queries: Array, count: int, seed: int) -> Array:
 
 
 def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str, Any]:
-    """Return the report of an index, with the least `ef` of a geometric row that has the recall."""
+    """Return the report of an index; see `Index`."""
     count = len(index.members)
     k = min(settings.recall_k, count)
     exact = replace(index, report={"used": "exact"})
-    worst = exact.search(queries, k)[1][:, -1:]
-    for ef in _efs(k, count):
-        approximate = replace(index, report={"used": "hnsw", "ef": ef})
-        recall = _recall(approximate, queries, k, worst)
-        if recall >= settings.recall:
-            break
-    times = [_microseconds(which, queries, min(2 * k, count)) for which in (exact, approximate)]
-    faster = recall >= settings.recall and times[0] > SPEED_UP * times[1]
-    if settings.kind == "hnsw" and recall < settings.recall:
-        raise ValueError(
-            f"HNSW reaches recall@{k} {recall:.3f} at ef {ef}, below {settings.recall}: raise m or "
-            "ef_construction, or set kind to auto or exact"
-        )
-    used = settings.kind if settings.kind != "auto" else "hnsw" if faster else "exact"
-    return {
-        "used": used,
-        "recall": recall,
+    report = {
+        "used": "exact",
+        "recall": None,
         "recall_k": k,
-        "ef": ef,
-        "hnsw_us": times[1],
-        "exact_us": times[0],
+        "ef": None,
+        "hnsw_us": None,
+        "exact_us": _microseconds(exact, queries, min(2 * k, count)),
         "m": settings.m,
         "ef_construction": settings.ef_construction,
         "count": count,
         "width": index.vectors.shape[1],
     }
+    return report if index.graph is None else report | _chosen(settings, index, queries, report)
+
+
+def _chosen(
+    settings: IndexSettings, index: Index, queries: Array, report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what searches, and the least `ef` of a geometric row that has the recall."""
+    k, count = report["recall_k"], report["count"]
+    worst = replace(index, report={"used": "exact"}).search(queries, k)[1][:, -1:]
+    for ef in _efs(k, count):
+        approximate = replace(index, report={"used": "hnsw", "ef": ef})
+        recall = _recall(approximate, queries, k, worst)
+        if recall >= settings.recall:
+            break
+    if settings.kind == "hnsw" and recall < settings.recall:
+        raise ValueError(
+            f"HNSW reaches recall@{k} {recall:.3f} at ef {ef}, below {settings.recall}: raise m or "
+            "ef_construction, or set kind to auto or exact"
+        )
+    microseconds = _microseconds(approximate, queries, min(2 * k, count))
+    faster = recall >= settings.recall and report["exact_us"] > SPEED_UP * microseconds
+    used = settings.kind if settings.kind != "auto" else "hnsw" if faster else "exact"
+    return {"used": used, "recall": recall, "ef": ef, "hnsw_us": microseconds}
 
 
 def sweep(index: Index, queries: Array, k: int) -> list[dict[str, float]]:
@@ -307,14 +305,15 @@ def sweep(index: Index, queries: Array, k: int) -> list[dict[str, float]]:
 
     Returns:
         rows of `ef` (0 for exact search), `recall` and `us`, up to a recall of 0.999; of exact
-        search alone where the catalogue is too small for a graph to be of use.
+        search alone where there is no graph, or the catalogue is too small for it to be of use.
     """
     k, exact = min(k, len(index.members)), replace(index, report={"used": "exact"})
     worst = exact.search(queries, k)[1][:, -1:]
     rows = []
     # A search fetches a power of two, and looks at as many at the least.
     fetched = 2 ** int(np.ceil(np.log2(k)))
-    for ef in (ef for ef in SWEEP if fetched <= ef <= len(index.members) // 2):
+    largest = 0 if index.graph is None else len(index.members) // 2
+    for ef in (ef for ef in SWEEP if fetched <= ef <= largest):
         which = replace(index, report={"used": "hnsw", "ef": ef})
         recall = _recall(which, queries, k, worst)
         rows.append({"ef": float(ef), "recall": recall, "us": _microseconds(which, queries, k)})

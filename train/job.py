@@ -21,7 +21,8 @@ class Training(Settings):
     Attributes:
         workers: Ray Train workers; 0 trains in the driver's own process.
         gpu: one GPU a worker; "auto" takes them where the cluster has them.
-        threads: torch threads a worker; 0 shares this machine's cores among the workers.
+        threads: torch threads a worker; 0 shares the CPUs that this machine
+            may use among the workers on it.
         examples: "interactions"; or "users" with all their interactions, whose scores are computed
             once for all positives of a user. Of a tower with a history a random half of the
             interactions is that, and the others are the positives. history_transformer has

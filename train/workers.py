@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import ray.train.torch
 import torch
 
 from cluster import storage
+from cluster.cpus import available_cpus
 from cluster.session import scaling
 from train.job import Job, World
 from train.loop import CHECKPOINT, checkpoint_bytes, read_checkpoint
@@ -112,9 +112,9 @@ def _announce(jobs: Mapping[str, Job]) -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads for a while; 0 changes nothing."""
+    """Let torch use so many threads for a while; 0 is as many as before, if there are the CPUs."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count or min(before, available_cpus()))
     try:
         yield
     finally:
@@ -127,7 +127,8 @@ def _worker(config: dict[str, Any]) -> str | None:
     context = ray.train.get_context()
     size = context.get_world_size()
     threads = next(iter(jobs.values())).training.threads
-    torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // size))
+    # Workers on other machines have CPUs of their own.
+    torch.set_num_threads(threads or max(1, available_cpus() // context.get_local_world_size()))
     world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
     checkpoint = ray.train.get_checkpoint()
     state = None

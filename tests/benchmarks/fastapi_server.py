@@ -16,6 +16,8 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 
+from cluster.cpus import available_cpus
+
 MAX_BATCH = 64
 
 
@@ -78,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--port", type=int, default=8100)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=available_cpus())
     parser.add_argument("--batching", action="store_true")
     arguments = parser.parse_args()
     os.environ["REFERENCE_BUNDLE"] = arguments.bundle

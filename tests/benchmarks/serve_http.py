@@ -28,6 +28,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cpus import available_cpus
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from train.bundle import Bundle, open_bundle
@@ -186,7 +187,7 @@ def latency(said: str, percent: int) -> float:
 
 
 def show(found: dict[int, dict[str, Measured]]) -> None:
-    table = Table(title=f"closed loop, {os.cpu_count()} cores, wrk on the same machine")
+    table = Table(title=f"closed loop, {available_cpus()} cores, wrk on the same machine")
     columns = ("connections", "server", "requests/s", "p50 ms", "p99 ms", "vs plain", "vs batching")
     for column in columns:
         table.add_column(column, justify="left" if column == "server" else "right")
