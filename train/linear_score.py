@@ -14,6 +14,8 @@ from train.schema import Interactions
 from train.settings import Settings
 
 TINY = 1e-12
+# Sums of some hundred float32 products, rounded at random, are off by 10 eps of their size.
+NOISE = 10 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,11 @@ def standardized(scores: Array, present: Array) -> Array:
     thing when a reranker learns than when it serves.
     """
     counted = np.maximum(present.sum(axis=1, keepdims=True), 1)
+    scores = scores.astype(np.float64)
     mean = np.where(present, scores, 0).sum(axis=1, keepdims=True) / counted
     apart = np.where(present, scores - mean, 0)
     deviation = np.sqrt((apart**2).sum(axis=1, keepdims=True) / counted)
-    found: Array = apart / np.maximum(deviation, TINY)
+    largest = np.abs(np.where(present, scores, 0)).max(axis=1, keepdims=True, initial=0)
+    # Scores that are equal on paper differ by the rounding of their sums, which is no deviation.
+    found: Array = np.where(deviation > NOISE * largest, apart / np.maximum(deviation, TINY), 0)
     return found
