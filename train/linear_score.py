@@ -115,13 +115,29 @@ class LinearScore(Settings):
         if possible and taken.shape[1] > 1 and taken.nnz:
             # Not by the run's seed: what candidates are described by is the same for all runs.
             svd = TruncatedSVD(possible, random_state=0).fit(taken)
-            squares = svd.singular_values_**2
+            squares = told(svd.singular_values_, taken.shape) ** 2
             vectors[:, :possible] = svd.components_.T
             shares[:possible] = squares / (squares + self.regularization * squares[0] + TINY)
         return vectors, shares
 
 
 NONE = LinearScore()
+
+
+def told(values: Array, shape: tuple[int, int]) -> Array:
+    """Return singular values, largest first, with 0 for those that are rounding noise.
+
+    Where data has fewer dimensions than are asked for, float32 leaves some eps of the largest value
+    in each of the others, and the vectors that belong to these are no more than noise either.
+
+    Args:
+        values: `[r]`.
+        shape: of the matrix that was decomposed.
+    """
+    # The noise of sums over n rows grows as sqrt(n).
+    noise = np.finfo(np.float32).eps * np.sqrt(max(shape)) * values.max(initial=0)
+    found: Array = np.where(values > noise, values, 0)
+    return found
 
 
 def standardized(scores: Array, present: Array) -> Array:
