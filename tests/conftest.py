@@ -23,9 +23,10 @@ os.environ.update(
     RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1",
     RAY_TRAIN_V2_ENABLED="1",
     RAY_USAGE_STATS_ENABLED="0",
-    # Two libraries with a pool of threads each are slower on few cores than one thread each.
-    OMP_NUM_THREADS="1",
 )
+# Two libraries with a pool of threads each are slower on few cores than one thread each; a run with
+# other kernels (tests/kernels.sh) says itself how many.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A test decides itself which Ray it joins, and sees no head that runs on this machine: neither the
 # shell that runs the suite nor what its user has started has a say.
 for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
