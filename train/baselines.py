@@ -77,7 +77,9 @@ class UserKNN(Collaborative):
 
     def learn(self, taken: Any, seed: int) -> Scorer:
         """Keep the nearest users of each user, `[U, U]` sparse."""
-        weighted = taken.astype(np.float64).multiply(_saturation(taken)[:, None] * _idf(taken)[None])
+        weighted = taken.astype(np.float64).multiply(
+            _saturation(taken)[:, None] * _idf(taken)[None]
+        )
         similarity = _nearest(weighted.tocsr(), self.neighbours)
         return lambda users: _dense(similarity[users] @ taken)
 

@@ -96,7 +96,7 @@ def _summable(values: Array) -> Array:
 
     They become multiples of a power of two, 2^-53 U of the largest one, so that a float64 holds
     every partial sum. The order in which BLAS adds them decides nothing then, and an interval that
-    ends at 0 on paper (gains that cancel) does not end beside it.
+    ends at 0 on paper, as opposite gains cancel, does not end beside it.
     """
     largest = np.frexp(np.abs(values).max(axis=0, initial=0))[1]
     unit = np.ldexp(1.0, largest + int(np.frexp(len(values))[1]) - 53)
