@@ -105,7 +105,7 @@ def _idf(rows: Any) -> Array:
     """
     count = np.bincount(rows.tocsr().indices, minlength=rows.shape[1])
     quotient = rows.shape[0] / (1.0 + count)
-    return np.log(quotient.astype(np.longdouble)).astype(np.float64)
+    return np.asarray(np.log(quotient.astype(np.longdouble)), np.float64)
 
 
 def _saturation(rows: Any, k1: float = 1.2, b: float = 0.75) -> Array:
