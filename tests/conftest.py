@@ -28,7 +28,8 @@ os.environ.update(
     RAY_TRAIN_V2_ENABLED="1",
     RAY_USAGE_STATS_ENABLED="0",
 )
-# Two libraries with a pool of threads each are slower on few cores than one thread each.
+# Two libraries with a pool of threads each are slower on few cores than one thread each; a run with
+# other kernels (tests/kernels.sh) says itself how many.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 environment.calm_openmp()
 # A test decides itself which Ray it joins, and sees no head that runs on this machine: neither the

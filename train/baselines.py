@@ -57,11 +57,11 @@ class ItemKNN(Collaborative):
 
     def learn(self, taken: Any, seed: int) -> Scorer:
         """Keep the nearest items of each item, `[I, I]` sparse."""
-        from implicit.nearest_neighbours import tfidf_weight
         from sklearn.preprocessing import normalize
 
-        # implicit's own normalization divides by 0 where all users of an item took everything.
-        similarity = _nearest(normalize(tfidf_weight(taken.T).tocsr()), self.neighbours)
+        weighted = taken.T.tocsr().astype(np.float64).multiply(_idf(taken.T)[None]).tocsr()
+        # An item whose users all have weight 0 has length 0, and stays without neighbours.
+        similarity = _nearest(normalize(weighted), self.neighbours)
         return lambda users: _dense(taken[users] @ similarity)
 
 
@@ -77,9 +77,10 @@ class UserKNN(Collaborative):
 
     def learn(self, taken: Any, seed: int) -> Scorer:
         """Keep the nearest users of each user, `[U, U]` sparse."""
-        from implicit.nearest_neighbours import bm25_weight
-
-        similarity = _nearest(bm25_weight(taken, K1=1.2, B=0.75).tocsr(), self.neighbours)
+        weighted = taken.astype(np.float64).multiply(
+            _saturation(taken)[:, None] * _idf(taken)[None]
+        )
+        similarity = _nearest(weighted.tocsr(), self.neighbours)
         return lambda users: _dense(similarity[users] @ taken)
 
 
@@ -89,6 +90,35 @@ def _recent(statistics: Statistics, days: int) -> Array:
         raise ValueError(f"no recent window of {days} days; available: {windows}")
     recent: Array = statistics.item_recent[windows.index(days)]
     return recent
+
+
+def _idf(rows: Any) -> Array:
+    """Return the inverse document frequency `ln(n / (1 + rows with the column))`, float64 `[m]`.
+
+    implicit has it as a difference of logarithms, which leaves rounding noise where 0 is right, on
+    some processors and not on others; a row of nothing but noise is then normalized to length 1.
+    The logarithm of the quotient is exactly 0 there, and taken with more bits than are kept of it,
+    it is the same on every processor.
+
+    Args:
+        rows: 0/1, sparse `[n, m]`.
+    """
+    count = np.bincount(rows.tocsr().indices, minlength=rows.shape[1])
+    quotient = rows.shape[0] / (1.0 + count)
+    return np.asarray(np.log(quotient.astype(np.longdouble)), np.float64)
+
+
+def _saturation(rows: Any, k1: float = 1.2, b: float = 0.75) -> Array:
+    """Return BM25's weight of a term that occurs once in each row, float64 `[n]`.
+
+    Args:
+        rows: 0/1, CSR `[n, m]`.
+        k1: how fast further occurrences stop counting.
+        b: how much the length of a row counts.
+    """
+    length = np.diff(rows.indptr)
+    relative = length / max(float(length.mean()), 1.0 / max(len(length), 1))
+    return np.asarray((k1 + 1) / (k1 * (1 - b + b * relative) + 1))
 
 
 def _nearest(rows: Any, count: int) -> Any:

@@ -322,7 +322,9 @@ def _attribute(tables: Tables, batch: _Batch, out: Array) -> int:
     width = len(tables.columns)
     if not width:
         return 0
-    taste = tables.columns.take(batch.history, axis=1).sum(axis=2) / batch.known.T
+    # In float64, where numbers that cancel leave nothing that the floor below would not swallow.
+    total = tables.columns.take(batch.history, axis=1).sum(axis=2, dtype=np.float64)
+    taste = (total / batch.known.T).astype(np.float32)
     own = np.take(tables.columns, batch.items, axis=1, mode="wrap")
     norms = np.sqrt((taste**2).sum(axis=0))[:, None] * tables.column_norms.take(batch.items)
     np.divide((own * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])

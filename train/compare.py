@@ -1,5 +1,6 @@
 """Runs side by side on the same test, and whether one of them is better than all others."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,9 @@ def compare(locations: Sequence[str]) -> dict[str, Any]:
     runs = [_read(location) for location in locations]
     _check_same_test(runs)
     names = _names(runs)
-    by_mean = sorted(range(len(runs)), key=lambda number: -runs[number].ndcg.mean())
+    # Sums that are rounded once: runs with the same values of other users are equal, and stay in
+    # the order given.
+    by_mean = sorted(range(len(runs)), key=lambda number: -math.fsum(runs[number].ndcg))
     level = 1 - (1 - LEVEL) / (len(runs) - 1)
     best, *others = by_mean
     differences = {

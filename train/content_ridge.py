@@ -80,10 +80,16 @@ class ContentRidge(Baseline):
 
 
 def _numbers(items: Features) -> Array:
-    """Return the dense attributes around their mean, with length 1, float32 `[I, A]`."""
-    rows = items.dense - items.dense.mean(axis=0)
+    """Return the dense attributes around their mean, with length 1, float32 `[I, A]`.
+
+    An item that has the mean of every column has none: the rounding of float32 columns, which is
+    all that is left of it, is no direction.
+    """
+    dense = items.dense.astype(np.float64)
+    rows = dense - dense.mean(axis=0)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-9), np.float32)
+    noise = np.finfo(np.float32).eps * np.linalg.norm(np.abs(dense).max(axis=0, initial=0))
+    return np.where(lengths > noise, rows / np.maximum(lengths, 1e-9), 0).astype(np.float32)
 
 
 def _categories(items: Features) -> scipy.sparse.csr_array:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.features import Features
+from train.linear_score import told
 from train.model import TowerInputs
 from train.ragged import Array
 from train.schema import Interactions
@@ -119,8 +120,9 @@ class SVD(Factorization):
         from sklearn.decomposition import TruncatedSVD
 
         svd = TruncatedSVD(self.rank, random_state=seed).fit(taken)
-        squares = np.maximum(svd.singular_values_**2, np.finfo(np.float32).tiny)
-        items = svd.components_.T * np.sqrt(squares / (squares + self.regularization))
+        squares = told(svd.singular_values_, taken.shape) ** 2
+        shares = squares / np.maximum(squares + self.regularization, np.finfo(np.float32).tiny)
+        items = svd.components_.T * np.sqrt(shares)
         return taken @ items, items
 
 

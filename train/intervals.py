@@ -55,6 +55,7 @@ def bootstrap_ratios(
         `sum(sums) / sum(weights)`, low, high, each `[M]`; NaN where all weights are 0.
     """
     rng, (users, count) = np.random.default_rng(seed), sums.shape
+    sums, weights = _summable(sums), _summable(weights)
     ratios = np.full((samples, count), np.nan)
     step = max(1, DRAWS // max(users, 1))
     for start in range(0, samples if users else 0, step):
@@ -88,6 +89,19 @@ def _times_drawn(rng: np.random.Generator, samples: int, users: int) -> Array:
     drawn = rng.integers(0, users, (samples, users)) + users * np.arange(samples)[:, None]
     counts = np.bincount(drawn.ravel(), minlength=samples * users)
     return counts.reshape(samples, users).astype(np.float64)
+
+
+def _summable(values: Array) -> Array:
+    """Round each column of floats `[U, M]` so that sums of U of its elements are exact.
+
+    They become multiples of a power of two, 2^-53 U of the largest one, so that a float64 holds
+    every partial sum. The order in which BLAS adds them decides nothing then, and an interval that
+    ends at 0 on paper, as opposite gains cancel, does not end beside it.
+    """
+    largest = np.frexp(np.abs(values).max(axis=0, initial=0))[1]
+    unit = np.ldexp(1.0, largest + int(np.frexp(len(values))[1]) - 53)
+    rounded: Array = np.rint(values / unit) * unit
+    return rounded
 
 
 def _ratio(sums: Array, weights: Array) -> Array:

@@ -14,6 +14,8 @@ from train.schema import Interactions
 from train.settings import Settings
 
 TINY = 1e-12
+# Sums of some hundred float32 products, rounded at random, are off by 10 eps of their size.
+NOISE = 10 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,29 @@ class LinearScore(Settings):
         if possible and taken.shape[1] > 1 and taken.nnz:
             # Not by the run's seed: what candidates are described by is the same for all runs.
             svd = TruncatedSVD(possible, random_state=0).fit(taken)
-            squares = svd.singular_values_**2
+            squares = told(svd.singular_values_, taken.shape) ** 2
             vectors[:, :possible] = svd.components_.T
             shares[:possible] = squares / (squares + self.regularization * squares[0] + TINY)
         return vectors, shares
 
 
 NONE = LinearScore()
+
+
+def told(values: Array, shape: tuple[int, int]) -> Array:
+    """Return singular values, largest first, with 0 for those that are rounding noise.
+
+    Where data has fewer dimensions than are asked for, float32 leaves some eps of the largest value
+    in each of the others, and the vectors that belong to these are no more than noise either.
+
+    Args:
+        values: `[r]`.
+        shape: of the matrix that was decomposed.
+    """
+    # The noise of sums over n rows grows as sqrt(n).
+    noise = np.finfo(np.float32).eps * np.sqrt(max(shape)) * values.max(initial=0)
+    found: Array = np.where(values > noise, values, 0)
+    return found
 
 
 def standardized(scores: Array, present: Array) -> Array:
@@ -129,8 +147,11 @@ def standardized(scores: Array, present: Array) -> Array:
     thing when a reranker learns than when it serves.
     """
     counted = np.maximum(present.sum(axis=1, keepdims=True), 1)
+    scores = scores.astype(np.float64)
     mean = np.where(present, scores, 0).sum(axis=1, keepdims=True) / counted
     apart = np.where(present, scores - mean, 0)
     deviation = np.sqrt((apart**2).sum(axis=1, keepdims=True) / counted)
-    found: Array = apart / np.maximum(deviation, TINY)
+    largest = np.abs(np.where(present, scores, 0)).max(axis=1, keepdims=True, initial=0)
+    # Scores that are equal on paper differ by the rounding of their sums, which is no deviation.
+    found: Array = np.where(deviation > NOISE * largest, apart / np.maximum(deviation, TINY), 0)
     return found

@@ -37,6 +37,8 @@ from train.negatives import Negatives, hard_pool
 from train.ragged import Array
 
 CHECKPOINT = "checkpoint.pt"
+# Of an NDCG's 1: those of 2^21 users add up to integers that a float64 holds.
+UNITS = 2**32
 
 
 def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -219,11 +221,16 @@ def all_sum(value: Tensor, workers: int) -> Tensor:
 
 
 def validation_ndcg(model: TwoTowerModel, job: Job, world: World) -> float:
-    """Return the mean of `validation_scores` over the users of all workers."""
+    """Return the mean of `validation_scores` over the users of all workers.
+
+    It is summed in integers, so that neither the number of workers nor the order of users decides
+    which of two epochs with the same scores is the better one.
+    """
     ndcg = validation_scores(model, job, world)
-    sums = torch.tensor([np.nansum(ndcg), np.count_nonzero(~np.isnan(ndcg))])
+    counted = ndcg[~np.isnan(ndcg)]
+    sums = torch.tensor([int(np.rint(counted * UNITS).sum()), len(counted)], dtype=torch.int64)
     total, count = all_sum(sums.to(world.device), world.size).tolist()
-    return float(total / max(count, 1))
+    return float(total / UNITS / max(count, 1))
 
 
 def validation_scores(

@@ -120,7 +120,9 @@ def fit(
     evaluation: tuple[Pairs, Array],
 ) -> MatchingMLP:
     """Fit with AdamW and keep the weights of the epoch with the lowest evaluation loss."""
-    mean, scale = pairs.features.mean(axis=0), pairs.features.std(axis=0)
+    # In float64: the mean of a float32 column that never changes is off by more than the limit.
+    mean = pairs.features.mean(axis=0, dtype=np.float64)
+    scale = pairs.features.std(axis=0, dtype=np.float64)
     scale = np.where(scale > 1e-6, 1 / np.maximum(scale, 1e-6), 0)
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     train = Rows(pairs, labels, item_vectors, mean, scale)

@@ -289,7 +289,9 @@ def _nearest(bundle: Bundle, history: Ragged, row: int, items: Array) -> list[Id
         return [None] * len(items)
     vectors = bundle.directions[seen]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = bundle.directions[items] @ (vectors / np.maximum(lengths, 1e-12)).T
+    # Not a product of matrices, which rounds by place: of equal vectors the first one is nearest.
+    units = vectors / np.maximum(lengths, 1e-12)
+    cosines = np.einsum("kd,hd->kh", bundle.directions[items], units)
     return bundle.items.external(seen[cosines.argmax(axis=1)])
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import os
 import re
 import signal
@@ -13,13 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
-from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
+from tests.training import (
+    before,
+    gloo_worker,
+    make_job,
+    plain_inputs,
+    read_curve,
+    suiting,
+    validation,
+)
 from tests.waiting import wait_until
 from train.job import Job, World
 from train.loop import train
@@ -52,6 +62,27 @@ def numbers(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
     return [(row["loss"], row.get("ndcg", -1.0)) for row in curve]
 
 
+def rounding(epoch: int, batch: int = 64) -> float:
+    """Return how far losses may be apart after so many epochs by the order of sums alone, relative.
+
+    A gradient is a sum over the examples of a batch, which two workers take in two parts and one
+    worker in one: each of its n additions rounds by eps at most, so that it is off by n eps (Higham
+    2002, section 4.2). Each step may add as much to what the ones before it left. That is 2.6e-4
+    after the first epoch and 7.8e-4 after the third, where the largest difference seen was 6e-5
+    (the hybrid tower's) and workers that do not average their gradients are off by 2.8e-3 or more.
+    """
+    steps = math.ceil(len(before().interactions) / batch) * epoch
+    return batch * steps * float(np.finfo(np.float32).eps)
+
+
+def one_swap() -> float:
+    """Return how much the mean NDCG changes where one user's first and second item change places.
+
+    Scores that are equal but for their rounding may be ranked either way.
+    """
+    return (1 - 1 / math.log2(3)) / len(validation().users)
+
+
 @pytest.fixture(scope="module")
 def unbroken(local_ray: Session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is kept of two phases on two Ray workers, and `seen`, what was told of their epochs."""
@@ -71,10 +102,15 @@ def test_two_workers_train_as_one_with_twice_the_batch(
 ) -> None:
     alone = train_here(phases(batch_size=64), str(tmp_path))
     for phase, state in alone.items():
-        both = zip(numbers(unbroken[phase]["curve"]), numbers(state["curve"]), strict=True)
+        both = zip(unbroken[phase]["curve"], state["curve"], strict=phase == "select")
         for ours, single in both:
-            assert ours == pytest.approx(single, abs=1e-5)
-        assert unbroken[phase]["best"]["epoch"] == state["best"]["epoch"]
+            assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
+            assert ours.get("ndcg") == pytest.approx(single.get("ndcg"), abs=one_swap())
+    # The best epoch, for which the second phase lasts, unless a swap makes another one better.
+    ndcg = [row["ndcg"] for row in alone["select"]["curve"]]
+    chosen = unbroken["select"]["best"]["epoch"]
+    assert ndcg[chosen - 1] >= max(ndcg) - 2 * one_swap()
+    assert len(unbroken["refit"]["curve"]) == chosen
     assert len(alone["refit"]["curve"]) == alone["select"]["best"]["epoch"]
 
 
@@ -112,9 +148,8 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
         training = half.training.model_copy(update={"batch_size": 64})
         alone = train(replace(half, training=training), World())
         shared = read_curve(tmp_path, number)
-        assert [row["loss"] for row in shared] == pytest.approx(
-            [row["loss"] for row in alone["curve"]], abs=1e-5
-        )
+        for ours, single in zip(shared, alone["curve"], strict=True):
+            assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
 
 
 def test_without_ray_the_same_name_goes_on_where_it_stopped(

@@ -115,3 +115,10 @@ def test_standardized() -> None:
     np.testing.assert_allclose(found[0], [-2 / deviation, 0, 2 / deviation, 0])
     assert not found[1].any()
     assert not standardized(scores, np.zeros((2, 4), bool)).any()
+
+
+def test_scores_that_are_equal_but_for_their_rounding_do_not_deviate() -> None:
+    same = np.full((1, 3), 0.1, np.float32)
+    same[0, 1] = np.nextafter(same[0, 1], np.float32(1))
+    assert not standardized(same, np.ones((1, 3), bool)).any()
+    assert not standardized(np.full((1, 7), 0.7, np.float32), np.ones((1, 7), bool)).any()
