@@ -60,8 +60,11 @@ def joined(*several: Events) -> Events:
     return {name: np.concatenate([of[name] for of in several]) for name in several[0]}
 
 
-def write(folder: Path, of: Events) -> Path:
-    """Write the three tables into a folder; items and users are the same whatever the events."""
+def write(folder: Path, of: Events, cold: int = 0) -> Path:
+    """Write the three tables into a folder; items and users are the same whatever the events.
+
+    So many items are in none of the events.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = {
         "user_id": of["user"] + FIRST_USER,
@@ -69,7 +72,7 @@ def write(folder: Path, of: Events) -> Path:
         "timestamp": of["time"],
         "rating": of["weight"].astype(np.float32),
     }
-    items, users = np.arange(ITEMS), np.arange(USERS)
+    items, users = np.arange(ITEMS + cold), np.arange(USERS)
     pq.write_table(pa.table(table), folder / "interactions.parquet")
     kinds = pa.array([f"kind {taste}" for taste in items % 5])
     about = {"item_id": items + FIRST_ITEM, "kind": kinds, "length": np.sin(items)}
@@ -92,7 +95,7 @@ def data_table(folder: Path) -> dict[str, Any]:
     }
 
 
-def make_run(data: Path, storage: Path, **changes: Any) -> Run:
+def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
     """Return a run of a second that is served as it is tested; every epoch is better than before.
 
     Keys of `changes` are those of the table; a table is laid over the one that is here.
@@ -238,7 +241,7 @@ def digests(of: Made) -> dict[str, str]:
         things["labels"] = of.learned.labels
         # CatBoost's file says when it was written.
         things["reranker"] = [bundle.reranker.score(pairs)] if bundle.reranker else []
-    return {name: _digest(thing) for name, thing in things.items()}
+    return {name: digest(thing) for name, thing in things.items()}
 
 
 def changed(one: Made, other: Made) -> set[str]:
@@ -247,12 +250,12 @@ def changed(one: Made, other: Made) -> set[str]:
     return {name for name in first | second if first.get(name) != second.get(name)}
 
 
-def _digest(thing: Any) -> str:
+def digest(thing: Any) -> str:
     """Return a sha256 over arrays, bytes and plain values, however they are nested."""
     if isinstance(thing, dict):
-        thing = [[name, _digest(thing[name])] for name in sorted(thing)]
+        thing = [[name, digest(thing[name])] for name in sorted(thing)]
     if isinstance(thing, list):
-        thing = json.dumps([_digest(part) for part in thing])
+        thing = json.dumps([digest(part) for part in thing])
     if isinstance(thing, np.ndarray):
         described = f"{thing.dtype} {thing.shape} ".encode()
         thing = described + np.ascontiguousarray(thing).tobytes()
