@@ -127,9 +127,9 @@ def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
     }
     for key, value in changes.items():
         mine = table.get(key)
-        over = isinstance(value, dict) and isinstance(mine, dict)
-        if over and value.get("name", mine.get("name")) == mine.get("name"):
-            value = mine | value
+        if isinstance(value, dict) and isinstance(mine, dict):
+            same = value.get("name", mine.get("name")) == mine.get("name")
+            value = mine | value if same else value
         table[key] = value
     return Run.model_validate(table)
 

@@ -46,6 +46,9 @@ from train.splits import SPLITS, Split
 from train.towers import TOWERS, TwoTower
 from train.two_stages import Learned, learned, stage_one
 
+Bases = Mapping[str, Mapping[str, Any]]
+"""Settings by entry, or by `entry.key`, which two that differ at a key have both."""
+
 
 def cases(entries: Mapping[str, type[BaseModel]]) -> Any:
     """Return a parameter set for each setting of each entry, but for its name."""
@@ -68,6 +71,11 @@ def another(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
         return next(option for option in get_args(annotation) if option != value)
     raise AssertionError(f"say in this file what other value than {value!r} there is")
+
+
+def based(bases: Bases, entry: str, key: str) -> dict[str, Any]:
+    """Return what both settings have that differ at a key of an entry."""
+    return {**bases.get(entry, {}), **bases.get(f"{entry}.{key}", {})}
 
 
 def two(
@@ -134,7 +142,7 @@ REFUSED = {
     "light_gcn": ("dropout",),
     **{name: tuple(FIXED) for name in FACTORIZED},
 }
-TOWER_BASE = {"dssm.heads": {"encoder": "transformer"}, "hybrid": {"hidden": (16, 8)}}
+TOWER_BASE: Bases = {"dssm.heads": {"encoder": "transformer"}, "hybrid": {"hidden": (16, 8)}}
 TOWER_OTHERS = {
     "width": 4,
     "history": 3,
@@ -151,7 +159,7 @@ TOWER_OTHERS = {
 def test_a_setting_of_a_tower_changes_what_it_learns_or_encodes(
     entry: str, key: str, known: Known
 ) -> None:
-    base = {"width": 8, **TOWER_BASE.get(entry, {}), **TOWER_BASE.get(f"{entry}.{key}", {})}
+    base = {"width": 8, **based(TOWER_BASE, entry, key)}
     if key in REFUSED.get(entry, ()):
         with pytest.raises(ValidationError, match=key):
             two(TOWERS, entry, key, base, TOWER_OTHERS)
@@ -182,7 +190,7 @@ def test_a_setting_of_a_loss_changes_what_is_learned(entry: str, key: str, known
     )
 
 
-SPLIT_BASE = {
+SPLIT_BASE: Bases = {
     "time": {"at": T2, "validation_at": T1},
     "time.quantile": {"at": None},
     "time.validation_quantile": {"validation_at": None},
@@ -204,7 +212,7 @@ SPLIT_OTHERS = {
 
 @pytest.mark.parametrize(("entry", "key"), cases(SPLITS))
 def test_a_setting_of_a_split_changes_what_trains_or_counts(entry: str, key: str) -> None:
-    base = {**SPLIT_BASE.get(entry, {}), **SPLIT_BASE.get(f"{entry}.{key}", {})}
+    base = based(SPLIT_BASE, entry, key)
     settings = two(SPLITS, entry, key, base, SPLIT_OTHERS)
     of = uneven()
     ordered = Interactions.ordered(of["user"], of["item"], of["time"], of["weight"])
@@ -242,7 +250,7 @@ def rows(known: Known) -> Learned:
     return learned(known.data, stage, known.window, CANDIDATES)
 
 
-RERANKER_BASE = {
+RERANKER_BASE: Bases = {
     "catboost": {"iterations": 12, "negatives": 10},
     "catboost.patience": {"iterations": 60, "patience": 60, "learning_rate": 0.5},
     "mlp": {"epochs": 3, "hidden": (16, 8), "negatives": 10},
@@ -262,7 +270,7 @@ RERANKER_OTHERS = {
 
 @pytest.mark.parametrize(("entry", "key"), cases(RERANKERS))
 def test_a_setting_of_a_reranker_changes_its_scores(entry: str, key: str, rows: Learned) -> None:
-    base = {**RERANKER_BASE.get(entry, {}), **RERANKER_BASE.get(f"{entry}.{key}", {})}
+    base = based(RERANKER_BASE, entry, key)
     scores = [scored(kind, rows) for kind in two(RERANKERS, entry, key, base, RERANKER_OTHERS)]
     assert (scores[0] != scores[1]).any()
 
@@ -281,7 +289,7 @@ def scored(settings: RerankerSettings, rows: Learned) -> Array:
     return fitted.score(rows.pairs)
 
 
-BASELINE_BASE = {"catboost_content": {"iterations": 20}}
+BASELINE_BASE: Bases = {"catboost_content": {"iterations": 20}}
 BASELINE_OTHERS = {
     "neighbours": 3,
     "positive": 3.0,
@@ -295,7 +303,7 @@ BASELINE_OTHERS = {
 
 @pytest.mark.parametrize(("entry", "key"), cases(BASELINES))
 def test_a_setting_of_a_baseline_changes_its_scores(entry: str, key: str, known: Known) -> None:
-    settings = two(BASELINES, entry, key, BASELINE_BASE.get(entry, {}), BASELINE_OTHERS)
+    settings = two(BASELINES, entry, key, based(BASELINE_BASE, entry, key), BASELINE_OTHERS)
     users = np.arange(USERS)
     first, other = (baseline.fit(known.before, 7, 0)(users) for baseline in settings)
     assert (first != other).any()
