@@ -9,7 +9,8 @@ import torch
 from scipy import stats
 
 from tests.recording import COUNT, N_ITEMS, Recorder, Recording, pairs, pairs_job, record
-from tests.training import make_job, validation
+from tests.training import validation
+from train import loop
 from train.job import World
 from train.loop import read_checkpoint
 from train.losses import BPR, FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax
@@ -50,19 +51,22 @@ def test_a_refit_has_the_rates_of_the_epochs_it_repeats() -> None:
     assert found == rates(record(pairs_job(epochs=5)))[: 8 * 3]
 
 
-def test_a_later_phase_has_the_rates_of_the_first_ones_best_epochs(tmp_path: Path) -> None:
-    stopped = make_job(validation=validation(), epochs=6, patience=1, learning_rate=0.1)
-    jobs = {"select": stopped, "refit": make_job(epochs=6, learning_rate=0.1)}
+def test_a_later_phase_has_the_rates_of_the_first_ones_best_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one stops after 4 epochs of 6, and keeps the second one."""
+    said = iter([0.1, 0.3, 0.2, 0.2])
+    monkeypatch.setattr(loop, "validation_ndcg", lambda *given: next(said))
+    jobs = {
+        "select": pairs_job(validation=validation(), epochs=6, patience=2),
+        "refit": pairs_job(epochs=6),
+    }
     with Recorder() as recorder:
         done = train_phases(jobs, str(tmp_path), recorder.watched)
-    epochs = [done[phase]["epoch"] for phase in jobs]
-    assert epochs[1] == done["select"]["best"]["epoch"]
-    per_epoch, rest = divmod(len(recorder.steps), sum(epochs))
-    assert not rest
-    line, found = falling(0.1, 6 * per_epoch), rates(recorder)
-    first = epochs[0] * per_epoch
-    np.testing.assert_allclose(found[:first], line[:first], rtol=ROUNDING)
-    np.testing.assert_allclose(found[first:], line[: epochs[1] * per_epoch], rtol=ROUNDING)
+    assert [done[phase]["epoch"] for phase in jobs] == [4, 2]
+    line = falling(jobs["select"].training.learning_rate, 6 * 8)
+    expected = [*line[: 4 * 8], *line[: 2 * 8]]
+    np.testing.assert_allclose(rates(recorder), expected, rtol=ROUNDING)
 
 
 def test_decay_is_that_of_the_settings_at_every_step() -> None:
