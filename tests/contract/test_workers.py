@@ -21,17 +21,19 @@ SHARE = 24
 ROUNDING = 1e4 * np.finfo(np.float32).eps
 
 
-def first_step(job: Job, rank: int = 0, size: int = 1) -> torch.Tensor:
-    return record(job, World(rank, size)).steps[0].gradient.double()
+def only_step(job: Job, rank: int = 0, size: int = 1) -> torch.Tensor:
+    [step] = record(job, World(rank, size)).steps
+    return step.gradient.double()
 
 
 def check(workers: int, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     """Compare workers with `SHARE` examples each with one that has all of them."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: None)
-    job = make_job(batch_size=SHARE, epochs=1, half_life=30, **changes)
-    whole = make_job(batch_size=SHARE * workers, epochs=1, half_life=30, **changes)
-    shares = torch.stack([first_step(job, rank, workers) for rank in range(workers)])
-    expected = first_step(whole)
+    once = {"epochs": 1, "epoch_examples": SHARE * workers, "half_life": 30}
+    job = make_job(batch_size=SHARE, **once, **changes)
+    whole = make_job(batch_size=SHARE * workers, **once, **changes)
+    shares = torch.stack([only_step(job, rank, workers) for rank in range(workers)])
+    expected = only_step(whole)
     near = ROUNDING * float(shares.abs().max())
     torch.testing.assert_close(shares.mean(0), expected, rtol=0, atol=near)
     assert float((shares[0] - expected).abs().max()) > 10 * near
