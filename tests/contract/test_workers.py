@@ -18,7 +18,7 @@ from train.towers import TOWERS, TwoTower
 
 SHARE = 24
 # Sums of some 10,000 products, in three parts instead of one.
-ROUNDING = 1e4 * np.finfo(np.float32).eps
+ROUNDING = 1e4 * float(np.finfo(np.float32).eps)
 
 
 def only_step(job: Job, rank: int = 0, size: int = 1) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Learning rates, orders, negatives and dropout over the steps and epochs of a training."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from train.phases import train_phases
 from train.ragged import Array, Ragged
 from train.towers import HistoryTransformer, TwoTower
 
-# A share of one of 2**52 of 1, divided by the least rate that is left, 1 / steps of the first.
+# Shares of the first rate are rounded by 2**-52, and the least of them is 1 / 48.
 ROUNDING = 1e-12
 
 
@@ -248,7 +249,7 @@ def dropping(**changes: Any) -> list[torch.Tensor]:
 def independent(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Return whether two halves agree in half of their places, within 5 deviations of that."""
     agreed = float((one == other).double().mean())
-    return abs(agreed - 0.5) < 5 * 0.5 / one.numel() ** 0.5
+    return abs(agreed - 0.5) < 5 * 0.5 / math.sqrt(one.numel())
 
 
 def test_dropout_is_new_in_each_step_and_epoch_and_the_same_for_a_seed() -> None:
