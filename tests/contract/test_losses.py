@@ -184,3 +184,17 @@ def test_all_scores_are_divided_by_the_temperature(loss: Loss, head: Head | None
     # Pairs are scored in float32.
     assert float(sharp(scored)) == pytest.approx(float(loss(longer)), rel=1e-5)
     assert float(sharp(scored)) != pytest.approx(float(loss(scored)), rel=1e-3)
+
+
+def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
+    """Whatever its vector is, the loss is the same; that of another item's changes it."""
+    torch.manual_seed(0)
+    users, positives = torch.randn(2, 3, 4, dtype=torch.float64)
+    negatives = torch.randn(5, 4, dtype=torch.float64)
+    items = torch.tensor([7, 7, 7]), torch.tensor([1, 7, 2, 3, 4])
+    plain = float(loss(Scored(users, positives, negatives, items)))
+    for place, matters in ((1, False), (2, True)):
+        moved = negatives.clone()
+        moved[place] = 5 * users.sum(0)
+        found = float(loss(Scored(users, positives, moved, items)))
+        assert (found != pytest.approx(plain, rel=1e-4)) == matters
