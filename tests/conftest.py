@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.waiting import PATIENCE
-
 from cluster import environment
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from cluster.session import Session
