@@ -16,9 +16,10 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from cluster import command, head
+from cluster import cli as command
+from cluster import head
 from serve.config import Process, ServeArgs, check_port, environment
-from train import bundle
+from train.bundle import bundle
 
 APPLICATION = "raytower"
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from cluster.command import run
+from cluster.cli import run
 from cluster.ports import free_ports
-from train.bundle import Bundle, open_bundle
+from train.bundle.bundle import Bundle, open_bundle
 
 K = 10
 PATIENCE = 300  # seconds: a busy machine takes long to answer and to stop

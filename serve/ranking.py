@@ -1,10 +1,12 @@
 """Stage 2 as a deployment of its own, and what travels to it from stage 1."""
 
 from serve.loopback import bind_to_node
-from train.bundle import open_bundle
-from train.candidates import Candidates, Queries
-from train.ragged import Array, Ragged
-from train.stages import Ranking, Request, Retrieval, Retrieved
+from train.bundle.bundle import open_bundle
+from train.core.ragged import Array, Ragged
+from train.index.candidates import Candidates, Queries
+from train.recommender.ranking import Ranking
+from train.recommender.requests import Request, Retrieved
+from train.recommender.retrieval import Retrieval
 
 Message = tuple[Array, Array, Array, Array, Array, Array, int]
 

@@ -9,9 +9,12 @@ from serve.config import ServeArgs
 from serve.http import Application
 from serve.loopback import bind_to_node
 from serve.ranking import pack
-from train.bundle import open_bundle
-from train.ragged import Array
-from train.stages import Ranking, Request, Retrieval, Retrieved, answers
+from train.bundle.bundle import open_bundle
+from train.core.ragged import Array
+from train.recommender.answers import answers
+from train.recommender.ranking import Ranking
+from train.recommender.requests import Request, Retrieved
+from train.recommender.retrieval import Retrieval
 
 
 class RetrievalReplica:

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from train.bundle import Bundle, open_bundle
-from train.candidates import Pairs
+from train.bundle.bundle import Bundle, open_bundle
 from train.config import Run
+from train.core.ragged import Array
 from train.fit import fit
-from train.ragged import Array
-from train.reranker import Reranker, RerankerSettings
+from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.pairs import Pairs
 
 DAY = 86_400
 START = 1_600_000_000

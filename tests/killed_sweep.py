@@ -14,11 +14,11 @@ from typing import Any
 
 import ray.tune
 
-from cluster.command import run
-from tune import tuner
+from cluster.cli import run
 from tune.__main__ import main
-from tune.progress import Progress
-from tune.trial import trial
+from tune.trials import tuner
+from tune.trials.progress import Progress
+from tune.trials.trial import trial
 
 
 def ending(number: int, signum: int) -> Callable[..., None]:

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tests.training import events, make_job, plain_inputs
-from train.job import Job, World
-from train.loop import checkpoint_bytes, train
-from train.losses import BPR
-from train.schema import Interactions
-from train.towers import TwoTower
+from train.core.schema import Interactions
+from train.losses.pairwise import BPR
+from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import checkpoint_bytes
+from train.trainer.job import Job, World
+from train.trainer.loop import train
 
 N_USERS, N_ITEMS, EACH = 16, 24, 8
 COUNT = N_USERS * EACH

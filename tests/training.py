@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from train.datasets import Generated
-from train.features import Encoded, Features, encode
-from train.job import Job, Training, Validation, World
-from train.loop import train
-from train.losses import BPR, InBatchSoftmax, Loss
-from train.model import Tower, TowerInputs
-from train.ragged import Array, Ragged
-from train.schema import Interactions
-from train.snapshot import Snapshot, snapshot, validation_window
-from train.splits import TRAIN, Folds, Time
-from train.towers import TwoTower
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.encoded import Encoded, encode
+from train.data.encoders import Features
+from train.data.snapshot import Snapshot, TowerInputs, snapshot, validation_window
+from train.data.splits import TRAIN, Folds, Time
+from train.datasets.generated import Generated
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.losses.softmax import InBatchSoftmax
+from train.towers.base import Tower
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, Validation, World
+from train.trainer.loop import train
 
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 

@@ -13,19 +13,21 @@ import numpy as np
 import torch
 
 from train.config import Run
-from train.features import Encoded
-from train.fit import before_window, reranker_window, selected, tower_job
-from train.index import Index
-from train.job import Job, World
-from train.loop import train, validation_scores
-from train.metrics import per_user
-from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
-from train.pair_head import PairIndex
-from train.ragged import Array
-from train.reranker import RerankerSettings
-from train.rerankers import cross_fit, ranked
-from train.splits import Folds
-from train.two_stages import Learned, learned
+from train.core.ragged import Array
+from train.data.encoded import Encoded
+from train.data.splits import Folds
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index
+from train.metrics.ranking import per_user
+from train.recommender.stages import Learned, learned
+from train.rerankers.base import RerankerSettings
+from train.rerankers.cross_validation import cross_fit, ranked
+from train.steps import before_window, reranker_window, selected, tower_job
+from train.towers.base import TwoTowerModel
+from train.towers.encode import encode_catalogue, encode_users, rank
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
 State = dict[str, Any]

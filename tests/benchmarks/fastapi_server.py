@@ -30,8 +30,11 @@ class Query(BaseModel):
 
 def create() -> FastAPI:
     """Return the program; its bundle and its kind come from the environment, worker by worker."""
-    from train.bundle import open_bundle
-    from train.stages import Ranking, Request, Retrieval, answers
+    from train.bundle.bundle import open_bundle
+    from train.recommender.answers import answers
+    from train.recommender.ranking import Ranking
+    from train.recommender.requests import Request
+    from train.recommender.retrieval import Retrieval
 
     bundle = open_bundle(os.environ["REFERENCE_BUNDLE"])
     retrieval, ranking = Retrieval(bundle), Ranking(bundle)

@@ -31,8 +31,9 @@ from rich.table import Table
 from cluster.cpus import available_cpus
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from train.bundle import Bundle, open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 SERVERS = {
     "split": ["serve", "--topology", "split"],

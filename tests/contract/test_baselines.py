@@ -8,12 +8,12 @@ import pytest
 
 from tests.training import small
 from train.baselines import BASELINES
-from train.metrics import per_user
-from train.ragged import Array
-from train.scorers import Baseline, Collaborative, Scorer
-from train.snapshot import Snapshot, Window, held_out_window, snapshot
-from train.splits import TEST, TRAIN
-from train.top_k import rank_scores
+from train.baselines.base import Baseline, Collaborative, Scorer
+from train.core.ragged import Array
+from train.data.snapshot import Snapshot, Window, held_out_window, snapshot
+from train.data.splits import TEST, TRAIN
+from train.index.exact import rank_scores
+from train.metrics.ranking import per_user
 
 COLD = 3
 K = 10

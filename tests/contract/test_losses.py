@@ -8,27 +8,25 @@ import pytest
 import torch
 
 from tests.training import generated, make_job, validation
-from train.batches import Batch, examples, history_sample
-from train.datasets import Generated
-from train.job import Job, World
-from train.loop import batch_loss, train
-from train.losses import (
-    BPR,
-    LOSSES,
-    FullSoftmax,
-    Head,
-    InBatchSoftmax,
-    Loss,
-    SampledSoftmax,
-    Scored,
-    Triplet,
-)
-from train.model import Scores, Tower
-from train.negatives import Negatives
-from train.sides import products
-from train.snapshot import snapshot
-from train.splits import TRAIN
-from train.towers import DSSM, NCF, TOWERS, MatchingMLP, TwoTower
+from train.data.snapshot import snapshot
+from train.data.splits import TRAIN
+from train.datasets.generated import Generated
+from train.losses import LOSSES
+from train.losses.base import Head, Loss, Scored
+from train.losses.pairwise import BPR, Triplet
+from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.ops.tensors import products
+from train.towers import TOWERS
+from train.towers.base import Scores, Tower
+from train.towers.dssm import DSSM
+from train.towers.matching_mlp import MatchingMLP
+from train.towers.ncf import NCF
+from train.towers.two_tower import TwoTower
+from train.trainer.batches import Batch, history_sample
+from train.trainer.examples import examples
+from train.trainer.job import Job, World
+from train.trainer.loop import batch_loss, train
+from train.trainer.negatives import Negatives
 
 
 @pytest.fixture(params=LOSSES)

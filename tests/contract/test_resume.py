@@ -10,11 +10,14 @@ from pydantic import ValidationError
 
 from tests.recording import record
 from tests.training import make_job, suiting, validation
-from train import loop
-from train.job import Job, World
-from train.loop import read_checkpoint, train
-from train.losses import BPR, LOSSES, Loss
-from train.towers import TOWERS, TwoTower
+from train.losses import LOSSES
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import read_checkpoint
+from train.trainer.job import Job, World
+from train.trainer.loop import train
 
 EPOCHS = 3
 SMALL: dict[str, Any] = {"width": 8, "history": 5}
@@ -104,7 +107,7 @@ def test_patience_counts_on_from_the_epochs_before(monkeypatch: pytest.MonkeyPat
 
     def said(after: int) -> None:
         rest = iter(scores[after:])
-        monkeypatch.setattr(loop, "validation_ndcg", lambda *given: next(rest))
+        monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *given: next(rest))
 
     said(after=0)
     whole = record(job)

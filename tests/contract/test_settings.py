@@ -28,23 +28,27 @@ from tests.driver import (
 )
 from tests.training import suiting
 from train.baselines import BASELINES
-from train.datasets import Dataset, Generated
-from train.factorized import FACTORIZED, FIXED
-from train.features import Encoded
-from train.fit import before_window, prepare
-from train.index import Index, IndexSettings
-from train.job import Job, Training, World
-from train.loop import train
-from train.losses import LOSSES, Loss
-from train.model import Tower, encode_catalogue, encode_users
-from train.ragged import Array
-from train.reranker import RerankerSettings
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.encoded import Encoded
+from train.data.snapshot import Snapshot, Window
+from train.data.splits import SPLITS, Split
+from train.datasets.base import Dataset
+from train.datasets.generated import Generated
+from train.index.vector_index import Index, IndexSettings
+from train.losses import LOSSES
+from train.losses.base import Loss
+from train.recommender.stages import Learned, learned, stage_one
 from train.rerankers import RERANKERS
-from train.schema import Interactions
-from train.snapshot import Snapshot, Window
-from train.splits import SPLITS, Split
-from train.towers import TOWERS, TwoTower
-from train.two_stages import Learned, learned, stage_one
+from train.rerankers.base import RerankerSettings
+from train.steps import before_window, prepare
+from train.towers import TOWERS
+from train.towers.base import Tower
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.factorized import FACTORIZED, FIXED
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import train
 
 Bases = Mapping[str, Mapping[str, Any]]
 """Settings by entry, or by `entry.key`, which two that differ at a key have both."""

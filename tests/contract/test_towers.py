@@ -8,23 +8,16 @@ import pytest
 import torch
 
 from tests.training import before, histories, make_job, plain_inputs, suiting
-from train.job import World
-from train.loop import train
-from train.model import (
-    Tower,
-    TowerInputs,
-    TwoTowerModel,
-    align,
-    encode_catalogue,
-    encode_users,
-    head_of,
-    load,
-    rank,
-    state_bytes,
-)
-from train.pair_head import PairIndex
-from train.ragged import Array, Ragged
-from train.towers import TOWERS, TwoTower
+from train.core.ragged import Array, Ragged
+from train.data.snapshot import TowerInputs
+from train.index.pair_index import PairIndex
+from train.towers import TOWERS
+from train.towers.base import Tower, TwoTowerModel
+from train.towers.encode import align, encode_catalogue, encode_users, rank
+from train.towers.two_tower import TwoTower
+from train.towers.weights import head_of, load, state_bytes
+from train.trainer.job import World
+from train.trainer.loop import train
 
 
 @pytest.fixture(params=TOWERS)
@@ -321,7 +314,7 @@ def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
 def test_scores_do_not_depend_on_how_many_pairs_are_scored_at_a_time(
     tower: Tower, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.pair_head.ROWS", rows)
+    monkeypatch.setattr("train.index.pair_index.ROWS", rows)
     model = build(tower)
     assert model.head is not None
     torch.nn.init.normal_(model.head.wide.bias)

@@ -16,11 +16,15 @@ import pytest
 
 from tests.recording import record
 from tests.training import make_job, plain_inputs
-from train.job import Job
-from train.losses import BPR, LOSSES, Loss, Triplet
-from train.ragged import Array
-from train.schema import Interactions
-from train.towers import NCF, HistoryTransformer, TwoTower
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.losses import LOSSES
+from train.losses.base import Loss
+from train.losses.pairwise import BPR, Triplet
+from train.towers.history_transformer import HistoryTransformer
+from train.towers.ncf import NCF
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job
 
 DAY = 86_400
 USERS = np.repeat(np.arange(4, dtype=np.int32), 3)

@@ -12,9 +12,12 @@ import torch
 
 from tests.recording import record
 from tests.training import make_job, suiting
-from train.job import Job, World
-from train.losses import BPR, LOSSES, Loss
-from train.towers import TOWERS, TwoTower
+from train.losses import LOSSES
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, World
 
 SHARE = 24
 # Sums of some 10,000 products, in three parts instead of one.

@@ -17,22 +17,22 @@ import pytest
 
 from cluster.session import Session, connect, scaling
 from tests.waiting import BOUND, PATIENCE, wait_until
-from train.bundle import check
-from train.report import render
+from train.bundle.bundle import check
+from train.report.text import render
 
 ROOT = Path(__file__).parents[2]
 STARTS = ("driv", "work", "cpus", "file")
 TOKEN = "0123456789abcdef" * 4
 # Run as a job: our code is importable on the driver and on a worker, from what was shipped alone.
 SHIPPED = """
-import os, ray, train.schema
+import os, ray, train.core.schema
 from cluster.session import connect, scaling
 session = connect()
 @ray.remote
 def work():
-    import train.schema
-    return train.schema.__file__
-print("driver", train.schema.__file__)
+    import train.core.schema
+    return train.core.schema.__file__
+print("driver", train.core.schema.__file__)
 print("worker", ray.get(work.remote()))
 print("cpus", session.cpus, session.started, scaling(2).resources_per_worker)
 print("files", *sorted(os.listdir()))

@@ -28,9 +28,10 @@ from tests.driver import (
     some,
     write,
 )
-from train.fit import before_window, prepare
-from train.model import TowerInputs, encode_catalogue, encode_users
-from train.ragged import Array, Ragged
+from train.core.ragged import Array, Ragged
+from train.data.snapshot import TowerInputs
+from train.steps import before_window, prepare
+from train.towers.encode import encode_catalogue, encode_users
 
 # All that is learned or counted before the test begins.
 LEARNED = {

@@ -9,16 +9,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cluster import command
+from cluster import cli as command
 from tests.bundles import write_bundle
 from tests.integration.test_fit import make_run
 from tests.integration.test_scores import BY_SCORE, SHORT
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.export import export_onnx, run_onnx
+from train.bundle.bundle import Bundle, open_bundle
+from train.core.ragged import Ragged
+from train.export.onnx_model import export_onnx, run_onnx
 from train.fit import fit
-from train.ragged import Ragged
-from train.stages import Request, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 
 @pytest.fixture(scope="module", params=["euclidean", "of a graph", "of states", "of pairs"])

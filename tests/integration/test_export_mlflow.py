@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import command
+from cluster import cli as command
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from tests.mlflow_server import answering
 from tests.waiting import BOUND
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 ROOT = Path(__file__).parents[2]
 NEW = 10**9
@@ -141,9 +142,9 @@ def test_nothing_is_written_over(
 def test_what_fails_leaves_nothing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.export_mlflow.NEEDED", ("no-such-package",))
+    monkeypatch.setattr("train.export.mlflow_model.NEEDED", ("no-such-package",))
     with pytest.raises(ModuleNotFoundError):
-        from train.export_mlflow import export_mlflow
+        from train.export.mlflow_model import export_mlflow
 
         export_mlflow(bundle, tmp_path / "model")
     assert not list(tmp_path.iterdir())
@@ -155,7 +156,7 @@ def test_without_mlflow_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.delitem(sys.modules, "train.export_mlflow", raising=False)
+    monkeypatch.delitem(sys.modules, "train.export.mlflow_model", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert exit_of("export", bundle.folder, "--to", "mlflow", "--out", tmp_path / "model")
     assert "install: pip install -c constraints.txt mlflow-skinny" in capsys.readouterr().err

@@ -12,16 +12,17 @@ import torch
 
 from tests.integration.test_fit import cli, interrupted, make_run
 from tests.integration.test_tracking import history as logged
-from train import evaluation_arrays
-from train import fit as driver
-from train.bundle import Bundle, open_bundle
+from train.bundle import evaluation_arrays
+from train.bundle.bundle import Bundle, open_bundle
 from train.config import Run
-from train.export import export_onnx, run_onnx
-from train.export_mlflow import export_mlflow
-from train.factorized import FACTORIZED, Factorized
+from train.core.ragged import Ragged
+from train.export.mlflow_model import export_mlflow
+from train.export.onnx_model import export_onnx, run_onnx
 from train.fit import fit
-from train.ragged import Ragged
-from train.stages import Request, Retrieval, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.recommender.retrieval import Retrieval
+from train.towers.factorized import FACTORIZED, Factorized
 
 WIDTH = 7
 
@@ -52,7 +53,7 @@ def bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         raise AssertionError("Ray was started")
 
     with pytest.MonkeyPatch.context() as no_ray:
-        no_ray.setattr(driver, "connect", started)
+        no_ray.setattr("train.fit.connect", started)
         return open_bundle(fit(factorized(tmp_path_factory.mktemp("runs"), name)))
 
 
@@ -137,7 +138,7 @@ def test_an_interrupted_run_is_not_fitted_again(
     run = factorized(tmp_path, "svd").model_copy(update={"final_fit": "everything"})
     run = run.model_copy(update={"loss": make_run(tmp_path, loss="bpr").loss})
     with monkeypatch.context() as broken:
-        broken.setattr("train.bundle._publish", interrupted)
+        broken.setattr("train.bundle.bundle._publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(run)
     assert "tower svd is fitted at once, without a loss: ignoring loss bpr" in caplog.text

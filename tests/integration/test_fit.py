@@ -10,22 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import command
+from cluster import cli as command
 from cluster.session import Session
-from train import evaluation_arrays
-from train import fit as driver
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.compare import compare
+from train.bundle import evaluation_arrays
+from train.bundle.bundle import Bundle, open_bundle
 from train.config import NoReranker, Run
+from train.core.ragged import Ragged
+from train.data.snapshot import Window, validation_window
+from train.evaluate import measure
 from train.fit import fit
-from train.logit import LinearReranker
-from train.measure import measure
-from train.metrics import NAMES
-from train.ragged import Ragged
-from train.snapshot import Window, validation_window
-from train.stages import Request, Retrieval, recommend
-from train.two_stages import MIN_GROUPS
+from train.metrics.ranking import NAMES
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.recommender.retrieval import Retrieval
+from train.recommender.stages import MIN_GROUPS
+from train.report.compare import compare
+from train.rerankers.logit import LinearReranker
+from train.steps import before_window, prepare
 
 ROOT = Path(__file__).parents[2]
 BASELINES = ["popularity", "recent_popularity", "itemknn", "als", "ease"]
@@ -280,7 +282,7 @@ def test_a_reranker_that_does_not_earn_its_place_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        driver, "validation_window", lambda *args: senseless(validation_window(*args))
+        "train.steps.validation_window", lambda *args: senseless(validation_window(*args))
     )
     bundle = open_bundle(fit(make_run(tmp_path)))
     judged = bundle.manifest["reranker"]
@@ -300,7 +302,7 @@ def test_too_few_users_for_a_reranker_are_said_and_served_without(
         window = validation_window(*args)
         return Window(window.users[:9], window.relevant.take(np.arange(9)))
 
-    monkeypatch.setattr(driver, "validation_window", few)
+    monkeypatch.setattr("train.steps.validation_window", few)
     bundle = open_bundle(fit(make_run(tmp_path)))
     assert bundle.reranker is None
     assert f"a reranker needs {MIN_GROUPS}" in bundle.manifest["reranker"]["reason"]
@@ -319,8 +321,8 @@ def test_a_logit_learns_from_users_like_those_of_the_test(tmp_path: Path) -> Non
         final_fit="before_test",
     )
     bundle = open_bundle(fit(run))
-    data, folds = driver.prepare(run)
-    _, window = driver.before_window(run, data, folds)
+    data, folds = prepare(run)
+    _, window = before_window(run, data, folds)
     assert bundle.manifest["reranker"]["queries"] == (window.relevant.lengths >= 4).sum()
     assert isinstance(bundle.reranker, LinearReranker)
     assert (bundle.reranker.weights > 0).all()
@@ -341,7 +343,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
 ) -> None:
     run, home = make_run(tmp_path, reranker="none"), tmp_path / "run"
     with monkeypatch.context() as broken:
-        broken.setattr("train.bundle._publish", interrupted)
+        broken.setattr("train.bundle.bundle._publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(run)
     assert not list((home / "bundles").iterdir())

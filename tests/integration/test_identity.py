@@ -10,10 +10,10 @@ import pytest
 
 from tests.driver import events, make_run, write
 from train.config import Run
-from train.features import encode
+from train.data.encoded import encode
+from train.data.snapshot import fingerprint
 from train.fit import fit
-from train.snapshot import fingerprint
-from train.tracking import MLflow
+from train.tracking.mlflow_tracker import MLflow
 
 REFUSED = "exists with another configuration"
 

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train.bundle import open_bundle
-from train.config import Run, presets, read_run
+from train.bundle.bundle import open_bundle
+from train.config import Run
 from train.fit import fit
-from train.stages import Request, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.run_files import presets, read_run
 
 DATA = {"name": "generated", "users": 150, "items": 80, "interactions": 3_000, "tastes": 6}
 LESS = {"min_user_train": 2, "min_item_train": 2, "min_user_history": 2, "min_user_test": 1}

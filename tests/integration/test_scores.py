@@ -9,10 +9,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.integration.test_fit import make_run
-from train.bundle import Bundle, open_bundle
+from train.bundle.bundle import Bundle, open_bundle
+from train.core.ragged import Array
 from train.fit import fit
-from train.ragged import Array
-from train.stages import Request, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 BY_SCORE: dict[str, tuple[dict[str, Any], str]] = {
     "dot": ({"name": "two_tower", "hidden": 8}, "in_batch_softmax"),

@@ -23,8 +23,9 @@ from cluster.ports import free_ports
 from tests.browser import Browser
 from tests.bundles import write_bundle
 from tests.waiting import BOUND, wait_until
-from train.bundle import Bundle, open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 # 127.0.0.1, ::1 and ::ffff:127.0.0.1.
 LOOPBACK = re.compile("(0100007F|0{24}01000000|0{16}FFFF00000100007F):")

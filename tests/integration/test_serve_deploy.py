@@ -16,8 +16,9 @@ import yaml
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from tests.waiting import BOUND, PATIENCE, wait_until
-from train.bundle import open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 ROOT = Path(__file__).parents[2]
 SERVE = (sys.executable, "-m", "ray.serve.scripts")

@@ -31,12 +31,16 @@ from tests.training import (
     validation,
 )
 from tests.waiting import wait_until
-from train.job import Job, World
-from train.loop import train
-from train.losses import BPR, LOSSES, InBatchSoftmax, Scored
-from train.phases import read_phases
-from train.towers import TOWERS, TwoTower
-from train.workers import train_here, train_on_ray
+from train.losses import LOSSES
+from train.losses.base import Scored
+from train.losses.pairwise import BPR
+from train.losses.softmax import InBatchSoftmax
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+from train.trainer.phases import read_phases
+from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS = 6
@@ -155,7 +159,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
 def test_without_ray_the_same_name_goes_on_where_it_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.workers")
+    caplog.set_level(logging.INFO, "train.trainer.workers")
     whole, place = phases(workers=0), str(tmp_path / "place")
     straight = train_here(whole, str(tmp_path / "straight"))
     in_one_go = epochs_logged(caplog)
@@ -247,7 +251,7 @@ def command_of(process: psutil.Process) -> str:
 def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.workers")
+    caplog.set_level(logging.INFO, "train.trainer.workers")
     file = tmp_path / "killed"
     held = Held(steps=3 * len(job().interactions) // 64, file=str(file))
     with after_the_first_epoch(caplog, partial(kill_a_worker, file)) as killed:
@@ -263,7 +267,7 @@ def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_chan
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both in one run, as workers take long to start: its second phase diverges."""
-    caplog.set_level(logging.INFO, "train.workers")
+    caplog.set_level(logging.INFO, "train.trainer.workers")
     before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, validation=None)
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
     with (

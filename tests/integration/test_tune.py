@@ -18,23 +18,24 @@ import pytest
 import ray.tune
 from mlflow import MlflowClient
 
-from cluster.command import run as command
+from cluster.cli import run as command
 from tests.killed_sweep import ending
 from tests.waiting import BOUND, wait_until
-from train.bundle import check
-from train.config import Run, read_run
-from train.fit import prepare
-from train.job import World
-from train.loop import train
-from tune import tuner
+from train.bundle.bundle import check
+from train.config import Run
+from train.run_files import read_run
+from train.steps import prepare
+from train.trainer.job import World
+from train.trainer.loop import train
 from tune.__main__ import main
 from tune.config import Sweep
-from tune.draws import override
 from tune.outcome import outcome
-from tune.progress import Progress
 from tune.search import Found
+from tune.space.draws import override
 from tune.subjects import SUBJECTS, varied
-from tune.trial import trial
+from tune.trials import tuner
+from tune.trials.progress import Progress
+from tune.trials.trial import trial
 
 if TYPE_CHECKING:
     from cluster.session import Session

@@ -12,11 +12,12 @@ import pytest
 
 from tests.bundles import make_parts
 from tests.integration.test_serve import serving
-from train import bundle
-from train.bundle import Bundle, open_bundle
-from train.export_mlflow import export_mlflow
-from train.index import Index, IndexSettings
-from train.stages import Request, recommend
+from train.bundle import bundle
+from train.bundle.bundle import Bundle, open_bundle
+from train.export.mlflow_model import export_mlflow
+from train.index.vector_index import Index, IndexSettings
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 ROOT = Path(__file__).parents[2]
 RUN = """

@@ -11,13 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 
 from tests.training import GENERATED, before
-from train.baselines import ItemKNN, Popularity, RecentPopularity, UserKNN, _idf
-from train.config import Evaluation, Run
-from train.factorizations import ALS, SVD
-from train.features import Features
-from train.fit import prepare
-from train.linear_baselines import EASE, SLIM, Linear
-from train.ragged import Array
+from train.baselines.factorizations import ALS, SVD
+from train.baselines.knn import ItemKNN, UserKNN, _idf
+from train.baselines.linear import EASE, SLIM, Linear
+from train.baselines.popularity import Popularity, RecentPopularity
+from train.config import Run
+from train.core.ragged import Array
+from train.data.encoders import Features
+from train.evaluation.settings import Evaluation
+from train.steps import prepare
 
 # Of six users, the first took items 0 and 1, the second 0, 1 and 2, and so on.
 TAKEN = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -173,7 +175,7 @@ def test_slim_says_when_it_has_not_converged(caplog: pytest.LogCaptureFixture) -
 def test_what_a_baseline_refuses_is_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("train.linear_baselines.LINEAR_ITEMS", 50)
+    monkeypatch.setattr("train.baselines.linear.LINEAR_ITEMS", 50)
     run = Run(data=GENERATED, evaluation=Evaluation(baselines=(EASE(),)))
     with pytest.raises(ValueError, match=r"at most 50; found 7\d warm items"):
         prepare(run)

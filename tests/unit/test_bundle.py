@@ -10,9 +10,10 @@ import pytest
 import safetensors.numpy
 
 from tests.bundles import make_parts, write_bundle
-from train import bundle, manifest
-from train.bundle import BundleError, Parts, open_bundle, write
-from train.statistics import LINEAR
+from train.bundle import bundle, manifest
+from train.bundle.bundle import BundleError, Parts, open_bundle, write
+from train.core.redact import plain
+from train.data.statistics import LINEAR
 
 FILES = (
     "histories.safetensors",
@@ -187,7 +188,7 @@ def test_the_manifest_holds_no_secrets() -> None:
         "metrics": [float("nan"), np.float32(0.5), np.arange(2)],
         "path": Path("/data"),
     }
-    found = manifest.plain(config)
+    found = plain(config)
     assert "hidden" not in json.dumps(found)
     assert found["storage"] == "s3://***@bucket/runs?secret_key=***&region=eu"
     assert found["metrics"] == [None, 0.5, [0, 1]]

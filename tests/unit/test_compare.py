@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from tests.bundles import make_parts
-from train import bundle, evaluation_arrays
-from train.bundle import BundleError
-from train.compare import compare, render
-from train.intervals import bootstrap
-from train.metrics import NAMES
-from train.ragged import Array
+from train.bundle import bundle, evaluation_arrays
+from train.bundle.bundle import BundleError
+from train.core.ragged import Array
+from train.metrics.bootstrap import bootstrap
+from train.metrics.ranking import NAMES
+from train.report.compare import compare, render
 
 USERS = 200
 SHARED = np.random.default_rng(0).random(USERS)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.training import before, features
-from train import content_ridge
-from train.content_ridge import ContentRidge
-from train.features import Features
-from train.snapshot import Snapshot
+from train.baselines import content_ridge
+from train.baselines.content_ridge import ContentRidge
+from train.data.encoders import Features
+from train.data.snapshot import Snapshot
 
 SOME = features(np.eye(4)[:, :3], [[0], [0, 1], [1], []], ["brand=x", "brand=y"])
 

@@ -30,7 +30,7 @@ def test_a_process_bound_to_one_cpu_has_one() -> None:
         "import tempfile, pathlib, contextlib, torch\n"
         "from cluster import haproxy\n"
         "from serve.app import _cluster_cpus\n"
-        "from train.workers import _threads\n"
+        "from train.trainer.workers import _threads\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    made = haproxy.environment(pathlib.Path(folder))\n"
         "torch.set_num_threads(2)\n"

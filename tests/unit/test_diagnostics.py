@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.training import small
-from train.diagnostics import PAIRS, diagnose, recall_by_count, score_densities
-from train.index import IndexSettings
-from train.ragged import Array, Ragged
-from train.snapshot import Window, held_out_window, snapshot
-from train.two_stages import StageOne, recall_at_candidates, stage_one
+from train.core.ragged import Array, Ragged
+from train.data.snapshot import Window, held_out_window, snapshot
+from train.evaluation.diagnostics import PAIRS, diagnose, recall_by_count, score_densities
+from train.index.vector_index import IndexSettings
+from train.recommender.stages import StageOne, recall_at_candidates, stage_one
 
 
 @cache
@@ -75,7 +75,7 @@ def test_the_auc_is_the_share_of_pairs_in_order() -> None:
 
 def test_large_tests_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PAIRS < 10**6
-    monkeypatch.setattr("train.diagnostics.USERS", 40)
+    monkeypatch.setattr("train.evaluation.diagnostics.USERS", 40)
     stage, window = case()
     one, again, other = (diagnose(stage, window, 17, seed) for seed in (1, 1, 2))
     assert set(one) == set(other)

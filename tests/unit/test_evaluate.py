@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from tests.training import small
-from train.breakdown import RARE, groups
-from train.config import Evaluation
-from train.evaluate import Evaluated, evaluate_users
-from train.index import IndexSettings
-from train.metrics import NAMES, per_user
-from train.ragged import Ragged
-from train.rankings import Rankings, rank
-from train.report import render
-from train.snapshot import Snapshot, Window, held_out_window, snapshot, window_fingerprint
-from train.splits import Time
-from train.two_stages import StageOne, stage_one
+from train.core.ragged import Ragged
+from train.data.snapshot import Snapshot, Window, held_out_window, snapshot, window_fingerprint
+from train.data.splits import Time
+from train.evaluation.breakdown import RARE, groups
+from train.evaluation.evaluate import Evaluated, evaluate_users
+from train.evaluation.rankings import Rankings, rank
+from train.evaluation.settings import Evaluation
+from train.index.vector_index import IndexSettings
+from train.metrics.ranking import NAMES, per_user
+from train.recommender.stages import StageOne, stage_one
+from train.report.text import render
 
 SETTINGS = Evaluation(k=5, more_k=(12, 20), resamples=100)
 CANDIDATES = 15

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from tests.bundles import make_parts
-from train import bundle, hnsw
-from train.bundle import Bundle, Parts, open_bundle
-from train.index import Index, IndexSettings, check_kind, sweep
-from train.ragged import Array
-from train.stages import Request, recommend
+from train.bundle import bundle
+from train.bundle.bundle import Bundle, Parts, open_bundle
+from train.core.ragged import Array
+from train.index import hnsw
+from train.index.vector_index import Index, IndexSettings, check_kind, sweep
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 HNSW = pytest.mark.skipif(hnsw.library() is None, reason="needs hnswlib; see README: Install")
 

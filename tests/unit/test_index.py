@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.index import Index, IndexSettings, _power_of_two, sweep
-from train.ragged import Array, Ragged
+from train.core.ragged import Array, Ragged
+from train.index.vector_index import Index, IndexSettings, _power_of_two, sweep
 
 WIDTH = 8
 

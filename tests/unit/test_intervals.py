@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.intervals import _summable, bootstrap, bootstrap_ratios, mean_over_users, nested
+from train.metrics.bootstrap import _summable, bootstrap, bootstrap_ratios, mean_over_users, nested
 
 
 def test_bootstrap_finds_the_normal_interval() -> None:

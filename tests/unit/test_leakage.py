@@ -9,23 +9,25 @@ from functools import cache
 
 import numpy as np
 
-from train.candidates import Pairs, feature_names, pairs
-from train.datasets import Generated
-from train.features import Encoded, encode
-from train.index import IndexSettings
-from train.job import Job, Training, World
-from train.linear_score import LinearScore
-from train.loop import train
-from train.losses import InBatchSoftmax
-from train.metrics import per_user
-from train.model import encode_catalogue, encode_users
-from train.ragged import Array
-from train.rerankers import CatBoost, cross_fit, earns
-from train.schema import Interactions
-from train.snapshot import Snapshot, Window, held_out_window, snapshot, validation_window
-from train.splits import TEST, TRAIN, Folds, Time
-from train.towers import TwoTower
-from train.two_stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.encoded import Encoded, encode
+from train.data.linear_score import LinearScore
+from train.data.snapshot import Snapshot, Window, held_out_window, snapshot, validation_window
+from train.data.splits import TEST, TRAIN, Folds, Time
+from train.datasets.generated import Generated
+from train.index.vector_index import IndexSettings
+from train.losses.softmax import InBatchSoftmax
+from train.metrics.ranking import per_user
+from train.recommender.stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
+from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.cross_validation import cross_fit, earns
+from train.rerankers.features import feature_names
+from train.rerankers.pairs import Pairs, pairs
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import train
 
 CANDIDATES = 60
 LINEAR = LinearScore(rank=8)

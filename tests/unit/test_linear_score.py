@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.linear_score import LinearScore, standardized
-from train.ragged import Array, Ragged
-from train.schema import Interactions
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.linear_score import LinearScore, standardized
 
 USERS, ITEMS = 30, 12
 COLD = ITEMS - 1

@@ -17,11 +17,12 @@ from matplotlib.transforms import Bbox
 from tests.bundles import make_parts
 from tests.unit.test_diagnostics import case
 from tests.unit.test_evaluate import evaluated
-from train import bundle, evaluation_arrays, plots
-from train.diagnostics import diagnose
-from train.index import Index, IndexSettings, sweep
-from train.item_map import ItemMap
-from train.page import _trained, write_page
+from train.bundle import bundle, evaluation_arrays
+from train.evaluation.diagnostics import diagnose
+from train.index.vector_index import Index, IndexSettings, sweep
+from train.report import plots
+from train.report.item_map import ItemMap
+from train.report.page import _trained, write_page
 
 NAME = "a <run> & its name"
 VOID = {"meta", "img", "br"}

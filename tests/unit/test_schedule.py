@@ -11,14 +11,16 @@ from scipy import stats
 
 from tests.recording import COUNT, N_ITEMS, Recorder, Recording, pairs, pairs_job, record
 from tests.training import validation
-from train import loop
-from train.job import World
-from train.loop import read_checkpoint
-from train.losses import BPR, FullSoftmax, InBatchSoftmax, Loss, SampledSoftmax
-from train.model import encode_catalogue, encode_users
-from train.phases import train_phases
-from train.ragged import Array, Ragged
-from train.towers import HistoryTransformer, TwoTower
+from train.core.ragged import Array, Ragged
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.history_transformer import HistoryTransformer
+from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import read_checkpoint
+from train.trainer.job import World
+from train.trainer.phases import train_phases
 
 # Shares of the first rate are rounded by 2**-52, and the least of them is 1 / 48.
 ROUNDING = 1e-12
@@ -57,7 +59,7 @@ def test_a_later_phase_has_the_rates_of_the_first_ones_best_epochs(
 ) -> None:
     """The first one stops after 4 epochs of 6, and keeps the second one."""
     said = iter([0.1, 0.3, 0.2, 0.2])
-    monkeypatch.setattr(loop, "validation_ndcg", lambda *given: next(said))
+    monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *given: next(said))
     jobs = {
         "select": pairs_job(validation=validation(), epochs=6, patience=2),
         "refit": pairs_job(epochs=6),

@@ -3,9 +3,9 @@
 import numpy as np
 
 from tests.training import generated
-from train.datasets import Generated
-from train.snapshot import like_test, snapshot, some_users, validation_window
-from train.splits import TRAIN, Time
+from train.data.snapshot import like_test, snapshot, some_users, validation_window
+from train.data.splits import TRAIN, Time
+from train.datasets.generated import Generated
 
 DATA = Generated(users=300, items=120, interactions=9_000, tastes=6)
 

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bundles import write_bundle, write_tower_bundle
-from train.bundle import Bundle, open_bundle
-from train.ragged import Ragged
-from train.stages import Ranking, Request, Retrieval, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.core.ragged import Ragged
+from train.recommender.answers import recommend
+from train.recommender.ranking import Ranking
+from train.recommender.requests import Request
+from train.recommender.retrieval import Retrieval
 
 USERS, ITEMS = 60, 120
 

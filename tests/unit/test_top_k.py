@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from train.ragged import Array, Ragged
-from train.top_k import rank_catalogue, top_k
+from train.core.ragged import Array, Ragged
+from train.core.top_k import top_k
+from train.index.exact import rank_catalogue
 
 
 def _sorted(scores: Array, k: int) -> tuple[Array, Array]:

@@ -12,15 +12,14 @@ import torch
 
 from tests.recording import Recording, pairs, pairs_job, record
 from tests.training import before, small, validation
-from train import loop
 from train.config import Run
-from train.fit import tower_job
-from train.job import Job, Training
-from train.losses import SampledSoftmax
-from train.schema import Interactions
-from train.snapshot import validation_window
-from train.towers import TwoTower
-from train.workers import train_here, train_on_ray
+from train.core.schema import Interactions
+from train.data.snapshot import validation_window
+from train.losses.softmax import SampledSoftmax
+from train.steps import tower_job
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training
+from train.trainer.workers import train_here, train_on_ray
 
 DRAWN = 5
 SCORES = (0.1, 0.4, 0.39, 0.2, 0.2, 0.2)
@@ -98,7 +97,7 @@ def test_every_setting_is_tested_here() -> None:
 def test_a_setting_changes_what_it_names_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def seen(**changes: Any) -> dict[str, Any]:
         said = iter(SCORES)
-        monkeypatch.setattr(loop, "validation_ndcg", lambda *given: next(said))
+        monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *given: next(said))
         return aspects(record(job(**changes)))
 
     row = IN_THE_LOOP[name]
