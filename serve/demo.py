@@ -43,10 +43,10 @@ def main(words: list[str]) -> int:
 
 def _someone(bundle: Bundle) -> Any:
     """Return the id of the user with the median history among those who have one."""
-    lengths = bundle.histories.lengths
+    lengths = bundle.recommender.histories.lengths
     known = lengths.nonzero()[0]
     middle = known[lengths[known].argsort(kind="stable")[len(known) // 2]]
-    return bundle.users.external(np.array([middle]))[0]
+    return bundle.recommender.users.external(np.array([middle]))[0]
 
 
 def _liked(bundle: Bundle, user_id: Any) -> list[str]:
@@ -56,9 +56,15 @@ def _liked(bundle: Bundle, user_id: Any) -> list[str]:
     events = Run.model_validate(bundle.manifest["config"]).data.load().interactions
     own = events.filter(pc.equal(events["user_id"], user_id)).sort_by("timestamp")
     liked = own.filter(pc.greater_equal(own["weight"], LIKED))
-    index = bundle.items.index((liked if len(liked) else own)["item_id"])[::-1][:K]
-    titles = bundle.titles.take(index).to_pylist() if bundle.titles is not None else []
-    names = zip(titles or [None] * len(index), bundle.items.external(index), strict=True)
+    index = bundle.recommender.items.index((liked if len(liked) else own)["item_id"])[::-1][:K]
+    titles = (
+        bundle.recommender.titles.take(index).to_pylist()
+        if bundle.recommender.titles is not None
+        else []
+    )
+    names = zip(
+        titles or [None] * len(index), bundle.recommender.items.external(index), strict=True
+    )
     return [str(title or item_id) for title, item_id in names]
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from train.bundle import bundle
-from train.bundle.bundle import Parts
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.core.top_k import top_k
@@ -18,6 +17,7 @@ from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Candidates, Queries
 from train.index.vector_index import Index, IndexSettings
+from train.recommender.recommender import Recommender
 from train.rerankers.base import Reranker
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.features import Catalogue, feature_names
@@ -26,7 +26,7 @@ from train.rerankers.pairs import pairs
 AS_OF = 1_700_000_000
 
 
-def make_parts(
+def make_recommender(
     users: int = 300,
     items: int = 500,
     *,
@@ -38,7 +38,7 @@ def make_parts(
     linear_rank: int = 8,
     text_ids: bool = False,
     seed: int = 0,
-) -> Parts:
+) -> Recommender:
     """Return the parts of a bundle whose users like the items near them.
 
     Items whose index ends in 9 are not in the catalogue, and every seventh item has no title.
@@ -55,7 +55,7 @@ def make_parts(
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
     known = Catalogue(item_vectors, features[1], features[0], statistics)
-    return Parts(
+    return Recommender(
         users=_ids(users, 1000, text_ids),
         items=_ids(items, 5, text_ids),
         titles=pa.array([None if i % 7 == 0 else f"Title {i}" for i in range(items)]),
@@ -75,7 +75,7 @@ def make_parts(
 
 def write_bundle(folder: Path, earned: bool = True, **sizes: Any) -> Path:
     """Write a planted bundle below `folder` and return its own folder."""
-    parts = make_parts(**sizes)
+    parts = make_recommender(**sizes)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": earned}}
     return folder / bundle.write(folder, parts, facts)
 
@@ -89,7 +89,7 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     from train.towers.two_tower import TwoTower
     from train.towers.weights import state_bytes
 
-    parts = make_parts(reranked=False, **sizes)
+    parts = make_recommender(reranked=False, **sizes)
     torch.manual_seed(0)
     inputs = TowerInputs(
         parts.user_features,

@@ -211,7 +211,7 @@ def digests(of: Made) -> dict[str, str]:
     of ours, `intervals` those of all, `cuts` what there is at further cuts.
     """
     bundle, curve = of.bundle, of.bundle.manifest["training"]["select"]
-    statistics = bundle.statistics.arrays()
+    statistics = bundle.recommender.statistics.arrays()
     linear = {name for name in statistics if name.startswith("linear_")}
     systems = of.metrics["systems"]
     graph = [path.read_bytes() for path in sorted(bundle.folder.glob("index.hnsw"))]
@@ -219,13 +219,16 @@ def digests(of: Made) -> dict[str, str]:
         **of.towers,
         "losses": [row["loss"] for row in curve],
         "validation": [row["ndcg"] for row in curve],
-        "vectors": [bundle.user_vectors, bundle.item_vectors],
+        "vectors": [bundle.recommender.user_vectors, bundle.recommender.item_vectors],
         "index": [_without_times(bundle.manifest["index"]), graph],
-        "histories": [bundle.histories.values, bundle.histories.offsets],
+        "histories": [bundle.recommender.histories.values, bundle.recommender.histories.offsets],
         "statistics": {name: statistics[name] for name in statistics.keys() - linear},
         "linear": {name: statistics[name] for name in linear},
-        "catalogue": bundle.catalogue,
-        "features": [bundle.item_features.dense, bundle.user_features.dense],
+        "catalogue": bundle.recommender.catalogue,
+        "features": [
+            bundle.recommender.item_features.dense,
+            bundle.recommender.user_features.dense,
+        ],
         "data": bundle.manifest["data"]["sha256"],
         "judged": bundle.manifest["reranker"],
         "test": of.metrics["test_sha256"],
@@ -240,7 +243,9 @@ def digests(of: Made) -> dict[str, str]:
         things["described"] = [pairs.features, list(of.learned.names)]
         things["labels"] = of.learned.labels
         # CatBoost's file says when it was written.
-        things["reranker"] = [bundle.reranker.score(pairs)] if bundle.reranker else []
+        things["reranker"] = (
+            [bundle.recommender.reranker.score(pairs)] if bundle.recommender.reranker else []
+        )
     return {name: digest(thing) for name, thing in things.items()}
 
 

@@ -68,10 +68,12 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
         raise ValueError(f"--k: expected at least 1, got {arguments.k}")
     bundle = open_bundle(arguments.bundle)
     asked = [] if arguments.user_id is None else [arguments.user_id]
-    users = _ids(asked, bundle.users.is_integer, "--user-id")
-    history = _ids(arguments.history, bundle.items.is_integer, "--history")
+    users = _ids(asked, bundle.recommender.users.is_integer, "--user-id")
+    history = _ids(arguments.history, bundle.recommender.items.is_integer, "--history")
     request = Request(user_id=users[0] if users else None, history=history, k=arguments.k)
-    print(json.dumps(answer(bundle, [request])[0]["items"], indent=2, ensure_ascii=False))
+    print(
+        json.dumps(answer(bundle.recommender, [request])[0]["items"], indent=2, ensure_ascii=False)
+    )
 
 
 def export(arguments: argparse.Namespace, flags: list[str]) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 from train.bundle.bundle import Bundle
 from train.config import Run
 from train.data.encoded import encode
-from train.data.snapshot import fingerprint, held_out_window, snapshot
+from train.data.snapshot import fingerprint, held_out, snapshot
 from train.evaluation.evaluate import evaluate
-from train.recommender.stages import StageOne
 
 
 def measure(bundle: Bundle) -> Mapping[str, Any]:
@@ -33,7 +32,5 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     folds = run.split.folds(data.interactions, len(data.users), len(data.items))
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
-    vectors = bundle.user_vectors, bundle.item_vectors
-    stage = StageOne(known, *vectors, bundle.index, bundle.manifest.get("added", 0))
-    window = held_out_window(data, folds)
-    return evaluate(data, stage, bundle.reranker, window, run.candidates, run.evaluation, run.seed)
+    holdout = held_out(data, folds, known)
+    return evaluate(bundle.recommender, holdout, run.evaluation, run.seed).report

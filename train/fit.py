@@ -8,37 +8,36 @@ rerank   the reranker on the candidates that select's towers have for the window
 
 import json
 import logging
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train.bundle import bundle, evaluation_arrays
+from train.bundle import bundle, evaluation_arrays, manifest
 from train.config import Run
 from train.core.ragged import Array
 from train.core.redact import plain
 from train.data.encoded import Encoded
-from train.data.snapshot import (
-    fingerprint,
-    held_out_window,
-)
+from train.data.snapshot import fingerprint, held_out
 from train.data.splits import Folds
 from train.evaluation.diagnostics import diagnose
-from train.evaluation.evaluate import evaluate_users
+from train.evaluation.evaluate import evaluate
 from train.identity import RUN, check_name
-from train.recommender.stages import StageOne, StageTwo
+from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.rerankers.base import RerankerSettings
 from train.steps import (
-    Fitted,
-    aligned,
-    before_window,
-    first_stage,
+    final_snapshot,
     fit_towers,
-    later_snapshots,
     on_ray,
     prepare,
-    second_stage,
+    refit_snapshot,
+    select_holdout,
+    stage_one,
+    stage_two,
 )
+from train.towers.base import TwoTowerModel
+from train.towers.encode import align
 from train.towers.weights import state_bytes
 from train.tracking.base import Tracker
 
@@ -79,10 +78,11 @@ def fit(run: Run, address: str | None = None) -> str:
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     with tracker:
         tracker.begin(config)
-        version = _write(home, run, data, *_fitted(home, run, data, folds, tracker))
+        version = _write(home, run, data, _fitted(home, run, data, folds, tracker))
         storage.write_bytes(done, json.dumps({"version": version}).encode())
         place = storage.join(home, "bundles", version)
-        tracker.results(place)
+        text = storage.read_bytes(storage.join(place, manifest.FILE)).decode()
+        tracker.results(place, text)
         # Last: whatever plots fail at, the bundle is there.
         if run.page:
             page = write_page(place)
@@ -91,70 +91,68 @@ def fit(run: Run, address: str | None = None) -> str:
     return place
 
 
-def _fitted(
-    home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker
-) -> tuple[StageOne, StageTwo, Fitted, dict[str, Any], dict[str, Array]]:
-    """Return what is served (both stages and the towers), facts for the manifest, and the test."""
-    before, window = before_window(run, data, folds)
-    moments = {"select": before, **later_snapshots(run, data, folds)}
-    towers = fit_towers(home, run, moments, window, tracker)
-    first = first_stage(run, before, towers["select"])
-    second = second_stage(run, data, first, window)
-    stages = {
-        phase: first_stage(run, moments[phase], aligned(towers[phase], moments[phase], first))
-        for phase in moments
-        if phase != "select"
-    }
-    test = held_out_window(data, folds)
-    measured = evaluate_users(
-        data, stages["refit"], second.reranker, test, run.candidates, run.evaluation, run.seed
-    )
-    shown = measured.arrays() | diagnose(stages["refit"], test, run.candidates, run.seed)
+@dataclass(frozen=True)
+class Result:
+    """A fit's outcome, as its bundle stores it.
+
+    Attributes:
+        recommender: as it is served.
+        as_of: moment of its snapshot, seconds.
+        model: its towers.
+        facts: `metrics` of the test, `training` and `reranker`, for the manifest.
+        arrays: of the test, for comparisons and plots.
+    """
+
+    recommender: Recommender
+    as_of: int
+    model: TwoTowerModel
+    facts: dict[str, Any]
+    arrays: dict[str, Array]
+
+
+def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) -> Result:
+    holdout = select_holdout(run, data, folds)
+    phases = {"select": holdout.known, "refit": refit_snapshot(run, data, folds)}
+    if run.final_fit == "everything":
+        phases["final"] = final_snapshot(run, data)
+    towers = fit_towers(home, run, phases, holdout, tracker)
+    selected = stage_one(run, data, holdout.known, towers["select"].model)
+    second = stage_two(run, selected, holdout)
+
+    def refitted(phase: str) -> Recommender:
+        model, known = towers[phase].model, phases[phase]
+        # A reranker that reads vectors was fitted to those of the towers that were selected.
+        both = known.inputs.warm_items & holdout.known.inputs.warm_items
+        align(model, selected.item_vectors, both)
+        first = stage_one(run, data, known, model)
+        earned = bool(second.facts.get("earned", True))
+        return replace(first, reranker=second.reranker, earned=earned)
+
+    test = held_out(data, folds, phases["refit"])
+    measured = refitted("refit")
+    evaluated = evaluate(measured, test, run.evaluation, run.seed)
+    arrays = evaluated.arrays() | diagnose(measured, test, run.seed)
+    served = list(phases)[-1]
     training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
-    facts = {"metrics": measured.report, "training": training}
-    served = list(stages)[-1]
-    return stages[served], second, towers[served], facts, shown
+    facts = {"metrics": evaluated.report, "training": training, "reranker": dict(second.facts)}
+    recommender = measured if served == "refit" else refitted(served)
+    return Result(recommender, phases[served].as_of, towers[served].model, facts, arrays)
 
 
-def _write(
-    home: str,
-    run: Run,
-    data: Encoded,
-    stage: StageOne,
-    second: StageTwo,
-    towers: Fitted,
-    facts: dict[str, Any],
-    test: dict[str, Array],
-) -> str:
-    parts = bundle.Parts(
-        users=data.users,
-        items=data.items,
-        titles=data.titles,
-        user_vectors=stage.user_vectors,
-        item_vectors=stage.item_vectors,
-        catalogue=stage.snapshot.catalogue,
-        histories=stage.snapshot.histories,
-        statistics=stage.snapshot.statistics,
-        user_features=data.user_features,
-        item_features=data.item_features,
-        index=stage.index,
-        reranker=second.reranker,
-    )
+def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
     record = {
         "name": run.name,
         "config": run.table(),
-        "data": {"sha256": fingerprint(data), "as_of": stage.snapshot.as_of},
-        "added": run.tower.added,
-        "reranker": dict(second.facts),
-        **facts,
+        "data": {"sha256": fingerprint(data), "as_of": result.as_of},
+        **result.facts,
     }
     encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}
     files = {
         "encoder.json": json.dumps(encoders).encode(),
-        bundle.TOWER: state_bytes(towers.model),
-        evaluation_arrays.FILE: evaluation_arrays.to_bytes(test),
+        bundle.TOWER: state_bytes(result.model),
+        evaluation_arrays.FILE: evaluation_arrays.to_bytes(result.arrays),
     }
-    return bundle.write(storage.join(home, "bundles"), parts, record, files)
+    return bundle.write(storage.join(home, "bundles"), result.recommender, record, files)
 
 
 def _warn_of_ignored(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,21 +15,23 @@ from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
 from train.data.snapshot import (
+    Holdout,
     Snapshot,
-    Window,
     like_test,
     recent_windows,
     snapshot,
     some_users,
-    validation_window,
+    validation_holdout,
 )
 from train.data.splits import LEFT_OUT, TRAIN, Folds
-from train.index.vector_index import check_kind
-from train.recommender.stages import MIN_GROUPS, StageOne, StageTwo, fit_reranker, stage_one
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index, check_kind
+from train.recommender.recommender import Recommender
+from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
 from train.rerankers.features import names_of
 from train.towers.base import TwoTowerModel
-from train.towers.encode import align, encode_catalogue, encode_users
+from train.towers.encode import encode_catalogue, encode_users
 from train.tracking.base import Tracker
 from train.trainer.job import Job, Validation
 from train.trainer.workers import train_here, train_on_ray
@@ -79,20 +83,20 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
     return names_of(data.item_features, data.user_features, days, run.linear_score.rank > 0)
 
 
-def before_window(run: Run, data: Encoded, folds: Folds) -> tuple[Snapshot, Window]:
-    """Return what was known before t1, and the users of the validation window that begins there."""
-    before = _known(run, data, folds.fold == TRAIN, folds.t1)
-    return before, validation_window(data, folds, before)
+def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
+    """Return the validation users of [t1, t2), with the snapshot before t1."""
+    return validation_holdout(data, folds, _known(run, data, folds.fold == TRAIN, folds.t1))
 
 
-def later_snapshots(run: Run, data: Encoded, folds: Folds) -> dict[str, Snapshot]:
-    """Return what the towers learn from that are measured, and those that are served."""
-    later = {"refit": _known(run, data, folds.before_test, folds.t2)}
-    if run.final_fit == "everything":
-        everything = np.ones(len(data.interactions), dtype=bool)
-        now = int(data.interactions.timestamp.max()) + 1
-        later["final"] = _known(run, data, everything, now)
-    return later
+def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
+    """Return the snapshot before t2, which the towers that are measured learn from."""
+    return _known(run, data, folds.before_test, folds.t2)
+
+
+def final_snapshot(run: Run, data: Encoded) -> Snapshot:
+    """Return the snapshot of everything, which the towers that are served learn from."""
+    everything = np.ones(len(data.interactions), dtype=bool)
+    return _known(run, data, everything, int(data.interactions.timestamp.max()) + 1)
 
 
 def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
@@ -100,8 +104,8 @@ def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
     return snapshot(data, known, as_of, *options)
 
 
-def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne, Window]:
-    """Train towers on what was before t1, stopped by the validation window, or read them.
+def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommender, Holdout]:
+    """Train towers on interactions before t1, stopped by the validation users, or read them.
 
     Args:
         home: of the run; the same one finds its checkpoints again.
@@ -110,36 +114,49 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[StageOne
         folds: likewise.
 
     Returns:
-        stage 1 with the towers, and the window's users.
+        stage 1 with the towers, and the validation users.
     """
-    before, window = before_window(run, data, folds)
-    towers = fit_towers(home, run, {"select": before}, window, Tracker())
-    return first_stage(run, before, towers["select"]), window
+    holdout = select_holdout(run, data, folds)
+    towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
+    return stage_one(run, data, holdout.known, towers["select"].model), holdout
 
 
-def reranker_window(run: Run, stage: StageOne, window: Window) -> Window:
-    """Return whose candidates a reranker learns from: users like the test's, if there are some."""
-    return like_test(window, stage.snapshot, run.split, MIN_GROUPS)
+def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) -> Recommender:
+    """Return stage 1 over a snapshot: all users and items encoded, the items indexed."""
+    users = np.arange(len(known.histories))
+    vectors = encode_users(model, users, known.histories), encode_catalogue(model)
+    return Recommender.over(
+        data,
+        known,
+        vectors,
+        _index(run, known, model, vectors[1]),
+        encode=partial(encode_users, model),
+        added=run.tower.added,
+        candidates=run.candidates,
+    )
 
 
-def second_stage(run: Run, data: Encoded, stage: StageOne, window: Window) -> StageTwo:
-    """Fit the reranker of a run to the candidates of the window's users, if it has one."""
+def _index(run: Run, known: Snapshot, model: TwoTowerModel, items: Array) -> Index | PairIndex:
+    if model.head is not None:
+        return PairIndex.build(items, known.catalogue, model.head.trained())
+    return Index.build(run.index, items, known.catalogue, run.seed)
+
+
+def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:
+    """Return the users whose candidates a reranker learns from: like the test's, if some are."""
+    return like_test(holdout, run.split, MIN_GROUPS)
+
+
+def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
+    """Fit the run's reranker, if it has one, to the candidates of the validation users."""
     if not isinstance(run.reranker, RerankerSettings):
         return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
-    window = reranker_window(run, stage, window)
-    logger.info("rerank: candidates of %s users", f"{len(window.users):,}")
+    holdout = reranker_holdout(run, holdout)
+    logger.info("rerank: candidates of %s users", f"{len(holdout.users):,}")
     threads = available_cpus()
-    second = fit_reranker(run.reranker, data, stage, window, run.candidates, run.seed, threads)
+    second = fit_reranker(run.reranker, selected, holdout, run.seed, threads)
     logger.info("rerank: %s", json.dumps(second.facts))
     return second
-
-
-def first_stage(run: Run, known: Snapshot, towers: Fitted) -> StageOne:
-    """Encode all users and items of a snapshot and index the items."""
-    users = np.arange(len(known.histories))
-    vectors = encode_users(towers.model, users, known.histories), encode_catalogue(towers.model)
-    head = None if towers.model.head is None else towers.model.head.trained()
-    return stage_one(known, vectors, run.index, run.seed, head, run.tower.added)
 
 
 def on_ray(run: Run) -> bool:
@@ -148,12 +165,20 @@ def on_ray(run: Run) -> bool:
 
 
 def fit_towers(
-    home: str, run: Run, moments: dict[str, Snapshot], window: Window, tracker: Tracker
+    home: str, run: Run, phases: Mapping[str, Snapshot], holdout: Holdout, tracker: Tracker
 ) -> dict[str, Fitted]:
-    """Train the towers of every phase, or read those of phases that were finished before."""
+    """Train the towers of every phase, or read those of phases that were finished before.
+
+    Args:
+        home: of the run; its checkpoints lie in `training`.
+        run: with the towers.
+        phases: the snapshot that each learns from; `select` comes first.
+        holdout: stops the training of `select`.
+        tracker: is told of every epoch.
+    """
     jobs = {
-        phase: tower_job(run, known, window if phase == "select" else None)
-        for phase, known in moments.items()
+        phase: tower_job(run, known, holdout if phase == "select" else None)
+        for phase, known in phases.items()
     }
     trained = train_on_ray if on_ray(run) else train_here
     states = trained(jobs, storage.join(home, "training"), tracker.epoch)
@@ -169,26 +194,19 @@ def _fitted_towers(run: Run, job: Job, state: dict[str, Any]) -> Fitted:
     return Fitted(model, state["best"]["epoch"], state["curve"])
 
 
-def aligned(towers: Fitted, known: Snapshot, first: StageOne) -> Fitted:
-    """Return towers turned onto those that the reranker learns from."""
-    both = known.inputs.warm_items & first.snapshot.inputs.warm_items
-    align(towers.model, first.item_vectors, both)
-    return towers
-
-
-def tower_job(run: Run, known: Snapshot, window: Window | None = None) -> Job:
-    """Return what trains the run's towers on what was known.
+def tower_job(run: Run, known: Snapshot, holdout: Holdout | None = None) -> Job:
+    """Return the training job of the run's towers on a snapshot.
 
     Args:
         run: with the towers, their loss and how they are trained.
-        known: what they learn from.
-        window: stops their training; without one there is no validation.
+        known: its interactions are learned from.
+        holdout: stops the training; without one there is no validation.
     """
     validation = None
-    if window is not None:
-        window = some_users(like_test(window, known, run.split), run.train.validation_users)
-        histories = known.histories.take(window.users)
-        validation = Validation(window.users, histories, window.relevant, known.catalogue)
+    if holdout is not None:
+        some = some_users(like_test(holdout, run.split), run.train.validation_users)
+        histories = known.histories.take(some.users)
+        validation = Validation(some.users, histories, some.relevant, known.catalogue)
     return Job(
         tower=run.tower,
         loss=run.loss,

@@ -12,6 +12,7 @@ from ray.tune import Tuner
 from cluster import storage
 from cluster.session import check_room, connect
 from train.config import Run
+from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import fingerprint
 from train.identity import changes
@@ -110,9 +111,9 @@ def place(sweep: Sweep, run: Run) -> str:
 
 def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:
     """Return what makes a sweep another one; how it is told of does not."""
-    plain = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
+    settings = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
     table = {k: v for k, v in run.table().items() if k not in ("tracking", "page")}
-    found: dict[str, Any] = plain({"sweep": plain, "run": table, "data": fingerprint(data)})
+    found: dict[str, Any] = plain({"sweep": settings, "run": table, "data": fingerprint(data)})
     return found
 
 

@@ -31,19 +31,13 @@ class Query(BaseModel):
 def create() -> FastAPI:
     """Return the program; its bundle and its kind come from the environment, worker by worker."""
     from train.bundle.bundle import open_bundle
-    from train.recommender.answers import answers
-    from train.recommender.ranking import Ranking
+    from train.recommender.answers import recommend as recommend_with
     from train.recommender.requests import Request
-    from train.recommender.retrieval import Retrieval
 
-    bundle = open_bundle(os.environ["REFERENCE_BUNDLE"])
-    retrieval, ranking = Retrieval(bundle), Ranking(bundle)
+    recommender = open_bundle(os.environ["REFERENCE_BUNDLE"]).recommender
 
     def recommend(requests: list[Request]) -> list[dict[str, Any]]:
-        found = retrieval.retrieve(requests)
-        k = max(request.k for request in requests)
-        ranked = ranking.rank(found.queries, found.vectors, found.candidates, k)
-        return answers(bundle, requests, found, *ranked)
+        return recommend_with(recommender, requests)
 
     app = FastAPI()
 

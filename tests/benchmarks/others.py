@@ -25,7 +25,7 @@ import torch
 from cluster.cli import run
 from train.core.ragged import Array
 from train.data.encoded import encode
-from train.data.snapshot import Snapshot, Window, held_out_window, snapshot
+from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
 from train.data.splits import LeaveLast
 from train.datasets.movielens import MovieLens1M
 from train.losses.base import Loss
@@ -51,7 +51,7 @@ class Data:
     """What is learned from, and what each user took next."""
 
     known: Snapshot
-    test: Window
+    test: Holdout
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def load(path: Path) -> Data:
     data = encode(MovieLens1M(path=path).load())
     folds = LeaveLast(warm_items=False).folds(data.interactions, len(data.users), len(data.items))
     known = snapshot(data, folds.before_test, folds.t2, 7)
-    return Data(known, held_out_window(data, folds))
+    return Data(known, held_out(data, folds, known))
 
 
 def ours(

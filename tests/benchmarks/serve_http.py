@@ -96,7 +96,7 @@ def planted(home: Path) -> Path:
 
 def write_script(home: Path, bundle: Bundle) -> Path:
     bodies = home / "bodies.jsonl"
-    users = bundle.users.ids.to_pylist()[:20_000]
+    users = bundle.recommender.users.ids.to_pylist()[:20_000]
     bodies.write_text("\n".join(json.dumps({"user_id": user, "k": 10}) for user in users))
     script = home / "wrk.lua"
     script.write_text(SCRIPT.replace("BODIES", str(bodies)))
@@ -134,8 +134,8 @@ def answers(url: str) -> bool:
 
 def check(urls: dict[str, str], bundle: Bundle) -> None:
     """Ask every server for 200 users at once, and compare with the offline answers."""
-    asked = [Request(user_id=user) for user in bundle.users.ids.to_pylist()[:200]]
-    expected = recommend(bundle, asked)
+    asked = [Request(user_id=user) for user in bundle.recommender.users.ids.to_pylist()[:200]]
+    expected = recommend(bundle.recommender, asked)
     for name, url in urls.items():
         with ThreadPoolExecutor(16) as pool, httpx.Client(timeout=60) as client:
             calls = [pool.submit(client.post, url, json={"user_id": r.user_id}) for r in asked]

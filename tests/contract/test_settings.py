@@ -26,22 +26,22 @@ from tests.driver import (
     some,
     write,
 )
-from tests.training import suiting
+from tests.training import exact_recommender, suiting
 from train.baselines import BASELINES
 from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.data.encoded import Encoded
-from train.data.snapshot import Snapshot, Window
+from train.data.snapshot import Holdout, Snapshot
 from train.data.splits import SPLITS, Split
 from train.datasets.base import Dataset
 from train.datasets.generated import Generated
 from train.index.vector_index import Index, IndexSettings
 from train.losses import LOSSES
 from train.losses.base import Loss
-from train.recommender.stages import Learned, learned, stage_one
+from train.recommender.stage_two import Learned, learned
 from train.rerankers import RERANKERS
 from train.rerankers.base import RerankerSettings
-from train.steps import before_window, prepare
+from train.steps import prepare, select_holdout
 from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.encode import encode_catalogue, encode_users
@@ -108,7 +108,7 @@ class Known:
 
     data: Encoded
     before: Snapshot
-    window: Window
+    window: Holdout
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     folder = tmp_path_factory.mktemp("entries")
     run = make_run(write(folder, events(), cold=4), folder)
     data, folds = prepare(run)
-    return Known(data, *before_window(run, data, folds))
+    holdout = select_holdout(run, data, folds)
+    return Known(data, holdout.known, holdout)
 
 
 def behaviour(job: Job, known: Snapshot) -> str:
@@ -248,10 +249,9 @@ def rows(known: Known) -> Learned:
     model = tower.build(known.before.inputs)
     model.load_state_dict(state["best"]["weights"])
     users = encode_users(model, np.arange(USERS), known.before.histories)
-    stage = stage_one(
-        known.before, (users, encode_catalogue(model)), IndexSettings(kind="exact"), 0
-    )
-    return learned(known.data, stage, known.window, CANDIDATES)
+    vectors = users, encode_catalogue(model)
+    stage = exact_recommender(known.data, known.before, *vectors, candidates=CANDIDATES)
+    return learned(stage, known.window)
 
 
 RERANKER_BASE: Bases = {

@@ -30,7 +30,7 @@ from tests.driver import (
 )
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import TowerInputs
-from train.steps import before_window, prepare
+from train.steps import prepare, select_holdout
 from train.towers.encode import encode_catalogue, encode_users
 
 # All that is learned or counted before the test begins.
@@ -114,7 +114,7 @@ MOMENTS = pytest.mark.parametrize(
 def test_histories_are_what_was_known_then(
     ran: Callable[..., Made], final_fit: str, until: int
 ) -> None:
-    found, expected = ran(final_fit=final_fit).bundle.histories, by_user(known(until))
+    found, expected = ran(final_fit=final_fit).bundle.recommender.histories, by_user(known(until))
     np.testing.assert_array_equal(found.offsets, expected.offsets)
     np.testing.assert_array_equal(found.values, expected.values)
 
@@ -125,14 +125,16 @@ def test_stored_vectors_are_those_of_each_user_s_own_history(
 ) -> None:
     bundle, histories = ran(final_fit=final_fit).bundle, by_user(known(until))
     alone = [
-        bundle.encode_users(np.array([user]), histories.take(np.array([user])))
+        bundle.recommender.encode_users(np.array([user]), histories.take(np.array([user])))
         for user in range(USERS)
     ]
-    close(np.concatenate(alone), bundle.user_vectors)
-    close(encode_catalogue(bundle.model()), bundle.item_vectors)
+    close(np.concatenate(alone), bundle.recommender.user_vectors)
+    close(encode_catalogue(bundle.model()), bundle.recommender.item_vectors)
     # Another user's history makes another vector.
-    other = bundle.encode_users(np.arange(USERS), histories.take(np.roll(np.arange(USERS), 1)))
-    assert (np.abs(other - bundle.user_vectors).max(axis=1) > 1e-3).all()
+    other = bundle.recommender.encode_users(
+        np.arange(USERS), histories.take(np.roll(np.arange(USERS), 1))
+    )
+    assert (np.abs(other - bundle.recommender.user_vectors).max(axis=1) > 1e-3).all()
 
 
 def close(found: Array, expected: Array, terms: int = 32, width: int = 8) -> None:
@@ -149,7 +151,7 @@ def close(found: Array, expected: Array, terms: int = 32, width: int = 8) -> Non
 def test_statistics_are_as_of_the_moment_they_are_used_at(
     ran: Callable[..., Made], final_fit: str, until: int
 ) -> None:
-    found, past = ran(final_fit=final_fit).bundle.statistics, known(until)
+    found, past = ran(final_fit=final_fit).bundle.recommender.statistics, known(until)
     now = T2 if until == T2 else past["time"].max() + 1
     assert found.as_of == now
     assert found.recent_days.tolist() == [7, 30]
@@ -200,7 +202,9 @@ def select_vectors(of: Made) -> tuple[Array, Array]:
     warm = [
         np.bincount(past[side], minlength=n) > 0 for side, n in (("user", USERS), ("item", ITEMS))
     ]
-    model = of.run.tower.build(TowerInputs(bundle.user_features, bundle.item_features, *warm))
+    model = of.run.tower.build(
+        TowerInputs(bundle.recommender.user_features, bundle.recommender.item_features, *warm)
+    )
     model.load_state_dict({k: torch.from_numpy(v) for k, v in of.towers["select"].items()})
     users = encode_users(model, np.arange(USERS), by_user(past))
     return users, encode_catalogue(model)
@@ -238,13 +242,16 @@ def test_vectors_are_turned_onto_those_that_the_reranker_learned_of(
 ) -> None:
     """Turned best, own and other vectors have a symmetric product without negative eigenvalues."""
     of = ran(final_fit=final_fit)
-    both = of.bundle.item_vectors.astype(np.float64), learned(of).item_vectors.astype(np.float64)
+    both = (
+        of.bundle.recommender.item_vectors.astype(np.float64),
+        learned(of).item_vectors.astype(np.float64),
+    )
     product = both[0].T @ both[1]
     size = np.abs(product).max()
     assert np.abs(product - product.T).max() < 1e-4 * size
     assert np.linalg.eigvalsh(product + product.T).min() > -1e-4 * size
     rotation = of.bundle.model().rotation.numpy()
-    before = of.bundle.item_vectors @ rotation.T
+    before = of.bundle.recommender.item_vectors @ rotation.T
     turned = before.T @ learned(of).item_vectors
     assert np.abs(turned - turned.T).max() > 1e-2 * size
 
@@ -280,7 +287,8 @@ def test_repeats_count_for_nothing_in_validation_and_are_learned_of(tmp_path: Pa
 def test_the_window_is_what_users_took_in_it_for_the_first_time(tmp_path: Path) -> None:
     once, again = with_repeats()
     run = make_run(write(tmp_path, again), tmp_path)
-    before, window = before_window(run, *prepare(run))
+    window = select_holdout(run, *prepare(run))
+    before = window.known
     assert before.as_of == T1
     assert before.interactions.timestamp.max() < T1
     took: dict[int, set[int]] = {}

@@ -38,24 +38,26 @@ def exported(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_towers_give_the_vectors_of_the_bundle(bundle: Bundle, exported: Path) -> None:
     users = np.arange(40)
-    history = torch.tensor(bundle.histories.take(users).last(10)).long()
+    history = torch.tensor(bundle.recommender.histories.take(users).last(10)).long()
     asked = {"users": torch.tensor(users), "history": history}
     (found,) = run_onnx(exported / "user_tower.onnx", asked)
-    np.testing.assert_allclose(found, bundle.user_vectors[users], rtol=1e-5, atol=1e-5)
-    (items,) = run_onnx(exported / "item_tower.onnx", {"items": torch.arange(len(bundle.items))})
-    np.testing.assert_allclose(items, bundle.item_vectors, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, bundle.recommender.user_vectors[users], rtol=1e-5, atol=1e-5)
+    (items,) = run_onnx(
+        exported / "item_tower.onnx", {"items": torch.arange(len(bundle.recommender.items))}
+    )
+    np.testing.assert_allclose(items, bundle.recommender.item_vectors, rtol=1e-5, atol=1e-5)
 
 
 def test_someone_new_is_encoded_from_a_history(bundle: Bundle, exported: Path) -> None:
     asked = {"users": torch.tensor([-1]), "history": torch.tensor([[-1] * 8 + [3, 4]])}
     (found,) = run_onnx(exported / "user_tower.onnx", asked)
-    expected = bundle.encode_users(np.array([-1]), Ragged.from_rows([[3, 4]]))
+    expected = bundle.recommender.encode_users(np.array([-1]), Ragged.from_rows([[3, 4]]))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_scores_are_those_of_the_answers(bundle: Bundle, exported: Path) -> None:
-    ids = bundle.users.external(np.arange(30))
-    answers = recommend(bundle, [Request(user_id=user, k=3) for user in ids])
+    ids = bundle.recommender.users.external(np.arange(30))
+    answers = recommend(bundle.recommender, [Request(user_id=user, k=3) for user in ids])
     users = {id: index for index, id in enumerate(table(exported / "users.arrow", "user_id"))}
     items = {id: index for index, id in enumerate(table(exported / "items.arrow", "item_id"))}
     personal = [answer["source"] == "personal" for answer in answers]

@@ -61,19 +61,19 @@ def triples(bundle: Bundle, requests: list[Request]) -> list[list[list[Any]]]:
     """Return what `recommend` says as `[item id, score, title]`."""
     return [
         [[item["item_id"], item["score"], item.get("title")] for item in answer["items"]]
-        for answer in recommend(bundle, requests)
+        for answer in recommend(bundle.recommender, requests)
     ]
 
 
 def test_one_user_gets_k_triples(bundle: Bundle, url: str) -> None:
-    (user,) = bundle.users.external(np.array([7]))
+    (user,) = bundle.recommender.users.external(np.array([7]))
     (answer,) = ask(url, [[user, 10]])
     assert len(answer) == 10
     assert [answer] == triples(bundle, [Request(user_id=user, k=10)])
 
 
 def test_every_row_is_answered_as_by_recommend(bundle: Bundle, url: str) -> None:
-    users = bundle.users.external(np.arange(60))
+    users = bundle.recommender.users.external(np.arange(60))
     rows = [[user, 1 + number % 12] for number, user in enumerate(users)]
     expected = triples(bundle, [Request(user_id=user, k=k) for user, k in rows])
     assert ask(url, rows) == expected
@@ -83,14 +83,14 @@ def test_every_row_is_answered_as_by_recommend(bundle: Bundle, url: str) -> None
 
 def test_unknown_users_get_what_is_popular(bundle: Bundle, url: str) -> None:
     (answer,) = ask(url, [[NEW, 5]])
-    (told,) = recommend(bundle, [Request(user_id=NEW, k=5)])
+    (told,) = recommend(bundle.recommender, [Request(user_id=NEW, k=5)])
     assert told["source"] == "popular"
     assert [answer] == triples(bundle, [Request(user_id=NEW, k=5)])
 
 
 def test_as_many_come_as_there_are(bundle: Bundle, url: str) -> None:
     (answer,) = ask(url, [[NEW, 1000]])
-    assert len(answer) == bundle.catalogue.sum()
+    assert len(answer) == bundle.recommender.catalogue.sum()
     assert ask(url, []) == []
 
 

@@ -67,8 +67,8 @@ def test_a_preset_makes_a_bundle(name: str, tmp_path: Path) -> None:
     stages = ["stage_1"] if reranker == "none" else ["stage_1", "both_stages"]
     assert list(systems) == [*expected, *stages]
     assert bundle.manifest["reranker"].get("name", "none") == reranker
-    known = int(np.flatnonzero(bundle.histories.lengths)[0])
-    user = bundle.users.external(np.array([known]))[0]
-    answer = recommend(bundle, [Request(user_id=user)])[0]
+    known = int(np.flatnonzero(bundle.recommender.histories.lengths)[0])
+    user = bundle.recommender.users.external(np.array([known]))[0]
+    answer = recommend(bundle.recommender, [Request(user_id=user)])[0]
     assert answer["source"] == "personal"
     assert len({item["item_id"] for item in answer["items"]}) == 10

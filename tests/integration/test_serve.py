@@ -107,7 +107,7 @@ def test_http_answers_equal_offline_answers(server: Server) -> None:
     assert len(asked) == 250
     with ThreadPoolExecutor(16) as pool:
         live = list(pool.map(lambda request: server.ask(**request.__dict__).json(), asked))
-    for ours, theirs in zip(live, recommend(server.bundle, asked), strict=True):
+    for ours, theirs in zip(live, recommend(server.bundle.recommender, asked), strict=True):
         scores = [np.array([entry.pop("score") for entry in a["items"]]) for a in (ours, theirs)]
         assert ours == theirs
         np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
@@ -115,7 +115,10 @@ def test_http_answers_equal_offline_answers(server: Server) -> None:
 
 def test_explanations_come_over_http(server: Server) -> None:
     answer = server.ask(user_id=1000, k=3, explain=True).json()
-    assert answer == recommend(server.bundle, [Request(user_id=1000, k=3, explain=True)])[0]
+    assert (
+        answer
+        == recommend(server.bundle.recommender, [Request(user_id=1000, k=3, explain=True)])[0]
+    )
     assert {"retrieval_score", "retrieval_rank", "ranking_score", "similar_to"} <= set(
         answer["items"][0]
     )
@@ -252,7 +255,7 @@ def test_overload_is_refused_fast(folder: Path) -> None:
 def test_it_also_serves_without_haproxy(folder: Path) -> None:
     with serving(folder, "--no-haproxy", "--no-throughput") as (url, _):
         answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=BOUND).json()
-        assert answer == recommend(open_bundle(folder), [Request(user_id=1000)])[0]
+        assert answer == recommend(open_bundle(folder).recommender, [Request(user_id=1000)])[0]
 
 
 def refused(*words: object) -> str:

@@ -75,7 +75,7 @@ def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(url), f"an answer at {url}")
         answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=BOUND).json()
-        assert answer == recommend(open_bundle(bundle), [Request(user_id=1000)])[0]
+        assert answer == recommend(open_bundle(bundle).recommender, [Request(user_id=1000)])[0]
     finally:
         run(*SERVE, "shutdown", "-y", *address, env=shell)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.bundles import make_parts
+from tests.bundles import make_recommender
 from tests.integration.test_serve import serving
 from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
@@ -46,7 +47,7 @@ def without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked.mkdir()
     (blocked / "hnswlib.py").write_text("raise ImportError('not installed')\n")
     monkeypatch.setenv("PYTHONPATH", str(blocked))
-    code = "from train import hnsw; print(hnsw.library())"
+    code = "from train.index import hnsw; print(hnsw.library())"
     assert _python("-c", code)[0] == "None\n"
 
 
@@ -61,9 +62,9 @@ def _python(*words: object, cwd: Path = ROOT) -> tuple[str, str]:
 def _graph(folder: Path) -> Bundle:
     """Return a bundle that is searched by its graph, written with hnswlib."""
     pytest.importorskip("hnswlib")
-    parts = make_parts(users=60, items=400, trees=5)
+    parts = make_recommender(users=60, items=400, trees=5)
     index = Index.build(IndexSettings(kind="hnsw", recall=1.0), parts.item_vectors, parts.catalogue)
-    parts = bundle.Parts(**{**parts.__dict__, "index": index})
+    parts = replace(parts, index=index)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": True}}
     return open_bundle(folder / bundle.write(folder, parts, facts))
 
@@ -81,11 +82,11 @@ def test_a_run_is_fitted_and_asked_and_says_so_once(tmp_path: Path) -> None:
     assert opened.manifest["index"]["used"] == "exact"
     assert "index.hnsw" not in opened.manifest["files"]
     assert (tmp_path / "runs" / "bare" / "report.html").exists()
-    (user,) = opened.users.external(np.arange(1))
+    (user,) = opened.recommender.users.external(np.arange(1))
     answer, logged = _python("-m", "train", "recommend", opened.folder, "--user-id", user)
     assert "hnswlib" not in logged
     # Here it may be there, and the bundle opens too.
-    expected = _items(recommend(opened, [Request(user_id=user)]))
+    expected = _items(recommend(opened.recommender, [Request(user_id=user)]))
     assert [[item["item_id"] for item in json.loads(answer)]] == expected
 
 
@@ -102,13 +103,15 @@ def test_what_needs_it_is_refused_before_anything_is_trained(tmp_path: Path) -> 
 
 def test_a_bundle_with_a_graph_is_served(tmp_path: Path) -> None:
     made = _graph(tmp_path)
-    users = made.users.external(np.arange(20))
+    users = made.recommender.users.external(np.arange(20))
     with serving(made.folder, "--topology", "fused") as (url, _):
         answers = [
             httpx.post(f"{url}/recommend", json={"user_id": user}, timeout=60).json()
             for user in users
         ]
-    assert _items(answers) == _items(recommend(made, [Request(user_id=user) for user in users]))
+    assert _items(answers) == _items(
+        recommend(made.recommender, [Request(user_id=user) for user in users])
+    )
 
 
 def test_an_exported_model_answers(tmp_path: Path) -> None:
@@ -116,17 +119,17 @@ def test_an_exported_model_answers(tmp_path: Path) -> None:
     export_mlflow(made, tmp_path / "model")
     # It says what it is fastest with, and answers without.
     assert "hnswlib==" in (tmp_path / "model" / "requirements.txt").read_text()
-    users = made.users.external(np.arange(20))
+    users = made.recommender.users.external(np.arange(20))
     said, _ = _python("-c", PREDICT, tmp_path / "model", json.dumps(users), cwd=tmp_path)
     answers = json.loads(said.splitlines()[-1])
-    expected = _items(recommend(made, [Request(user_id=user, k=10) for user in users]))
+    expected = _items(recommend(made.recommender, [Request(user_id=user, k=10) for user in users]))
     assert [[item for item, _, _ in answer] for answer in answers] == expected
 
 
 def test_a_model_of_exact_search_does_not_ask_for_it(tmp_path: Path) -> None:
-    parts = make_parts(users=30, items=60, trees=5)
+    parts = make_recommender(users=30, items=60, trees=5)
     exact = Index.build(IndexSettings(kind="exact"), parts.item_vectors, parts.catalogue)
-    parts = bundle.Parts(**{**parts.__dict__, "index": exact})
+    parts = replace(parts, index=exact)
     place = tmp_path / bundle.write(tmp_path, parts, {"name": "planted", "config": {}})
     export_mlflow(open_bundle(place), tmp_path / "model")
     assert "hnswlib" not in (tmp_path / "model" / "requirements.txt").read_text()

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bundles import make_parts
+from tests.bundles import make_recommender
 from train.bundle import bundle
-from train.bundle.bundle import Bundle, Parts, open_bundle
+from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index import hnsw
 from train.index.vector_index import Index, IndexSettings, check_kind, sweep
 from train.recommender.answers import recommend
+from train.recommender.recommender import Recommender
 from train.recommender.requests import Request
 
 HNSW = pytest.mark.skipif(hnsw.library() is None, reason="needs hnswlib; see README: Install")
@@ -46,17 +47,17 @@ def _build(kind: Any) -> Index:
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [one.getMessage() for one in caplog.records if one.name == "train.hnsw"]
+    return [one.getMessage() for one in caplog.records if one.name == "train.index.hnsw"]
 
 
-def _with_index(parts: Parts, index: Index, folder: Path) -> Path:
+def _with_index(parts: Recommender, index: Index, folder: Path) -> Path:
     whole = dataclasses.replace(parts, index=index)
     return folder / bundle.write(folder, whole, {"name": "planted", "config": {}})
 
 
 def _answers(opened: Bundle) -> list[list[Any]]:
-    users = [*opened.users.external(np.arange(20)), None]
-    found = recommend(opened, [Request(user_id=user, k=10) for user in users])
+    users = [*opened.recommender.users.external(np.arange(20)), None]
+    found = recommend(opened.recommender, [Request(user_id=user, k=10) for user in users])
     return [[item["item_id"] for item in one["items"]] for one in found]
 
 
@@ -107,7 +108,7 @@ def test_a_sweep_without_a_graph_is_exact_search_alone() -> None:
 def test_a_bundle_with_a_graph_opens_without_hnswlib_and_says_so(
     request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = make_parts(users=30, items=400, trees=5)
+    parts = make_recommender(users=30, items=400, trees=5)
     settings = IndexSettings(kind="hnsw", recall=1.0)
     index = Index.build(settings, parts.item_vectors, parts.catalogue)
     place = _with_index(parts, index, tmp_path)
@@ -115,7 +116,7 @@ def test_a_bundle_with_a_graph_opens_without_hnswlib_and_says_so(
     request.getfixturevalue("without")
     with caplog.at_level(logging.WARNING):
         opened = [open_bundle(place), open_bundle(place)]
-    assert [one.index.report["used"] for one in opened] == ["exact", "exact"]
+    assert [one.recommender.index.report["used"] for one in opened] == ["exact", "exact"]
     assert opened[0].manifest["index"]["used"] == "hnsw"
     (line,) = _said(caplog)
     assert "exact search instead of the graph that the bundle holds" in line
@@ -137,7 +138,7 @@ def test_a_damaged_graph_is_found_without_hnswlib_too(
 def test_a_bundle_without_a_graph_opens_everywhere(
     request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parts = make_parts(users=30, items=400, trees=5)
+    parts = make_recommender(users=30, items=400, trees=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "hnswlib", None)
         place = _with_index(
@@ -153,7 +154,9 @@ def test_a_bundle_without_a_graph_opens_everywhere(
     assert _said(caplog) == []
     assert _answers(here) == _answers(elsewhere)
     # It is written again as it is.
-    assert isinstance(elsewhere.index, Index)
-    again = open_bundle(_with_index(here, elsewhere.index, tmp_path / "again"))
-    assert again.index.report == elsewhere.index.report
+    assert isinstance(elsewhere.recommender.index, Index)
+    again = open_bundle(
+        _with_index(here.recommender, elsewhere.recommender.index, tmp_path / "again")
+    )
+    assert again.recommender.index.report == elsewhere.recommender.index.report
     assert not (again.folder / "index.hnsw").exists()

@@ -9,7 +9,7 @@ import pytest
 
 # The modules that commands, workers and replicas begin with.
 ENTRIES = (
-    "train.workers",
+    "train.trainer.workers",
     "train.__main__, torch",
     "tune.__main__, torch",
     "serve.__main__, torch",

@@ -14,7 +14,7 @@ from tests.recording import Recording, pairs, pairs_job, record
 from tests.training import before, small, validation
 from train.config import Run
 from train.core.schema import Interactions
-from train.data.snapshot import validation_window
+from train.data.snapshot import validation_holdout
 from train.losses.softmax import SampledSoftmax
 from train.steps import tower_job
 from train.towers.two_tower import TwoTower
@@ -108,7 +108,7 @@ def test_a_setting_changes_what_it_names_alone(name: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("count", [None, 7])
 def test_validation_users_are_how_many_are_ranked(count: int | None) -> None:
     data, folds = small()
-    window = validation_window(data, folds, before())
+    window = validation_holdout(data, folds, before())
     settings = {"data": {"name": "generated"}, "train": {"validation_users": count}}
     found = tower_job(Run.model_validate(settings), before(), window).validation
     assert found is not None and len(window.users) > 7

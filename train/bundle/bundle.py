@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,67 +25,36 @@ from train.bundle.manifest import BundleError
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
 from train.data.ids import IdMap
+from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.pair_index import PairIndex
 from train.index.vector_index import Index
-from train.rerankers import stored as rerankers
-from train.rerankers.base import Reranker
+from train.recommender.recommender import CANDIDATES, Recommender
+from train.rerankers import stored
 
 if TYPE_CHECKING:
     from train.towers.base import TwoTowerModel
 
-__all__ = ["Bundle", "BundleError", "Parts", "check", "open_bundle", "write"]
+__all__ = ["Bundle", "BundleError", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
 HEAD = "head.safetensors"
 GRAPH = "index.hnsw"
-CANDIDATES = 200
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What a bundle holds, in memory.
-
-    Attributes:
-        users: user ids and their indices, U of them.
-        items: item ids and their indices, I of them.
-        titles: strings `[I]` with nulls, or None.
-        user_vectors: float32 `[U, d]`.
-        item_vectors: float32 `[I, d]`.
-        catalogue: the items that may be recommended, bool `[I]`.
-        histories: items of each user, oldest first, U rows.
-        statistics: what was known about items and users when the bundle was made.
-        user_features: encoded attributes of the users.
-        item_features: encoded attributes of the items.
-        index: search over `item_vectors`; where these are halves of a pair, by trying all.
-        reranker: stage 2, or None.
-    """
-
-    users: IdMap
-    items: IdMap
-    titles: pa.Array | None
-    user_vectors: Array
-    item_vectors: Array
-    catalogue: Array
-    histories: Ragged
-    statistics: Statistics
-    user_features: Features
-    item_features: Features
-    index: Index | PairIndex
-    reranker: Reranker | None
-
-
-@dataclass(frozen=True)
-class Bundle(Parts):
+class Bundle:
     """An opened bundle.
 
     Attributes:
+        recommender: as it was stored.
         manifest: format version, version, created, name, config, libraries, data, metrics, index,
             reranker (`name`, `earned`, ...), `added` (elements at the end of vectors that scores
             add to products) and the sha256 of every file.
         folder: where it lies; the tower's files are read from here when they are first needed.
     """
 
+    recommender: Recommender
     manifest: Mapping[str, Any]
     folder: Path
 
@@ -94,76 +63,18 @@ class Bundle(Parts):
         """The time it was made and a hash of its content."""
         return str(self.manifest["version"])
 
-    @property
-    def candidates(self) -> int:
-        """How many candidates stage 1 hands to stage 2: as many as when the reranker learned."""
-        return int(self.manifest["config"].get("candidates", CANDIDATES))
-
-    @property
-    def directions(self) -> Array:
-        """Item vectors without what scores add to products, to compare items by, `[I, w]`."""
-        return self.item_vectors[:, : self.item_vectors.shape[1] - self.manifest.get("added", 0)]
-
-    @property
-    def reranks(self) -> bool:
-        """Whether the second stage is there and earned its place."""
-        return self.reranker is not None and bool(self.manifest["reranker"].get("earned", True))
-
-    @cached_property
-    def item_names(self) -> tuple[list[Any], list[str | None]]:
-        """Ids and titles of all items as Python lists: a request wants ten, and fast."""
-        titles = [None] * len(self.items) if self.titles is None else self.titles.to_pylist()
-        return self.items.ids.to_pylist(), titles
-
-    def encode_users(self, user: Array, history: Ragged) -> Array:
-        """Return the vectors of users with histories that came with a request, float32 `[B, d]`.
-
-        The tower does it; a bundle without one takes the mean of the history's item vectors.
-
-        Args:
-            user: int32 `[B]`, -1 for a user unknown at training time.
-            history: B rows of items, none of them empty.
-        """
-        if TOWER in self.manifest["files"]:
-            return self._tower(user, history)
-        sums: Array = np.zeros((len(user), self.item_vectors.shape[1]), dtype=np.float32)
-        np.add.at(sums, history.rows, self.item_vectors[history.values])
-        sums /= np.maximum(history.lengths, 1)[:, None]
-        return sums
-
-    @cached_property
-    def _tower(self) -> Callable[[Array, Ragged], Array]:
-        from train.towers.encode import encode_users
-
-        model = self.model()
-        return lambda user, history: encode_users(model, user, history)
-
     def model(self) -> "TwoTowerModel":
         """Return the towers, ready to encode.
 
         Raises:
             ValueError: the bundle has none.
         """
-        from train.data import snapshot as models
-        from train.towers import TOWERS
-        from train.towers.weights import load
-
-        if TOWER not in self.manifest["files"]:
-            raise ValueError(f"bundle {self.folder} has no tower; train one: python -m train fit")
-        settings = self.manifest["config"]["tower"]
-        tower = TOWERS[settings["name"]].model_validate(settings)
-        inputs = models.TowerInputs(
-            self.user_features,
-            self.item_features,
-            warm_users=self.statistics.user_count > 0,
-            warm_items=self.statistics.item_count > 0,
-        )
-        return load(tower, inputs, self.folder / TOWER)
+        return _model(self.folder, self.manifest, self.recommender)
 
 
 def write(
     bundles: str | Path,
-    parts: Parts,
+    recommender: Recommender,
     facts: Mapping[str, Any],
     extra_files: Mapping[str, bytes] | None = None,
 ) -> str:
@@ -171,7 +82,7 @@ def write(
 
     Args:
         bundles: usually `runs/NAME/bundles`; made when absent.
-        parts: what to write.
+        recommender: to be stored.
         facts: what the manifest records beside the files: name, config, data, metrics, ...;
             credentials in it are blanked.
         extra_files: further files by name, such as `encoder.json` and `tower.safetensors`.
@@ -180,16 +91,16 @@ def write(
         The version.
 
     Raises:
-        ValueError: the parts do not fit each other.
+        ValueError: the arrays of the recommender do not fit each other.
     """
-    _check(parts)
+    _check(recommender)
     place, path = storage.filesystem(bundles)
     local = isinstance(place, pa.fs.LocalFileSystem)
     if local:
         Path(path).mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=path if local else None))
     try:
-        manifest = _fill(draft, parts, facts, extra_files or {})
+        manifest = _fill(draft, recommender, facts, extra_files or {})
         version = str(manifest["version"])
         if local:
             _publish(draft, Path(path) / version)
@@ -258,19 +169,30 @@ def _verified(folder: Path) -> dict[str, Any]:
 
 
 def _fill(
-    draft: Path, parts: Parts, facts: Mapping[str, Any], extra_files: Mapping[str, bytes]
+    draft: Path,
+    recommender: Recommender,
+    facts: Mapping[str, Any],
+    extra_files: Mapping[str, bytes],
 ) -> dict[str, Any]:
-    _write_ids(draft, parts)
-    _save(draft / "vectors.safetensors", user=parts.user_vectors, item=parts.item_vectors)
-    _save(draft / "histories.safetensors", **_ragged_arrays(parts.histories))
-    _save(draft / "statistics.safetensors", **parts.statistics.arrays())
-    _write_features(draft, "user", parts.user_features)
-    _write_features(draft, "item", parts.item_features)
-    parts.index.save(draft / (HEAD if isinstance(parts.index, PairIndex) else GRAPH))
-    recorded = {"config": {}, "index": parts.index.report, "reranker": {}, **facts}
-    if parts.reranker is not None:
-        parts.reranker.save(draft)
-        recorded["reranker"] = {"name": parts.reranker.name, **recorded["reranker"]}
+    _write_ids(draft, recommender)
+    _save(
+        draft / "vectors.safetensors", user=recommender.user_vectors, item=recommender.item_vectors
+    )
+    _save(draft / "histories.safetensors", **_ragged_arrays(recommender.histories))
+    _save(draft / "statistics.safetensors", **recommender.statistics.arrays())
+    _write_features(draft, "user", recommender.user_features)
+    _write_features(draft, "item", recommender.item_features)
+    recommender.index.save(draft / (HEAD if isinstance(recommender.index, PairIndex) else GRAPH))
+    recorded = {
+        "config": {},
+        "index": recommender.index.report,
+        "added": recommender.added,
+        "reranker": {},
+        **facts,
+    }
+    if recommender.reranker is not None:
+        recommender.reranker.save(draft)
+        recorded["reranker"] = {"name": recommender.reranker.name, **recorded["reranker"]}
     for name, content in extra_files.items():
         (draft / name).write_bytes(content)
     manifest = manifests.create(draft, recorded)
@@ -283,7 +205,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     items = _read_table(folder / "items.arrow")
     catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
     reranker = manifest["reranker"].get("name")
-    return Bundle(
+    recommender = Recommender(
         users=IdMap(_read_table(folder / "users.arrow")["user_id"]),
         items=IdMap(items["item_id"]),
         titles=items.get("title"),
@@ -297,10 +219,50 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         user_features=_read_features(folder, "user"),
         item_features=_read_features(folder, "item"),
         index=_read_index(folder, vectors["item"], catalogue, manifest),
-        reranker=rerankers.load(reranker, folder, vectors["item"]) if reranker else None,
-        manifest=manifest,
-        folder=folder,
+        reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
+        earned=bool(manifest["reranker"].get("earned", True)),
+        added=manifest.get("added", 0),
+        candidates=int(manifest["config"].get("candidates", CANDIDATES)),
+        version=str(manifest["version"]),
     )
+    if TOWER in manifest["files"]:
+        recommender = replace(recommender, encode=_Encoder(folder, manifest, recommender))
+    return Bundle(recommender, manifest, folder)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Encodes users with the stored towers, which are read, and torch loaded, at the first call."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    recommender: Recommender
+
+    @cached_property
+    def _loaded(self) -> "TwoTowerModel":
+        return _model(self.folder, self.manifest, self.recommender)
+
+    def __call__(self, user: Array, history: Ragged) -> Array:
+        from train.towers.encode import encode_users
+
+        return encode_users(self._loaded, user, history)
+
+
+def _model(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> "TwoTowerModel":
+    from train.towers import TOWERS
+    from train.towers.weights import load
+
+    if TOWER not in manifest["files"]:
+        raise ValueError(f"bundle {folder} has no tower; train one: python -m train fit")
+    settings = manifest["config"]["tower"]
+    tower = TOWERS[settings["name"]].model_validate(settings)
+    inputs = TowerInputs(
+        known.user_features,
+        known.item_features,
+        warm_users=known.statistics.user_count > 0,
+        warm_items=known.statistics.item_count > 0,
+    )
+    return load(tower, inputs, folder / TOWER)
 
 
 def _read_index(
@@ -314,22 +276,22 @@ def _read_index(
     return Index.load(graph, vectors, catalogue, report)
 
 
-def _check(parts: Parts) -> None:
-    n_users, n_items = len(parts.users), len(parts.items)
+def _check(recommender: Recommender) -> None:
+    n_users, n_items = len(recommender.users), len(recommender.items)
     lengths = {
-        "user_vectors": (len(parts.user_vectors), n_users),
-        "histories": (len(parts.histories), n_users),
-        "user_features": (len(parts.user_features.dense), n_users),
-        "item_vectors": (len(parts.item_vectors), n_items),
-        "catalogue": (len(parts.catalogue), n_items),
-        "item_features": (len(parts.item_features.dense), n_items),
-        "titles": (n_items if parts.titles is None else len(parts.titles), n_items),
+        "user_vectors": (len(recommender.user_vectors), n_users),
+        "histories": (len(recommender.histories), n_users),
+        "user_features": (len(recommender.user_features.dense), n_users),
+        "item_vectors": (len(recommender.item_vectors), n_items),
+        "catalogue": (len(recommender.catalogue), n_items),
+        "item_features": (len(recommender.item_features.dense), n_items),
+        "titles": (n_items if recommender.titles is None else len(recommender.titles), n_items),
     }
     for name, (found, expected) in lengths.items():
         if found != expected:
             raise ValueError(f"a bundle's {name} needs {expected} rows, got {found}")
-    if parts.user_vectors.shape[1] != parts.item_vectors.shape[1]:
-        widths = parts.user_vectors.shape[1], parts.item_vectors.shape[1]
+    if recommender.user_vectors.shape[1] != recommender.item_vectors.shape[1]:
+        widths = recommender.user_vectors.shape[1], recommender.item_vectors.shape[1]
         raise ValueError(f"user and item vectors need one width, got {widths[0]} and {widths[1]}")
 
 
@@ -350,11 +312,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_ids(draft: Path, parts: Parts) -> None:
-    _write_table(draft / "users.arrow", {"user_id": parts.users.ids})
-    items = {"item_id": parts.items.ids, "catalogue": pa.array(parts.catalogue)}
-    if parts.titles is not None:
-        items["title"] = parts.titles
+def _write_ids(draft: Path, recommender: Recommender) -> None:
+    _write_table(draft / "users.arrow", {"user_id": recommender.users.ids})
+    items = {"item_id": recommender.items.ids, "catalogue": pa.array(recommender.catalogue)}
+    if recommender.titles is not None:
+        items["title"] = recommender.titles
     _write_table(draft / "items.arrow", items)
 
 

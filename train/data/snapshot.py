@@ -5,7 +5,7 @@ a batch, w width of what is looked up of an item, d width of the vectors.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoded import Encoded
 from train.data.encoders import Features
+from train.data.ids import IdMap
 from train.data.linear_score import NONE, LinearScore
 from train.data.splits import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
 from train.data.statistics import Statistics
@@ -96,55 +97,56 @@ def recent_windows(recent_days: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Window:
-    """Users and what each of them took within a time, new to them, out of what was known before.
+class Holdout:
+    """Users and the items that each takes within a time, new to them: the ground truth.
 
     Attributes:
         users: int32 `[V]`.
         relevant: items of each, V rows.
+        known: snapshot at the beginning of that time.
     """
 
     users: Array
     relevant: Ragged
+    known: Snapshot
 
-    def take(self, rows: Array) -> "Window":
+    def take(self, rows: Array) -> "Holdout":
         """Return some of the users."""
-        return Window(self.users[rows], self.relevant.take(rows))
+        return replace(self, users=self.users[rows], relevant=self.relevant.take(rows))
 
 
-def validation_window(data: Encoded, folds: Folds, before: Snapshot) -> Window:
+def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
     """Return the users of `[t1, t2)` who were known at t1, and what they took of the catalogue."""
     counts = folds.fold == VALIDATION
     # A repeat is no recommendation: what a user had before is never ranked again.
     counts &= first_pairs_of(data, folds)
-    counts &= before.catalogue[data.interactions.item]
-    counts &= before.inputs.warm_users[data.interactions.user]
-    return _window(data, counts)
+    counts &= known.catalogue[data.interactions.item]
+    counts &= known.inputs.warm_users[data.interactions.user]
+    return _holdout(data, counts, known)
 
 
-def like_test(window: Window, before: Snapshot, split: Split, least: int = 1) -> Window:
-    """Return the window's users who would be tested: enough history and items taken.
+def like_test(holdout: Holdout, split: Split, least: int = 1) -> Holdout:
+    """Return the users that meet the split's test minimums; all, if fewer than `least` do.
 
-    Where the split asks for much of its test users, few others say little about them; where it
-    leaves fewer than `least`, all of the window's users stay.
+    Where the split asks for much of its test users, few others say little about them.
     """
-    enough = before.histories.lengths[window.users] >= split.min_user_history
-    enough &= window.relevant.lengths >= split.min_user_test
-    return window.take(np.flatnonzero(enough)) if enough.sum() >= max(least, 1) else window
+    enough = holdout.known.histories.lengths[holdout.users] >= split.min_user_history
+    enough &= holdout.relevant.lengths >= split.min_user_test
+    return holdout.take(np.flatnonzero(enough)) if enough.sum() >= max(least, 1) else holdout
 
 
-def some_users(window: Window, count: int | None) -> Window:
-    """Return the window of so many of its users, drawn once for all runs; all for None."""
-    if count is None or count >= len(window.users):
-        return window
+def some_users(holdout: Holdout, count: int | None) -> Holdout:
+    """Return the holdout of so many of its users, drawn once for all runs; all for None."""
+    if count is None or count >= len(holdout.users):
+        return holdout
     # Not by the run's seed: what is compared is measured on the same users.
-    drawn = np.random.default_rng(0).choice(len(window.users), count, replace=False)
-    return window.take(np.sort(drawn))
+    drawn = np.random.default_rng(0).choice(len(holdout.users), count, replace=False)
+    return holdout.take(np.sort(drawn))
 
 
-def held_out_window(data: Encoded, folds: Folds) -> Window:
+def held_out(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
     """Return the users who are evaluated and their test items."""
-    return _window(data, folds.fold == TEST)
+    return _holdout(data, folds.fold == TEST, known)
 
 
 def first_pairs_of(data: Encoded, folds: Folds) -> Array:
@@ -155,21 +157,22 @@ def first_pairs_of(data: Encoded, folds: Folds) -> Array:
     return first
 
 
-def _window(data: Encoded, counts: Array) -> Window:
+def _holdout(data: Encoded, counts: Array, known: Snapshot) -> Holdout:
     chosen = data.interactions.take(counts)
     users, row = np.unique(chosen.user, return_inverse=True)
-    return Window(users.astype(np.int32), Ragged.from_pairs(row, chosen.item, len(users)))
+    relevant = Ragged.from_pairs(row, chosen.item, len(users))
+    return Holdout(users.astype(np.int32), relevant, known)
 
 
-def window_fingerprint(data: Encoded, window: Window) -> str:
-    """Return a sha256 over who took what in a window, by their ids: the same test, the same text.
+def holdout_fingerprint(users: IdMap, items: IdMap, holdout: Holdout) -> str:
+    """Return a sha256 over a holdout's interactions, by their ids: the same test, the same text.
 
     It does not depend on what else the data has, nor on the order in which a user took items.
     """
-    relevant = window.relevant
-    items = relevant.values[np.lexsort((relevant.values, relevant.rows))]
+    relevant = holdout.relevant
+    taken = relevant.values[np.lexsort((relevant.values, relevant.rows))]
     sha = hashlib.sha256(np.ascontiguousarray(relevant.offsets).tobytes())
-    for ids in (data.users.external(window.users), data.items.external(items)):
+    for ids in (users.external(holdout.users), items.external(taken)):
         sha.update("\n".join(map(str, ids)).encode())
     return sha.hexdigest()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from train.core.ragged import Array, Ragged
-from train.data.snapshot import Snapshot, Window
+from train.data.snapshot import Holdout
 
 RARE = 5
 
@@ -26,16 +26,18 @@ class Group:
     facts: Mapping[str, Any]
 
 
-def groups(window: Window, known: Snapshot) -> dict[str, Group]:
+def groups(holdout: Holdout) -> dict[str, Group]:
     """Divide the pairs of a test by user, and once more by item.
 
     Users are those with a `short`, `middle` or `long` history, which are terciles, and `cold` ones
     with none. Items are `rare` with 1 to 5 interactions before the test, or `cold` without one.
     Rankings stay those of the whole catalogue, which has cold items only if the run says so.
     """
-    histories = known.histories.lengths[window.users][window.relevant.rows]
-    taken = known.statistics.item_count[window.relevant.values]
-    short, long = _terciles(known.histories.lengths[window.users])
+    known, relevant = holdout.known, holdout.relevant
+    lengths = known.histories.lengths[holdout.users]
+    histories = lengths[relevant.rows]
+    taken = known.statistics.item_count[relevant.values]
+    short, long = _terciles(lengths)
     chosen = {
         "short_history": (histories, (histories > 0) & (histories <= short)),
         "middle_history": (histories, (histories > short) & (histories <= long)),
@@ -44,7 +46,7 @@ def groups(window: Window, known: Snapshot) -> dict[str, Group]:
         "rare_items": (taken, (taken > 0) & (taken <= RARE)),
         "cold_items": (taken, taken == 0),
     }
-    return {name: _group(window.relevant, *of) for name, of in chosen.items()}
+    return {name: _group(relevant, *of) for name, of in chosen.items()}
 
 
 def _terciles(lengths: Array) -> tuple[float, float]:

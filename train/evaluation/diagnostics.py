@@ -3,11 +3,13 @@
 import numpy as np
 
 from train.core.ragged import Array, Ragged
-from train.data.snapshot import Window
+from train.data.snapshot import Holdout
 from train.index.pair_index import PairIndex
 from train.metrics.bootstrap import bootstrap_ratios, mean_over_users
 from train.metrics.ranking import per_user
-from train.recommender.stages import StageOne
+from train.recommender.recommender import Recommender
+from train.recommender.requests import of_known_users
+from train.recommender.retrieval import find_candidates
 
 USERS = 2000
 PAIRS = 100_000
@@ -17,35 +19,39 @@ BINS = 60
 BLOCK = 256
 
 
-def diagnose(stage: StageOne, window: Window, candidates: int, seed: int) -> dict[str, Array]:
+def diagnose(recommender: Recommender, holdout: Holdout, seed: int) -> dict[str, Array]:
     """Return `recall_by_count` and `score_densities` of at most 2,000 of the test's users."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(window.users))[:USERS])
-    some = window.take(rows)
-    return recall_by_count(stage, some, candidates, seed) | score_densities(stage, some, seed)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(holdout.users))[:USERS])
+    some = holdout.take(rows)
+    return recall_by_count(recommender, some, seed) | score_densities(recommender, some, seed)
 
 
-def recall_by_count(
-    stage: StageOne, window: Window, candidates: int, seed: int
-) -> dict[str, Array]:
+def recall_by_count(recommender: Recommender, holdout: Holdout, seed: int) -> dict[str, Array]:
     """Return the recall of the first candidates of stage 1, for rising numbers of them.
 
     Returns:
         `recall_counts` int64 `[n]`, the number that stage 2 gets among them; `recall_mean`,
         `recall_low` and `recall_high`, float64 `[n]`, with 95 % bootstrap intervals over users.
     """
-    size = int(stage.snapshot.catalogue.sum())
+    size, candidates = int(recommender.catalogue.sum()), recommender.candidates
     widest = min(size, max(WIDEST, 2 * candidates))
     steps = np.geomspace(1, widest, COUNTS).round().astype(np.int64)
     counts = np.unique([*steps, min(candidates, widest)])
-    blocks = [window.users[at : at + BLOCK] for at in range(0, len(window.users), BLOCK)]
-    found = np.concatenate([stage.candidates(stage.queries(b), widest).items for b in blocks])
-    recalls = [per_user(found, window.relevant, int(n))["recall"] for n in counts]
+    blocks = [holdout.users[at : at + BLOCK] for at in range(0, len(holdout.users), BLOCK)]
+    found = np.concatenate([_items(recommender, block, widest) for block in blocks])
+    recalls = [per_user(found, holdout.relevant, int(n))["recall"] for n in counts]
     sums, weights = mean_over_users(np.column_stack(recalls))
     mean, low, high = bootstrap_ratios(sums, weights, seed=seed)
     return {"recall_counts": counts, "recall_mean": mean, "recall_low": low, "recall_high": high}
 
 
-def score_densities(stage: StageOne, window: Window, seed: int) -> dict[str, Array]:
+def _items(recommender: Recommender, users: Array, count: int) -> Array:
+    """Return the best `count` unseen items of known users, int32 [B, count]."""
+    queries, vectors = of_known_users(recommender, users), recommender.user_vectors[users]
+    return find_candidates(recommender, queries, vectors, np.full(len(users), count)).items
+
+
+def score_densities(recommender: Recommender, holdout: Holdout, seed: int) -> dict[str, Array]:
     """Return how stage 1 scores test pairs, and pairs of the same users with random unseen items.
 
     Returns:
@@ -54,13 +60,13 @@ def score_densities(stage: StageOne, window: Window, seed: int) -> dict[str, Arr
         one, float64 `[1]`.
     """
     rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.permutation(len(window.relevant.values))[:PAIRS])
-    rows, items = window.relevant.rows[chosen], window.relevant.values[chosen]
-    others = rng.choice(np.flatnonzero(stage.snapshot.catalogue), len(rows))
-    known = stage.snapshot.histories.take(window.users).join(window.relevant)
-    new = ~_contains(known, rows, others, len(stage.item_vectors))
-    positive = _scores(stage, window.users[rows], items)
-    negative = _scores(stage, window.users[rows[new]], others[new])
+    chosen = np.sort(rng.permutation(len(holdout.relevant.values))[:PAIRS])
+    rows, items = holdout.relevant.rows[chosen], holdout.relevant.values[chosen]
+    others = rng.choice(np.flatnonzero(recommender.catalogue), len(rows))
+    known = recommender.histories.take(holdout.users).join(holdout.relevant)
+    new = ~_contains(known, rows, others, len(recommender.item_vectors))
+    positive = _scores(recommender, holdout.users[rows], items)
+    negative = _scores(recommender, holdout.users[rows[new]], others[new])
     edges = _edges(np.concatenate([positive, negative]))
     return {
         "score_edges": edges,
@@ -75,11 +81,11 @@ def _contains(rows: Ragged, row: Array, item: Array, n_items: int) -> Array:
     return np.isin(row * n_items + item, rows.rows * n_items + rows.values)
 
 
-def _scores(stage: StageOne, users: Array, items: Array) -> Array:
+def _scores(recommender: Recommender, users: Array, items: Array) -> Array:
     """Return how stage 1 scores pairs, float64 [P]."""
-    of_users, of_items = stage.user_vectors[users], stage.item_vectors[items]
-    if isinstance(stage.index, PairIndex):
-        return stage.index.head.of_pairs(of_users, of_items).astype(np.float64)
+    of_users, of_items = recommender.user_vectors[users], recommender.item_vectors[items]
+    if isinstance(recommender.index, PairIndex):
+        return recommender.index.head.of_pairs(of_users, of_items).astype(np.float64)
     products: Array = np.einsum("pd,pd->p", of_users, of_items).astype(np.float64)
     return products
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.core.ragged import Array, Ragged
-from train.data.encoded import Encoded
-from train.data.snapshot import Snapshot, Window, window_fingerprint
+from train.data.snapshot import Holdout, Snapshot, holdout_fingerprint
 from train.evaluation.breakdown import Group, groups
-from train.evaluation.rankings import Rankings, rank
+from train.evaluation.rankings import Rankings, rank_systems
 from train.evaluation.settings import Evaluation
 from train.metrics.bootstrap import Columns, mean_over_users, nested
 from train.metrics.ranking import (
@@ -19,8 +18,7 @@ from train.metrics.ranking import (
     per_positive,
     per_user,
 )
-from train.recommender.stages import StageOne, recall_at_candidates
-from train.rerankers.base import Reranker
+from train.recommender.recommender import Recommender
 
 
 @dataclass(frozen=True)
@@ -43,60 +41,49 @@ class Evaluated:
 
 
 def evaluate(
-    data: Encoded,
-    stage: StageOne,
-    reranker: Reranker | None,
-    window: Window,
-    candidates: int,
-    settings: Evaluation,
-    seed: int,
-) -> dict[str, Any]:
-    """Measure every system on the users of the test window, over the whole catalogue.
-
-    Returns:
-        `systems` (by name, then metric: mean, low, high; and `coverage`) with seen items removed,
-        and `all_items` with them; `more_k` (by cut, then system) has recall and NDCG at further
-        cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
-        divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in
-        NDCG (paired); `recall@candidates`; and what was measured on (`users`, `interactions`,
-        `catalogue`, `cold_catalogue`, which is the part of it that nobody had taken, `k`,
-        `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over users.
-    """
-    return evaluate_users(data, stage, reranker, window, candidates, settings, seed).report
-
-
-def evaluate_users(
-    data: Encoded,
-    stage: StageOne,
-    reranker: Reranker | None,
-    window: Window,
-    candidates: int,
-    settings: Evaluation,
-    seed: int,
+    recommender: Recommender, holdout: Holdout, settings: Evaluation, seed: int
 ) -> Evaluated:
-    """Measure as `evaluate` does, and keep what compares two runs user by user."""
-    ranked = rank(data, stage, reranker, window.users, candidates, settings, seed)
-    known, relevant, k = stage.snapshot, window.relevant, settings.k
+    """Measure every system on the users of a holdout, over the whole catalogue.
+
+    The report has `systems` (by name, then metric: mean, low, high; and `coverage`) with seen items
+    removed, and `all_items` with them; `more_k` (by cut, then system) has recall and NDCG at
+    further cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
+    divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in NDCG
+    (paired); `recall@candidates`; and facts (`users`, `interactions`, `catalogue`,
+    `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
+    `test_sha256`). Intervals are 95 % bootstrap intervals over users.
+
+    Args:
+        recommender: its two stages are measured; its reranker too where it did not earn its place.
+        holdout: ground truth, and the snapshot that baselines are fitted on.
+        settings: cuts, baselines, resamples.
+        seed: of the bootstrap and of baselines.
+    """
+    ranked = rank_systems(recommender, holdout, settings, seed)
+    known, relevant, k = holdout.known, holdout.relevant, settings.k
     ndcg = {name: per_user(items, relevant, k)["ndcg"] for name, items in ranked.unseen.items()}
-    parts = groups(window, known)
+    parts = groups(holdout)
     columns = _systems(ranked, relevant, known, k) | _cuts(ranked, relevant, settings)
     columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
     report = nested(columns, settings.resamples, seed)
-    size = int(known.catalogue.sum())
-    _add_coverage(report, ranked, size, k)
+    _add_coverage(report, ranked, int(known.catalogue.sum()), k)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
-    facts = {
+    return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)
+
+
+def _facts(recommender: Recommender, holdout: Holdout, k: int) -> dict[str, Any]:
+    known = holdout.known
+    return {
         "k": k,
-        "users": len(window.users),
-        "interactions": len(relevant.values),
-        "catalogue": size,
+        "users": len(holdout.users),
+        "interactions": len(holdout.relevant.values),
+        "catalogue": int(known.catalogue.sum()),
         "cold_catalogue": int(known.catalogue[known.statistics.item_count == 0].sum()),
-        "candidates": candidates,
-        "test_sha256": window_fingerprint(data, window),
+        "candidates": recommender.candidates,
+        "test_sha256": holdout_fingerprint(recommender.users, recommender.items, holdout),
         "more_k": {},
     }
-    return Evaluated(facts | report, window.users, ndcg)
 
 
 def _systems(ranked: Rankings, relevant: Ragged, known: Snapshot, k: int) -> Columns:
@@ -144,6 +131,11 @@ def _stages(ranked: Rankings, relevant: Ragged, ndcg: Mapping[str, Array]) -> Co
     if "both_stages" in ndcg:
         columns["gain", "ndcg"] = mean_over_users(ndcg["both_stages"] - ndcg["stage_1"])
     return columns
+
+
+def recall_at_candidates(candidates: Array, relevant: Ragged) -> Array:
+    """Return the recall of each user's candidates `[V, C]`, the ceiling of stage 2, `[V]`."""
+    return per_user(candidates, relevant, candidates.shape[1])["recall"]
 
 
 def _add_coverage(report: dict[str, Any], ranked: Rankings, size: int, k: int) -> None:

@@ -18,7 +18,7 @@ from train.bundle.bundle import Bundle
 
 # Set where the shell has not.
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 # What the copied packages import to answer; versions are those that wrote the folder.
 NEEDED = (
     "mlflow-skinny",
@@ -46,13 +46,13 @@ def export_mlflow(bundle: Bundle, folder: Path) -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    example = {"user_id": bundle.users.external(np.arange(1)), "k": [10]}
+    example = {"user_id": bundle.recommender.users.external(np.arange(1)), "k": [10]}
     with storage.new_folder(folder) as draft:
         mlflow.pyfunc.save_model(
             path=str(draft),
-            python_model=str(HERE / "pyfunc.py"),
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"bundle": str(bundle.folder.absolute())},
-            code_paths=[str(HERE), str(HERE.parent / "cluster")],
+            code_paths=[str(ROOT / "train"), str(ROOT / "cluster")],
             signature=_signature(bundle),
             input_example=pd.DataFrame(example),
             pip_requirements=[f"{name}=={version(name)}" for name in _needed(bundle)],
@@ -61,9 +61,9 @@ def export_mlflow(bundle: Bundle, folder: Path) -> None:
 
 def _needed(bundle: Bundle) -> tuple[str, ...]:
     # Published as source alone, so that it is asked for only where it is of use.
-    return (*NEEDED, "hnswlib") if bundle.index.report["used"] == "hnsw" else NEEDED
+    return (*NEEDED, "hnswlib") if bundle.recommender.index.report["used"] == "hnsw" else NEEDED
 
 
 def _signature(bundle: Bundle) -> ModelSignature:
-    ids = DataType.long if bundle.users.is_integer else DataType.string
+    ids = DataType.long if bundle.recommender.users.is_integer else DataType.string
     return ModelSignature(inputs=Schema([ColSpec(ids, "user_id"), ColSpec(DataType.long, "k")]))

@@ -63,8 +63,8 @@ class Score(nn.Module):
         self.head = model.head
         self.users: Tensor
         self.items: Tensor
-        self.register_buffer("users", torch.tensor(bundle.user_vectors))
-        self.register_buffer("items", torch.tensor(bundle.item_vectors))
+        self.register_buffer("users", torch.tensor(bundle.recommender.user_vectors))
+        self.register_buffer("items", torch.tensor(bundle.recommender.item_vectors))
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
         """Score pairs."""
@@ -104,10 +104,10 @@ def _modules(bundle: Bundle) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
     """Return what is exported and inputs to try it with, by file."""
     model = bundle.model()
     rng = np.random.default_rng(0)
-    users = rng.integers(0, len(bundle.users), SAMPLE)
-    items = torch.tensor(rng.integers(0, len(bundle.items), SAMPLE))
+    users = rng.integers(0, len(bundle.recommender.users), SAMPLE)
+    items = torch.tensor(rng.integers(0, len(bundle.recommender.items), SAMPLE))
     length = max(1, model.settings.history)
-    history = torch.tensor(bundle.histories.take(users).last(length)).long()
+    history = torch.tensor(bundle.recommender.histories.take(users).last(length)).long()
     known = torch.tensor(users)
     asked = torch.where(torch.arange(SAMPLE) % 8 == 0, -1, known)
     return {

@@ -1,4 +1,4 @@
-"""The model that MLflow loads from an exported folder; `train.export_mlflow` copies it there.
+"""The model that MLflow loads from an exported folder; `train.export.mlflow_model` copies it there.
 
 MLflow runs this file and takes what `set_model` gets
 (https://mlflow.org/docs/latest/ml/model/models-from-code/). Beside it lie the bundle and the
@@ -14,21 +14,18 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc.model import PythonModel
 
 from train.bundle.bundle import open_bundle
-from train.recommender.answers import answers
-from train.recommender.ranking import Ranking
+from train.recommender.answers import recommend
 from train.recommender.requests import Request
-from train.recommender.retrieval import Retrieval
 
 MAX_K = 1000
 
 
-class Recommender(PythonModel):
-    """Recommends with both stages, as `train.stages.recommend` does."""
+class RecommenderModel(PythonModel):
+    """Recommends with both stages, as `train.recommender.answers.recommend` does."""
 
     def load_context(self, context: Any) -> None:
         """Open the bundle, every file checked."""
-        self.bundle = open_bundle(context.artifacts["bundle"])
-        self.retrieval, self.ranking = Retrieval(self.bundle), Ranking(self.bundle)
+        self.recommender = open_bundle(context.artifacts["bundle"]).recommender
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -45,14 +42,9 @@ class Recommender(PythonModel):
             MlflowException: a `k` that is none; over HTTP it is a 400.
         """
         requests = _requests(model_input)
-        if not requests:
-            return []
-        found = self.retrieval.retrieve(requests)
-        most = max(request.k for request in requests)
-        ranked = self.ranking.rank(found.queries, found.vectors, found.candidates, most)
         return [
             [(item["item_id"], item["score"], item.get("title")) for item in answer["items"]]
-            for answer in answers(self.bundle, requests, found, *ranked)
+            for answer in recommend(self.recommender, requests)
         ]
 
 
@@ -66,4 +58,4 @@ def _requests(table: pd.DataFrame) -> list[Request]:
     return [Request(user_id=user, k=k) for user, k in pairs]
 
 
-set_model(Recommender())
+set_model(RecommenderModel())

@@ -68,7 +68,7 @@ def _head(bundle: Bundle) -> Iterator[str]:
     data = manifest["config"].get("data", {}).get("name", "unknown data")
     facts = (
         f"bundle {bundle.version}, made {manifest['created']} from {data}: "
-        f"{len(bundle.users):,} users, {len(bundle.items):,} items"
+        f"{len(bundle.recommender.users):,} users, {len(bundle.recommender.items):,} items"
     )
     yield f"<h1>{html.escape(str(manifest.get('name', 'bundle')))}</h1>"
     yield f'<p class="facts">{html.escape(facts)}</p>'
@@ -112,19 +112,24 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
     if "recall_counts" in test:
         caption = "Recall on the test: what stage 2 is not given, it cannot recommend."
         yield figure(
-            "Recall by candidates", caption, plots.recall_by_count, test, bundle.candidates
+            "Recall by candidates",
+            caption,
+            plots.recall_by_count,
+            test,
+            bundle.recommender.candidates,
         )
-    if isinstance(bundle.index, PairIndex):
+    if isinstance(bundle.recommender.index, PairIndex):
         yield "<p>Its layers score pairs, which nothing can index: a search tries every item.</p>"
     else:
-        yield _searched(bundle, bundle.index)
+        yield _searched(bundle, bundle.recommender.index)
 
 
 def _searched(bundle: Bundle, index: Index) -> str:
-    known = bundle.user_vectors[bundle.histories.lengths > 0]
+    recommender = bundle.recommender
+    known = recommender.user_vectors[recommender.histories.lengths > 0]
     # Exact search keeps the scores of all queries in memory.
-    count = max(BATCH, min(QUERIES, SCORES // len(bundle.items)))
-    queries = (known if len(known) else bundle.item_vectors)[:count]
+    count = max(BATCH, min(QUERIES, SCORES // len(recommender.items)))
+    queries = (known if len(known) else recommender.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
     report = index.report
     how = f"by HNSW at ef {report['ef']}" if report["used"] == "hnsw" else "exactly"
@@ -138,8 +143,13 @@ def _searched(bundle: Bundle, index: Index) -> str:
 
 def _items(bundle: Bundle) -> Iterator[str]:
     euclidean = bundle.manifest["config"].get("tower", {}).get("score") == "euclidean"
-    count = bundle.statistics.item_count
-    found = item_map(bundle.directions, bundle.item_features, count, directions=not euclidean)
+    count = bundle.recommender.statistics.item_count
+    found = item_map(
+        bundle.recommender.directions,
+        bundle.recommender.item_features,
+        count,
+        directions=not euclidean,
+    )
     if found is None:
         return
     of = f", coloured by {found.column}" if found.column else ""

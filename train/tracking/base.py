@@ -19,8 +19,8 @@ class Tracker:
     def curve(self, phase: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take all epochs of a phase that is over, those of an earlier process too."""
 
-    def results(self, place: str) -> None:
-        """Take the bundle at a path or URI."""
+    def results(self, place: str, manifest: str) -> None:
+        """Take the bundle at a path or URI, and the text of its manifest."""
 
     def report(self, page: str) -> None:
         """Take the report at a path or URI."""

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from cluster import storage
-from train.bundle import manifest
 from train.core.redact import plain
 from train.tracking.base import Tracker, Tracking
 
@@ -100,14 +99,13 @@ class _MLflowTracker(Tracker):
             steps = {metric.step for metrics in logged for metric in metrics}
             self._log([(phase, row) for row in rows if row["epoch"] not in steps])
 
-    def results(self, place: str) -> None:
+    def results(self, place: str, manifest: str) -> None:
         with self._missed("the result"):
-            text = storage.read_bytes(storage.join(place, manifest.FILE)).decode()
-            facts = json.loads(text)
+            facts = json.loads(manifest)
             self._client.set_tag(self._run, "bundle.version", facts["version"])
             self._client.set_tag(self._run, "bundle.place", plain(place))
             self._metrics(finals(facts["metrics"]), facts["training"]["epochs"])
-            self._client.log_text(self._run, text, manifest.FILE)
+            self._client.log_text(self._run, manifest, "manifest.json")
 
     def report(self, page: str) -> None:
         with self._missed("the report"):
