@@ -1,4 +1,4 @@
-"""Bundles: one folder with everything that recommending needs; this file alone reads and writes it.
+"""Bundles: a recommender as one folder, opened and written here alone.
 
 A bundle is written under a temporary name and renamed, so it is there whole or not at all. Arrays
 lie in safetensors, ids and titles in Arrow, the rest in JSON; nothing is pickled.
