@@ -20,6 +20,14 @@ class CatBoost(RerankerSettings):
 
     The softmax over a query's candidates (ListNet; Cao et al., 2007) learns from few queries: on
     some hundred of them YetiRank is slower and gains a third as much.
+
+    Attributes:
+        loss: CatBoost's `loss_function`, a ranking loss over groups.
+        iterations: trees, at most.
+        depth: of each tree.
+        learning_rate: weight of each tree.
+        l2: penalty on the squared leaf values.
+        patience: trees without a better NDCG@10 on held-out requests before fitting stops.
     """
 
     name: Literal["catboost"] = "catboost"
@@ -106,7 +114,17 @@ class Trees:
 
 
 class MLP(RerankerSettings):
-    """A perceptron of the pair's features and both vectors, with a softmax over the candidates."""
+    """A perceptron of the pair's features and both vectors, with a softmax over the candidates.
+
+    Attributes:
+        hidden: widths of the two hidden layers.
+        epochs: passes over the requests, at most.
+        batch: requests a step.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        dropout: share of hidden units that are set to 0 in fitting.
+        patience: epochs without a lower loss on held-out requests before fitting stops.
+    """
 
     reads_vectors: ClassVar[bool] = True
 
