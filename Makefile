@@ -10,10 +10,11 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+WITHOUT_HNSWLIB := $(VENV)/.without-hnswlib
 # `make test ARGS="-k storage"`, `make bench ARGS=...`: handed on as they are.
 ARGS ?=
 
-.PHONY: help demo test check format serve bench clean
+.PHONY: help demo test kernels check format serve bench clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,6 +24,9 @@ demo: $(READY)  ## data, training, evaluation, bundle, one request over HTTP
 
 test: $(READY)  ## the whole suite
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+kernels: $(READY)  ## unit and contract tests as other processors compute
+	@tests/kernels.sh $(ARGS)
 
 check: $(READY)  ## format, lint, types, who imports whom
 	@$(VENV)/bin/ruff format --check --quiet || { echo "run: make format"; exit 1; }
@@ -47,7 +51,8 @@ clean:  ## remove .venv and caches; runs/ and data/ stay
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Only the dependencies are installed (see pyproject.toml), so pip gets their list, not the project.
-$(READY): pyproject.toml constraints.txt
+# Where hnswlib was left out, each later `make` looks whether it can be built by now.
+$(READY): pyproject.toml constraints.txt | $(if $(wildcard $(WITHOUT_HNSWLIB)),hnswlib)
 	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here; install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Installing the pinned dependencies into $(VENV) (a few minutes the first time) ..."
@@ -55,4 +60,26 @@ $(READY): pyproject.toml constraints.txt
 	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], *p["optional-dependencies"]["onnx"], *p["optional-dependencies"]["mlflow"], sep="\n")' > $(VENV)/requirements.txt
 	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -r $(VENV)/requirements.txt \
 		| awk '/^Collecting/ {printf "\r  %3d %-50.50s", ++n, $$2; fflush()} /^Installing/ {printf "\r  unpacking %d packages ...%30s\n", n, ""; fflush()}'
+	@$(MAKE) hnswlib
 	@touch $(READY)
+
+# The one dependency that is published as source alone. It needs a C++ compiler and Python.h, which
+# is tried first; without them, or should its build fail, all else works and search is exact.
+.PHONY: hnswlib
+hnswlib:
+	@missing=; headers=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	printf '#include <vector>\n' | $${CXX:-c++} -x c++ -fsyntax-only - 2>/dev/null || missing="g++"; \
+	[ -e "$$headers/Python.h" ] || missing="$$missing $$($(PY) -c 'import sys; print("python{}.{}-dev".format(*sys.version_info))')"; \
+	if [ -n "$$missing" ] && ! $(PY) -c 'import hnswlib' 2>/dev/null; then \
+		[ -e $(WITHOUT_HNSWLIB) ] || printf '%s\n' \
+			"hnswlib cannot be built here, so large catalogues are searched exactly instead of by HNSW." \
+			"For HNSW (Debian, Ubuntu): apt-get install $$(echo $$missing), then run make again."; \
+		touch $(WITHOUT_HNSWLIB); \
+	elif $(PY) -m pip install --disable-pip-version-check -c constraints.txt hnswlib > $(VENV)/hnswlib.log 2>&1; then \
+		rm -f $(WITHOUT_HNSWLIB); \
+	else \
+		printf '%s\n' \
+			"hnswlib could not be installed, so large catalogues are searched exactly instead of by HNSW." \
+			"Why is in $(VENV)/hnswlib.log; to try again: rm $(READY) and run make."; \
+		rm -f $(WITHOUT_HNSWLIB); \
+	fi

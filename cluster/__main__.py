@@ -8,7 +8,7 @@ from typing import Any
 from tyro.extras import subcommand_cli_from_dict
 
 from cluster import head, jobs
-from cluster.command import run, split
+from cluster.cli import run, split
 
 
 def start(

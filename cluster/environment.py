@@ -40,8 +40,20 @@ LOOPBACK: Mapping[str, str] = {
 }
 
 
+def calm_openmp() -> None:
+    """Let OpenMP's idle threads sleep soon; call it before torch is imported, which reads it.
+
+    They wait for work in a loop, and take the time of whatever runs beside them: a training step
+    of 27 ms took 75. After 1,000 turns instead of GNU's 300,000 they sleep, which costs nothing
+    where they are alone. Nothing is set where the shell says how they wait.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def prepare() -> None:
     """Set the defaults in this process, for what it starts; call it before Ray starts."""
+    calm_openmp()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 

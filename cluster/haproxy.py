@@ -5,10 +5,10 @@ files in `/tmp/haproxy-serve`, shared by every Ray of the machine, and opens its
 metrics on every address, for which Ray has no setting.
 """
 
-import os
 import stat
 from pathlib import Path
 
+from cluster.cpus import available_cpus
 from cluster.ports import free_ports
 
 _STARTER = """#!/bin/sh
@@ -35,7 +35,7 @@ def environment(folder: Path, request_metrics: bool = False) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "m.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "state"),
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, available_cpus())),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": str(int(request_metrics)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),

@@ -16,9 +16,10 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from cluster import command, head
+from cluster import cli as command
+from cluster import head
 from serve.config import Process, ServeArgs, check_port, environment
-from train import bundle
+from train.bundle import bundle
 
 APPLICATION = "raytower"
 
@@ -101,7 +102,7 @@ def _on_signals(stop: threading.Event | None = None) -> threading.Event:
     return event
 
 
-def _wait_until_ready(url: str, stop: threading.Event, seconds: float = 60.0) -> bool:
+def _wait_until_ready(url: str, stop: threading.Event, seconds: float = 300.0) -> bool:
     """Wait until the server answers; False where it was stopped before.
 
     Raises:

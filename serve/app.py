@@ -1,11 +1,11 @@
 """The Serve application: `serve run serve.app:build bundle=runs/NAME`."""
 
-import os
 from typing import Any, cast
 
 import ray
 from ray import serve
 
+from cluster.cpus import available_cpus
 from serve.config import ServeArgs
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
@@ -45,4 +45,4 @@ def _options(args: ServeArgs) -> dict[str, Any]:
 def _cluster_cpus() -> float:
     if ray.is_initialized():
         return float(ray.cluster_resources().get("CPU", 1.0))
-    return float(os.cpu_count() or 1)
+    return float(available_cpus())

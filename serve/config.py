@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cluster import haproxy
 from cluster.ports import try_port
-from train.settings import Settings
+from train.core.settings import Settings
 
 Topology = Literal["split", "fused"]
 

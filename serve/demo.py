@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from cluster.command import run
+from cluster.cli import run
 from cluster.ports import free_ports
-from train.bundle import Bundle, open_bundle
+from train.bundle.bundle import Bundle, open_bundle
 
 K = 10
+PATIENCE = 300  # seconds: a busy machine takes long to answer and to stop
 LIKED = 4.0
 
 
@@ -42,10 +43,10 @@ def main(words: list[str]) -> int:
 
 def _someone(bundle: Bundle) -> Any:
     """Return the id of the user with the median history among those who have one."""
-    lengths = bundle.histories.lengths
+    lengths = bundle.recommender.histories.lengths
     known = lengths.nonzero()[0]
     middle = known[lengths[known].argsort(kind="stable")[len(known) // 2]]
-    return bundle.users.external(np.array([middle]))[0]
+    return bundle.recommender.users.external(np.array([middle]))[0]
 
 
 def _liked(bundle: Bundle, user_id: Any) -> list[str]:
@@ -55,9 +56,15 @@ def _liked(bundle: Bundle, user_id: Any) -> list[str]:
     events = Run.model_validate(bundle.manifest["config"]).data.load().interactions
     own = events.filter(pc.equal(events["user_id"], user_id)).sort_by("timestamp")
     liked = own.filter(pc.greater_equal(own["weight"], LIKED))
-    index = bundle.items.index((liked if len(liked) else own)["item_id"])[::-1][:K]
-    titles = bundle.titles.take(index).to_pylist() if bundle.titles is not None else []
-    names = zip(titles or [None] * len(index), bundle.items.external(index), strict=True)
+    index = bundle.recommender.items.index((liked if len(liked) else own)["item_id"])[::-1][:K]
+    titles = (
+        bundle.recommender.titles.take(index).to_pylist()
+        if bundle.recommender.titles is not None
+        else []
+    )
+    names = zip(
+        titles or [None] * len(index), bundle.recommender.items.external(index), strict=True
+    )
     return [str(title or item_id) for title, item_id in names]
 
 
@@ -75,14 +82,14 @@ def _served(place: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
+        server.wait(timeout=PATIENCE)
 
 
 def _ask(url: str, question: dict[str, Any]) -> dict[str, Any]:
     body = json.dumps(question).encode()
     request = urllib.request.Request(f"{url}/recommend", body, {"Content-Type": "application/json"})
     began = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
         answer: dict[str, Any] = json.load(response)
     answer["milliseconds"] = 1000 * (time.perf_counter() - began)
     return answer

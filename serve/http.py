@@ -11,59 +11,28 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from train.stages import Id, Request, Source
+from serve.schemas import Answer, Problem, Query
+from train.recommender.requests import Request
 
 Scope = MutableMapping[str, Any]
+
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
 Recommend = Callable[[Request], Awaitable[Mapping[str, Any]]]
+
 Ready = Callable[[], Awaitable[None]]
 
 UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError)
+
 MAX_ERRORS = 20
+
 MAX_ECHO = 200
-
-
-class Query(BaseModel):
-    """Whom to recommend to. Ids are of the bundle's type: 5 and "5" are different users."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    user_id: Id | None = Field(None, description="A user of the bundle, or a new one.")
-    history: list[Id] = Field([], description="Item ids, oldest first; added to what is known.")
-    exclude: list[Id] = Field([], description="Item ids not to return. Seen ones never are.")
-    explain: bool = Field(False, description="Say where each item comes from.")
-
-
-class Item(BaseModel):
-    """One recommended item; the last four fields come with `explain`."""
-
-    item_id: Id
-    score: float = Field(description="Of the second stage, or of the first where it is skipped.")
-    title: str | None = None
-    retrieval_score: float | None = None
-    retrieval_rank: int | None = Field(None, description="Place among the candidates, from 1.")
-    ranking_score: float | None = None
-    similar_to: Id | None = Field(None, description="The item of the history nearest to this one.")
-
-
-class Answer(BaseModel):
-    """What is recommended, best first."""
-
-    items: list[Item]
-    source: Source = Field(description="What it rests on: the user, a history, or popularity.")
-    bundle: str = Field(description="Version of the bundle that answered.")
-    ignored: list[Id] | None = Field(None, description="Ids of the history that are unknown.")
-
-
-class Problem(BaseModel):
-    """Why a request was refused."""
-
-    detail: str
 
 
 class Application:

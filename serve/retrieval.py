@@ -1,5 +1,6 @@
 """Stage 1 as the HTTP ingress: requests gather into batches, one call ranks a batch."""
 
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
@@ -9,9 +10,11 @@ from serve.config import ServeArgs
 from serve.http import Application
 from serve.loopback import bind_to_node
 from serve.ranking import pack
-from train.bundle import open_bundle
-from train.ragged import Array
-from train.stages import Ranking, Request, Retrieval, Retrieved, answers
+from train.bundle.bundle import open_bundle
+from train.core.ragged import Array
+from train.recommender.answers import answers, rank_retrieved
+from train.recommender.requests import Request, Retrieved
+from train.recommender.retrieval import retrieve
 
 
 class RetrievalReplica:
@@ -25,10 +28,11 @@ class RetrievalReplica:
     def __init__(self, args: ServeArgs, ranking: DeploymentHandle[Any] | None = None) -> None:
         bind_to_node()
         self._args = args
-        self._bundle = open_bundle(args.bundle)
-        self._retrieval = Retrieval(self._bundle, args.candidates)
-        self._remote = ranking
-        self._local = Ranking(self._bundle) if ranking is None else None
+        bundle = open_bundle(args.bundle)
+        count = bundle.recommender.candidates if args.candidates is None else args.candidates
+        self._recommender = replace(bundle.recommender, candidates=count)
+        self._about = {**bundle.manifest, "topology": args.topology}
+        self._ranking = ranking
         self._warm_up()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
         self._batched = serve.batch(
@@ -37,15 +41,15 @@ class RetrievalReplica:
 
     def _warm_up(self) -> None:
         """Load now what is loaded once, the tower above all, and not while a request waits."""
-        known = Request(history=[self._bundle.items.ids[0].as_py()])
-        found = self._retrieval.retrieve([known])
-        if self._local is not None:
-            self._local.rank(found.queries, found.vectors, found.candidates, 1)
+        known = Request(history=[self._recommender.items.ids[0].as_py()], k=1)
+        found = retrieve(self._recommender, [known])
+        if self._ranking is None:
+            rank_retrieved(self._recommender, [known], found)
 
     def __serve_build_asgi_app__(self) -> Application:
         """Return the HTTP face; Ray calls this once the replica is constructed."""
-        about = {**self._bundle.manifest, "topology": self._args.topology}
-        return Application(self.recommend, self.ready, about, self._args.max_k, self._args.max_body)
+        limits = self._args.max_k, self._args.max_body
+        return Application(self.recommend, self.ready, self._about, *limits)
 
     async def recommend(self, request: Request) -> dict[str, Any]:
         """Answer one request, in a batch with others that wait."""
@@ -54,17 +58,17 @@ class RetrievalReplica:
 
     async def ready(self) -> None:
         """Raise where the second stage does not answer."""
-        if self._remote is not None:
-            await self._remote.version.remote()
+        if self._ranking is not None:
+            await self._ranking.version.remote()
 
     async def _recommend(self, requests: list[Request]) -> list[dict[str, Any]]:
-        found = self._retrieval.retrieve(requests)
-        items, scores = await self._ranked(found, max(request.k for request in requests))
-        return answers(self._bundle, requests, found, items, scores)
+        found = retrieve(self._recommender, requests)
+        ranked = await self._ranked(requests, found)
+        return answers(self._recommender, requests, found, *ranked)
 
-    async def _ranked(self, found: Retrieved, k: int) -> tuple[Array, Array]:
-        if self._local is not None:
-            return self._local.rank(found.queries, found.vectors, found.candidates, k)
-        assert self._remote is not None
-        ranked: tuple[Array, Array] = await self._remote.rank.remote(pack(found, k))
+    async def _ranked(self, requests: list[Request], found: Retrieved) -> tuple[Array, Array]:
+        if self._ranking is None:
+            return rank_retrieved(self._recommender, requests, found)
+        most = max(request.k for request in requests)
+        ranked: tuple[Array, Array] = await self._ranking.rank.remote(pack(found, most))
         return ranked

@@ -13,6 +13,8 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.waiting import BOUND
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # Chromium itself asks for nothing; what is asked for is the page's doing.
 QUIET = (
@@ -70,7 +72,9 @@ class Browser:
         for log in ("browser", "performance"):
             driver.get_log(log)  # reading it empties it
         driver.get(url)
-        found = WebDriverWait(driver, 30).until(lambda d: d.find_elements("css selector", shows))
+        found = WebDriverWait(driver, BOUND).until(
+            lambda d: d.find_elements("css selector", shows), f"{shows} at {url}"
+        )
         assert found[0].is_displayed()
         return Met(
             images=dict(driver.execute_script(IMAGES)),
@@ -101,6 +105,8 @@ def chromium() -> Iterator[Browser]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
+    driver.set_page_load_timeout(BOUND)
+    driver.set_script_timeout(BOUND)
     try:
         yield Browser(driver)
     finally:

@@ -7,23 +7,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from train import bundle
-from train.bundle import Parts
-from train.candidates import Candidates, Catalogue, Queries, feature_names, pairs
-from train.features import Features, IdMap
-from train.index import Index, IndexSettings
-from train.linear_score import LinearScore
-from train.ragged import Array, Ragged
-from train.reranker import Reranker
-from train.rerankers import CatBoost
-from train.schema import Interactions
-from train.statistics import DAY, Statistics
-from train.top_k import top_k
+from train.bundle import bundle
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.core.top_k import top_k
+from train.data.encoders import Features
+from train.data.ids import IdMap
+from train.data.linear_score import LinearScore
+from train.data.statistics import DAY, Statistics
+from train.index.candidates import Candidates, Queries
+from train.index.vector_index import Index, IndexSettings
+from train.recommender.recommender import Recommender
+from train.rerankers.base import Reranker
+from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.features import Catalogue, feature_names
+from train.rerankers.pairs import pairs
 
 AS_OF = 1_700_000_000
 
 
-def make_parts(
+def make_recommender(
     users: int = 300,
     items: int = 500,
     *,
@@ -35,7 +38,7 @@ def make_parts(
     linear_rank: int = 8,
     text_ids: bool = False,
     seed: int = 0,
-) -> Parts:
+) -> Recommender:
     """Return the parts of a bundle whose users like the items near them.
 
     Items whose index ends in 9 are not in the catalogue, and every seventh item has no title.
@@ -52,7 +55,7 @@ def make_parts(
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
     known = Catalogue(item_vectors, features[1], features[0], statistics)
-    return Parts(
+    return Recommender(
         users=_ids(users, 1000, text_ids),
         items=_ids(items, 5, text_ids),
         titles=pa.array([None if i % 7 == 0 else f"Title {i}" for i in range(items)]),
@@ -72,7 +75,7 @@ def make_parts(
 
 def write_bundle(folder: Path, earned: bool = True, **sizes: Any) -> Path:
     """Write a planted bundle below `folder` and return its own folder."""
-    parts = make_parts(**sizes)
+    parts = make_recommender(**sizes)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": earned}}
     return folder / bundle.write(folder, parts, facts)
 
@@ -81,12 +84,14 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     """Write a bundle with the vectors of a two-tower model that was never trained."""
     import torch
 
-    from train import model as models
-    from train.towers import TwoTower
+    from train.data.snapshot import TowerInputs
+    from train.towers import encode as models
+    from train.towers.two_tower import TwoTower
+    from train.towers.weights import state_bytes
 
-    parts = make_parts(reranked=False, **sizes)
+    parts = make_recommender(reranked=False, **sizes)
     torch.manual_seed(0)
-    inputs = models.TowerInputs(
+    inputs = TowerInputs(
         parts.user_features,
         parts.item_features,
         parts.statistics.user_count > 0,
@@ -104,7 +109,7 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
         parts, index=Index.build(IndexSettings(), parts.item_vectors, parts.catalogue)
     )
     facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
-    files = {bundle.TOWER: models.state_bytes(model)}
+    files = {bundle.TOWER: state_bytes(model)}
     return folder / bundle.write(folder, parts, facts, files)
 
 

@@ -5,11 +5,14 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+from cluster import environment
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
     from cluster.session import Session
@@ -23,21 +26,29 @@ os.environ.update(
     RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S="1",
     RAY_TRAIN_V2_ENABLED="1",
     RAY_USAGE_STATS_ENABLED="0",
-    # Two libraries with a pool of threads each are slower on few cores than one thread each.
-    OMP_NUM_THREADS="1",
 )
+# Two libraries with a pool of threads each are slower on few cores than one thread each; a run with
+# other kernels (tests/kernels.sh) says itself how many.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+environment.calm_openmp()
 # A test decides itself which Ray it joins, and sees no head that runs on this machine: neither the
 # shell that runs the suite nor what its user has started has a say.
 for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
     os.environ.pop(name, None)
 os.environ["RAYTOWER_RAY_DIR"] = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
-# On a machine that does other work too, the time that one example takes says nothing.
-settings.register_profile("any machine", deadline=None)
+os.environ.update(PATIENCE)
+# A process less for every group of workers: nobody takes the machine of a test away.
+os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+# On a machine that does other work too, the time that examples take says nothing.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 atexit.register(shutil.rmtree, os.environ["RAYTOWER_RAY_DIR"], ignore_errors=True)
 # A shell has what it starts in the background ignore Ctrl-C, and so does all that this starts in
 # turn; but tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+NO_BROWSER = "no Chromium here; apt-get install chromium chromium-driver"
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +68,7 @@ def browser() -> "Iterator[Browser]":
     from tests.browser import CHROMIUM, DRIVER, chromium
 
     if not (CHROMIUM and DRIVER):
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+        pytest.skip(NO_BROWSER)
     with chromium() as started:
         yield started
 
@@ -72,3 +83,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, None, None]:
+    """Say last, but for the line that counts, what was not tested for want of a browser."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    pages = sum(NO_BROWSER in str(report.longrepr) for report in skipped)
+    if pages:
+        terminalreporter.write_line(f"{pages} tests of pages were not run: {NO_BROWSER}")

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START = 120  # seconds
+from tests.waiting import BOUND, wait_until
 
 
 @contextmanager
@@ -34,15 +33,16 @@ def answering(command: str, port: int, folder: Path) -> Iterator[str]:
         yield url
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
+        server.wait(BOUND)
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    end = time.monotonic() + START
-    while time.monotonic() < end and server.poll() is None:
+    def answers() -> bool:
+        assert server.poll() is None, f"no server at {url}: {log.read_text()[-3000:]}"
         try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=10):
-                return
+            with urllib.request.urlopen(f"{url}/ping", timeout=30):
+                return True
         except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"no server at {url}: {log.read_text()[-3000:]}")
+            return False
+
+    wait_until(answers, f"MLflow's server at {url}")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from train.candidates import Pairs
-from train.ragged import Array
+from train.core.ragged import Array
+from train.rerankers.pairs import Pairs
 
 NAMES = ("retrieval_rank", "useful", "bend", "noise")
 ITEMS, WIDTH = 80, 4

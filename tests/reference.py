@@ -16,20 +16,29 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from serve.config import Process, ServeArgs
-from train import config
-from train.settings import Settings
+from train.baselines import BASELINES
+from train.baselines.base import Baseline
+from train.config import Draft, NoReranker
+from train.core.settings import Settings
+from train.data.splits import SPLITS
+from train.datasets import DATASETS
+from train.evaluation.settings import Evaluation
+from train.losses import LOSSES
+from train.rerankers import RERANKERS
+from train.towers import TOWERS
+from train.tracking import TRACKING
 from tune.config import Sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
 COMMAND = "python -m tests.reference"
 # The tables of a run that are chosen by a name, with the entries of each.
 ENTRIES: Mapping[str, Mapping[str, type[Settings]]] = {
-    "data": config.DATASETS,
-    "split": config.SPLITS,
-    "tower": config.TOWERS,
-    "loss": config.LOSSES,
-    "reranker": {**config.RERANKERS, "none": config.NoReranker},
-    "tracking": config.TRACKING,
+    "data": DATASETS,
+    "split": SPLITS,
+    "tower": TOWERS,
+    "loss": LOSSES,
+    "reranker": {**RERANKERS, "none": NoReranker},
+    "tracking": TRACKING,
 }
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -95,10 +104,10 @@ def reference() -> str:
 
 def _run() -> Iterator[str]:
     yield "## A run file\n"
-    tables = [name for name, field in config.Draft.model_fields.items() if _is_table(name, field)]
-    yield _table(config.Draft, leave=tables)
+    tables = [name for name, field in Draft.model_fields.items() if _is_table(name, field)]
+    yield _table(Draft, leave=tables)
     for name in tables:
-        described = descriptions(config.Draft)[name]
+        described = descriptions(Draft)[name]
         yield f"## [{name}]\n\n{described[:1].upper()}{described[1:]}\n"
         yield from _chosen(name) if name in ENTRIES else _single(name)
 
@@ -108,16 +117,16 @@ def _is_table(name: str, field: FieldInfo) -> bool:
 
 
 def _single(name: str) -> Iterator[str]:
-    model = type(config.Draft.model_fields[name].default)
+    model = type(Draft.model_fields[name].default)
     yield f"{summary(model)}\n"
     yield _table(model)
-    if model is config.Evaluation:
-        for entry, baseline in config.BASELINES.items():
-            yield from _entry(f"evaluation.baselines: {entry}", baseline, config.Baseline)
+    if model is Evaluation:
+        for entry, baseline in BASELINES.items():
+            yield from _entry(f"evaluation.baselines: {entry}", baseline, Baseline)
 
 
 def _chosen(name: str) -> Iterator[str]:
-    field, entries = config.Draft.model_fields[name], ENTRIES[name]
+    field, entries = Draft.model_fields[name], ENTRIES[name]
     default = "" if field.is_required() else f"; by default `{field.default.name}`"
     links = ", ".join(f"[`{entry}`](#{_anchor(f'{name}: {entry}')})" for entry in entries)
     yield f"`name` is one of {links}{default}.\n"
@@ -139,7 +148,7 @@ def _entry(title: str, model: type[Settings], base: type[Settings]) -> Iterator[
 
 
 def _shown(model: type[BaseModel]) -> list[str]:
-    return [name for name in model.model_fields if name != "name" or model is config.Draft]
+    return [name for name in model.model_fields if name != "name" or model is Draft]
 
 
 def _differs(model: type[Settings], base: type[Settings], name: str) -> bool:
@@ -184,7 +193,7 @@ def _worded(kind: Any) -> str:
     if origin is dict:
         return "table"
     if isinstance(kind, type) and issubclass(kind, Settings):
-        return "names or tables" if kind is config.Baseline else "table"
+        return "names or tables" if kind is Baseline else "table"
     return WORDS[kind]
 
 
@@ -208,19 +217,19 @@ def _default(field: FieldInfo) -> str:
     if value is None:
         return "not set"
     if isinstance(value, Settings):
-        return f"`{json.dumps(value.model_dump().get('name'))}`"
+        return f"`{json.dumps(value.model_dump()['name'])}`"
     if isinstance(value, tuple):
-        value = [entry.name if isinstance(entry, Settings) else entry for entry in value]
+        value = [entry.name if isinstance(entry, Baseline) else entry for entry in value]
     return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
 
 
 def every_model() -> Iterator[type[Settings]]:
     """Yield each settings class that a user can give values to."""
-    yield from (config.Draft, config.Evaluation, Sweep, ServeArgs, Process)
-    for field in config.Draft.model_fields.values():
+    yield from (Draft, Evaluation, Sweep, ServeArgs, Process)
+    for field in Draft.model_fields.values():
         if isinstance(field.default, Settings):
             yield type(field.default)
-    for entries in (*ENTRIES.values(), config.BASELINES):
+    for entries in (*ENTRIES.values(), BASELINES):
         yield from entries.values()
 
 

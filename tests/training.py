@@ -9,17 +9,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from train.datasets import Generated
-from train.features import Encoded, Features, encode
-from train.job import Job, Training, Validation, World
-from train.loop import train
-from train.losses import BPR, InBatchSoftmax, Loss
-from train.model import Tower, TowerInputs
-from train.ragged import Array, Ragged
-from train.schema import Interactions
-from train.snapshot import Snapshot, snapshot, validation_window
-from train.splits import TRAIN, Folds, Time
-from train.towers import TwoTower
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.encoded import Encoded, encode
+from train.data.encoders import Features
+from train.data.snapshot import Snapshot, TowerInputs, snapshot, validation_holdout
+from train.data.splits import TRAIN, Folds, Time
+from train.datasets.generated import Generated
+from train.index.vector_index import Index, IndexSettings
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.losses.softmax import InBatchSoftmax
+from train.recommender.recommender import Recommender
+from train.towers.base import Tower
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, Validation, World
+from train.trainer.loop import train
 
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 
@@ -66,10 +71,17 @@ def validation(
     """Return the validation users for early stopping, those of `small` by default."""
     if data is None or folds is None or known is None:
         (data, folds), known = small(), before()
-    window = validation_window(data, folds, known)
-    return Validation(
-        window.users, known.histories.take(window.users), window.relevant, known.catalogue
-    )
+    holdout = validation_holdout(data, folds, known)
+    histories = known.histories.take(holdout.users)
+    return Validation(holdout.users, histories, holdout.relevant, known.catalogue)
+
+
+def exact_recommender(
+    data: Encoded, known: Snapshot, users: Array, items: Array, **rest: Any
+) -> Recommender:
+    """Return stage 1 over vectors of users `[U, d]` and items `[I, d]`, searched exactly."""
+    index = Index.build(IndexSettings(kind="exact"), items, known.catalogue, seed=0)
+    return Recommender.over(data, known, (users, items), index, **rest)
 
 
 def suiting(tower: Tower) -> Loss:

@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.command import run
+from cluster.cli import run
 
 if TYPE_CHECKING:
-    from train.bundle import Bundle
+    from train.bundle.bundle import Bundle
 
 
 def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Train both stages, evaluate them and write a bundle; print the table and its place."""
-    from train.config import read_run
+    from train.run_files import read_run
 
     settings = read_run(arguments.run, flags)
     from train import fit as driver
-    from train.bundle import check
+    from train.bundle.bundle import check
 
     place = driver.fit(settings, arguments.address)
     _print_report(check(place)[1])
@@ -29,8 +29,8 @@ def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
 def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Measure a bundle on its test again, or show what was measured before its final fit."""
     _no_more(flags)
-    from train.bundle import open_bundle
-    from train.measure import measure
+    from train.bundle.bundle import open_bundle
+    from train.evaluate import measure
 
     bundle = open_bundle(arguments.bundle)
     metrics = measure(bundle)
@@ -43,7 +43,7 @@ def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
 def compare(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Compare runs that were measured on the same test, and name a winner if there is one."""
     _no_more(flags)
-    from train.compare import compare, render
+    from train.report.compare import compare, render
 
     found = compare(arguments.bundles)
     print(json.dumps(found, indent=2) if arguments.json else render(found))
@@ -52,7 +52,7 @@ def compare(arguments: argparse.Namespace, flags: list[str]) -> None:
 def report(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Write a bundle's tables and plots as one HTML file, and print its place."""
     _no_more(flags)
-    from train.page import write_page
+    from train.report.page import write_page
 
     print(write_page(arguments.bundle, arguments.to))
 
@@ -60,24 +60,26 @@ def report(arguments: argparse.Namespace, flags: list[str]) -> None:
 def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Print what one user is recommended, as JSON."""
     _no_more(flags)
-    from train.bundle import open_bundle
-    from train.stages import Request
-    from train.stages import recommend as answer
+    from train.bundle.bundle import open_bundle
+    from train.recommender.answers import recommend as answer
+    from train.recommender.requests import Request
 
     if arguments.k < 1:
         raise ValueError(f"--k: expected at least 1, got {arguments.k}")
     bundle = open_bundle(arguments.bundle)
     asked = [] if arguments.user_id is None else [arguments.user_id]
-    users = _ids(asked, bundle.users.is_integer, "--user-id")
-    history = _ids(arguments.history, bundle.items.is_integer, "--history")
+    users = _ids(asked, bundle.recommender.users.is_integer, "--user-id")
+    history = _ids(arguments.history, bundle.recommender.items.is_integer, "--history")
     request = Request(user_id=users[0] if users else None, history=history, k=arguments.k)
-    print(json.dumps(answer(bundle, [request])[0]["items"], indent=2, ensure_ascii=False))
+    print(
+        json.dumps(answer(bundle.recommender, [request])[0]["items"], indent=2, ensure_ascii=False)
+    )
 
 
 def export(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Write a bundle in another format: its towers and scores as ONNX, or a model for MLflow."""
     _no_more(flags)
-    from train.bundle import open_bundle
+    from train.bundle.bundle import open_bundle
 
     call, needed = EXPORTS[arguments.to]
     bundle = open_bundle(arguments.bundle)
@@ -89,14 +91,14 @@ def export(arguments: argparse.Namespace, flags: list[str]) -> None:
 
 
 def _to_onnx(bundle: "Bundle", out: Path) -> None:
-    from train.export import export_onnx
+    from train.export.onnx_model import export_onnx
 
     for name, difference in export_onnx(bundle, out).items():
         print(f"{out / name}: within {difference:.1e} of torch")
 
 
 def _to_mlflow(bundle: "Bundle", out: Path) -> None:
-    from train.export_mlflow import export_mlflow
+    from train.export.mlflow_model import export_mlflow
 
     export_mlflow(bundle, out)
     print(out)
@@ -112,7 +114,7 @@ EXPORTS = {
 def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Write a table with one more column, the embedding of its texts; print its place."""
     _no_more(flags)
-    from train import embed_text as driver
+    from train.datasets import embed_text as driver
 
     options = {key: value for key, value in vars(arguments).items() if key != "call"}
     print(driver.embed_text(**options))
@@ -138,7 +140,7 @@ def _no_more(flags: list[str]) -> None:
 
 
 def _print_report(manifest: dict[str, object]) -> None:
-    from train.report import render
+    from train.report.text import render
 
     print(render(manifest["metrics"], manifest["reranker"]))  # type: ignore[arg-type]
 

@@ -1,153 +1,36 @@
-"""The report of a test: every system on unseen and on all items, its parts, and the ceiling."""
+"""The table of a bundle that is already written."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from train.breakdown import Group, groups
-from train.config import Evaluation
-from train.features import Encoded
-from train.intervals import Columns, mean_over_users, nested
-from train.metrics import (
-    NAMES,
-    coverage,
-    inverse_user_frequency,
-    novelty,
-    per_positive,
-    per_user,
-)
-from train.ragged import Array, Ragged
-from train.rankings import Rankings, rank
-from train.reranker import Reranker
-from train.snapshot import Snapshot, Window, window_fingerprint
-from train.two_stages import StageOne, recall_at_candidates
+from train.bundle.bundle import Bundle
+from train.config import Run
+from train.data.encoded import encode
+from train.data.snapshot import fingerprint, held_out, snapshot
+from train.evaluation.evaluate import evaluate
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """What was measured on the V users of a test.
+def measure(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the report of `evaluate` for a bundle, from its own vectors, index and reranker.
 
-    Attributes:
-        report: see `evaluate`.
-        users: who they are, int32 `[V]`.
-        ndcg: NDCG of each user on unseen items by system, float64 `[V]`.
+    A bundle whose towers were fitted on everything has seen its test; for it this is what was
+    measured, and recorded, before that final fit.
+
+    Raises:
+        ValueError: the data is no longer what the bundle was made from.
     """
-
-    report: dict[str, Any]
-    users: Array
-    ndcg: Mapping[str, Array]
-
-    def arrays(self) -> dict[str, Array]:
-        """Return `users` and `ndcg.SYSTEM`, `[V]` each, to be stored."""
-        return {"users": self.users, **{f"ndcg.{name}": of for name, of in self.ndcg.items()}}
-
-
-def evaluate(
-    data: Encoded,
-    stage: StageOne,
-    reranker: Reranker | None,
-    window: Window,
-    candidates: int,
-    settings: Evaluation,
-    seed: int,
-) -> dict[str, Any]:
-    """Measure every system on the users of the test window, over the whole catalogue.
-
-    Returns:
-        `systems` (by name, then metric: mean, low, high; and `coverage`) with seen items removed,
-        and `all_items` with them; `more_k` (by cut, then system) has recall and NDCG at further
-        cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
-        divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in
-        NDCG (paired); `recall@candidates`; and what was measured on (`users`, `interactions`,
-        `catalogue`, `cold_catalogue`, which is the part of it that nobody had taken, `k`,
-        `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over users.
-    """
-    return evaluate_users(data, stage, reranker, window, candidates, settings, seed).report
-
-
-def evaluate_users(
-    data: Encoded,
-    stage: StageOne,
-    reranker: Reranker | None,
-    window: Window,
-    candidates: int,
-    settings: Evaluation,
-    seed: int,
-) -> Evaluated:
-    """Measure as `evaluate` does, and keep what compares two runs user by user."""
-    ranked = rank(data, stage, reranker, window.users, candidates, settings, seed)
-    known, relevant, k = stage.snapshot, window.relevant, settings.k
-    ndcg = {name: per_user(items, relevant, k)["ndcg"] for name, items in ranked.unseen.items()}
-    parts = groups(window, known)
-    columns = _systems(ranked, relevant, known, k) | _cuts(ranked, relevant, settings)
-    columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
-    report = nested(columns, settings.resamples, seed)
-    size = int(known.catalogue.sum())
-    _add_coverage(report, ranked, size, k)
-    for name, part in parts.items():
-        report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
-    facts = {
-        "k": k,
-        "users": len(window.users),
-        "interactions": len(relevant.values),
-        "catalogue": size,
-        "cold_catalogue": int(known.catalogue[known.statistics.item_count == 0].sum()),
-        "candidates": candidates,
-        "test_sha256": window_fingerprint(data, window),
-        "more_k": {},
-    }
-    return Evaluated(facts | report, window.users, ndcg)
-
-
-def _systems(ranked: Rankings, relevant: Ragged, known: Snapshot, k: int) -> Columns:
-    """Return every metric of every system, on unseen and on all items."""
-    frequency = inverse_user_frequency(known.histories, len(known.inputs.warm_items))
-    columns: Columns = {}
-    for part, rankings in (("systems", ranked.unseen), ("all_items", ranked.all_items)):
-        for name, items in rankings.items():
-            values = per_user(items, relevant, k)
-            for metric in NAMES:
-                columns[part, name, metric] = mean_over_users(values[metric])
-            columns[part, name, "novelty"] = mean_over_users(novelty(items, frequency, k))
-    return columns
-
-
-def _cuts(ranked: Rankings, relevant: Ragged, settings: Evaluation) -> Columns:
-    """Return recall and NDCG at every cut: of each positive, and of users at further cuts."""
-    columns: Columns = {}
-    for k in sorted({settings.k, *settings.more_k}):
-        for name, items in ranked.unseen.items():
-            each = per_positive(items, relevant, k)
-            users = per_user(items, relevant, k)
-            for metric in ("recall", "ndcg"):
-                columns["per_positive", str(k), name, metric] = each[metric], each["pairs"]
-                if k != settings.k:
-                    columns["more_k", str(k), name, metric] = mean_over_users(users[metric])
-    return columns
-
-
-def _groups(ranked: Rankings, parts: Mapping[str, Group], k: int) -> Columns:
-    """Return recall and NDCG of every system where only a group's pairs count."""
-    columns: Columns = {}
-    for group, part in parts.items():
-        for name, items in ranked.unseen.items() if part.facts["pairs"] else ():
-            values = per_user(items, part.relevant, k)
-            for metric in ("recall", "ndcg"):
-                columns["groups", group, name, metric] = mean_over_users(values[metric])
-    return columns
-
-
-def _stages(ranked: Rankings, relevant: Ragged, ndcg: Mapping[str, Array]) -> Columns:
-    """Return the ceiling of stage 2, and what it gains over stage 1."""
-    ceiling = recall_at_candidates(ranked.candidates, relevant)
-    columns: Columns = {("recall@candidates",): mean_over_users(ceiling)}
-    if "both_stages" in ndcg:
-        columns["gain", "ndcg"] = mean_over_users(ndcg["both_stages"] - ndcg["stage_1"])
-    return columns
-
-
-def _add_coverage(report: dict[str, Any], ranked: Rankings, size: int, k: int) -> None:
-    """Add the coverage of each system: it has no interval, for it is nobody's."""
-    for part, rankings in (("systems", ranked.unseen), ("all_items", ranked.all_items)):
-        for name, items in rankings.items():
-            report[part][name]["coverage"] = {"mean": coverage(items[:, :k], size)}
+    run = Run.model_validate(bundle.manifest["config"])
+    recorded: Mapping[str, Any] = bundle.manifest["metrics"]
+    if run.final_fit == "everything":
+        return recorded
+    data = encode(run.data.load())
+    if fingerprint(data) != bundle.manifest["data"]["sha256"]:
+        raise ValueError(
+            f"the data of this bundle ({run.data.model_dump(mode='json')}) has changed since it "
+            "was made; what was measured then is in its manifest.json under metrics"
+        )
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
+    known = snapshot(data, folds.before_test, folds.t2, *options)
+    holdout = held_out(data, folds, known)
+    return evaluate(bundle.recommender, holdout, run.evaluation, run.seed).report

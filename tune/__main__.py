@@ -5,7 +5,7 @@ import logging
 import sys
 from typing import Any
 
-from cluster.command import run
+from cluster.cli import run
 from tune.config import Sweep, read_sweep
 
 

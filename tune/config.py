@@ -5,13 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cluster.command import unknown
-from train.config import Run, read_run, read_table
-from train.settings import Settings, one_of
-from train.tracking import TRACKING, NoTracking, Tracking
-from tune.draws import check, corners, override
-from tune.points import Point, point
-from tune.spaces import Range, parse
+from cluster.cli import unknown
+from train.config import Run
+from train.core.settings import Settings, one_of
+from train.run_files import read_run, read_table
+from train.tracking import TRACKING
+from train.tracking.base import NoTracking, Tracking
+from tune.space.draws import check, corners, override
+from tune.space.points import Point, point
+from tune.space.ranges import Range, parse
 from tune.subjects import SUBJECTS, Subject, subject_of
 
 

@@ -4,13 +4,13 @@ import dataclasses
 import logging
 
 from cluster import storage
-from train.bundle import check
+from train.bundle.bundle import check
 from train.config import Run
 from train.fit import fit
 from tune.config import Sweep
 from tune.outcome import BEST, NOT_TESTED, Outcome, outcome, tested
-from tune.page import write_page
-from tune.report import render
+from tune.report.page import write_page
+from tune.report.text import render
 from tune.search import Found, place
 
 logger = logging.getLogger(__name__)

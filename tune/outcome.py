@@ -8,13 +8,13 @@ import numpy as np
 
 from cluster import storage
 from train.config import Run
-from train.intervals import bootstrap
-from train.ragged import Array
+from train.core.ragged import Array
+from train.metrics.bootstrap import bootstrap
 from tune.config import Sweep
-from tune.draws import override
-from tune.records import ranked, unbeaten
-from tune.report import AS_IT_IS, Record, called, number, toml
+from tune.report.records import ranked, unbeaten
+from tune.report.text import AS_IT_IS, Record, called, number, toml
 from tune.search import Found, kept, place
+from tune.space.draws import override
 
 BEST = "best.toml"
 

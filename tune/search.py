@@ -11,18 +11,19 @@ from ray.tune import Tuner
 
 from cluster import storage
 from cluster.session import check_room, connect
-from train import manifest
 from train.config import Run
-from train.features import Encoded
-from train.fit import changes, prepare
-from train.snapshot import fingerprint
-from train.workers import interruptible
-from tune import tuner
+from train.core.redact import plain
+from train.data.encoded import Encoded
+from train.data.snapshot import fingerprint
+from train.identity import changes
+from train.steps import prepare
+from train.trainer.workers import interruptible
 from tune.config import Sweep
-from tune.draws import override
-from tune.points import Point, point
-from tune.report import Record, record
-from tune.trial import restored, results
+from tune.report.text import Record, record
+from tune.space.draws import override
+from tune.space.points import Point, point
+from tune.trials import tuner
+from tune.trials.trial import restored, results
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +111,9 @@ def place(sweep: Sweep, run: Run) -> str:
 
 def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:
     """Return what makes a sweep another one; how it is told of does not."""
-    plain = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
+    settings = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
     table = {k: v for k, v in run.table().items() if k not in ("tracking", "page")}
-    found: dict[str, Any] = manifest.plain(
-        {"sweep": plain, "run": table, "data": fingerprint(data)}
-    )
+    found: dict[str, Any] = plain({"sweep": settings, "run": table, "data": fingerprint(data)})
     return found
 
 

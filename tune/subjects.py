@@ -13,19 +13,21 @@ import numpy as np
 import torch
 
 from train.config import Run
-from train.features import Encoded
-from train.fit import before_window, reranker_window, selected, tower_job
-from train.index import Index
-from train.job import Job, World
-from train.loop import train, validation_scores
-from train.metrics import per_user
-from train.model import TwoTowerModel, encode_catalogue, encode_users, rank
-from train.pair_head import PairIndex
-from train.ragged import Array
-from train.reranker import RerankerSettings
-from train.rerankers import cross_fit, ranked
-from train.splits import Folds
-from train.two_stages import Learned, learned
+from train.core.ragged import Array
+from train.data.encoded import Encoded
+from train.data.splits import Folds
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index
+from train.metrics.ranking import per_user
+from train.recommender.stage_two import Learned, learned
+from train.rerankers.base import RerankerSettings
+from train.rerankers.cross_validation import cross_fit, ranked
+from train.steps import reranker_holdout, select_holdout, selected, tower_job
+from train.towers.base import TwoTowerModel
+from train.towers.encode import encode_catalogue, encode_users, rank
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
 State = dict[str, Any]
@@ -65,7 +67,8 @@ epoch, and the state of an interrupted trial; returns the values of the metrics 
 
 def _tower_job(run: Run, data: Encoded, folds: Folds, _home: str) -> Job:
     """Return what trains the run's towers up to t1 and validates them on `[t1, t2)`; no test."""
-    return tower_job(run, *before_window(run, data, folds))
+    holdout = select_holdout(run, data, folds)
+    return tower_job(run, holdout.known, holdout)
 
 
 def _towers(
@@ -140,8 +143,8 @@ def _tower_users(job: Job, run: Run, weights: Any) -> Array:
 
 def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
     """Return the candidates of the run's own towers, which the reranker learns from."""
-    stage, window = selected(home, run, data, folds)
-    return learned(data, stage, reranker_window(run, stage, window), run.candidates)
+    recommender, holdout = selected(home, run, data, folds)
+    return learned(recommender, reranker_holdout(run, holdout))
 
 
 def _reranker(
@@ -174,13 +177,14 @@ def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
 
 def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:
     """Return queries `[Q, d]`, item vectors `[I, d]` and the catalogue `[I]` of the towers."""
-    stage, window = selected(home, run, data, folds)
-    if isinstance(stage.index, PairIndex):
+    recommender, holdout = selected(home, run, data, folds)
+    if isinstance(recommender.index, PairIndex):
         raise ValueError(
             f"tower {run.tower.model_dump()['name']!r} scores every pair and has no index to tune; "
             "choose a tower whose score is dot, cosine or euclidean"
         )
-    return stage.user_vectors[window.users], stage.item_vectors, stage.snapshot.catalogue
+    queries = recommender.user_vectors[holdout.users]
+    return queries, recommender.item_vectors, recommender.catalogue
 
 
 def _index(

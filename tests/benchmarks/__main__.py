@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster.command import run, unknown
+from cluster.cli import run, unknown
 
 
 def available() -> list[str]:

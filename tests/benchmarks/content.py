@@ -8,13 +8,14 @@ import time
 
 import numpy as np
 
-from train.content import CatBoostContent, columns
-from train.datasets import Generated
-from train.features import encode
-from train.ragged import Array, Ragged
-from train.scorers import same_for_all
-from train.snapshot import Snapshot, snapshot
-from train.top_k import rank_scores, top_k
+from train.baselines.base import same_for_all
+from train.baselines.content_trees import CatBoostContent, columns
+from train.core.ragged import Array, Ragged
+from train.core.top_k import top_k
+from train.data.encoded import encode
+from train.data.snapshot import Snapshot, snapshot
+from train.datasets.generated import Generated
+from train.index.exact import rank_scores
 
 DATA = Generated(users=5_000, items=5_000, interactions=200_000)
 SAMPLE, ITERATIONS = 20, 200

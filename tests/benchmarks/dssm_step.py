@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from train.batches import examples
-from train.features import Features
-from train.job import Job, Training, World
-from train.loop import _batch, _optimizer, batch_loss
-from train.losses import Triplet
-from train.model import TowerInputs
-from train.negatives import Negatives
-from train.ragged import Array, Ragged
-from train.schema import Interactions
-from train.sides import Deep
-from train.towers import DSSM
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.encoders import Features
+from train.data.snapshot import TowerInputs
+from train.losses.pairwise import Triplet
+from train.towers.dssm import DSSM
+from train.towers.layers import Deep
+from train.trainer.examples import examples
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import _batch, _optimizer, batch_loss
+from train.trainer.negatives import Negatives
 
 USERS, ITEMS, TAKEN = 20_000, 12_029, 25
 USER_COLUMNS, ITEM_COLUMNS = 16, 835

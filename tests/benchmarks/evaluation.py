@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from train.metrics import per_user
-from train.ragged import Array, Ragged
-from train.top_k import top_k
+from train.core.ragged import Array, Ragged
+from train.core.top_k import top_k
+from train.metrics.ranking import per_user
 
 USERS, ITEMS, WIDTH, SEEN, RELEVANT, K = 6_040, 3_706, 64, 160, 20, 10
 LOOP_USERS, BLOCK = 12, 512

@@ -16,6 +16,8 @@ from fastapi import FastAPI, Response
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel
 
+from cluster.cpus import available_cpus
+
 MAX_BATCH = 64
 
 
@@ -28,17 +30,14 @@ class Query(BaseModel):
 
 def create() -> FastAPI:
     """Return the program; its bundle and its kind come from the environment, worker by worker."""
-    from train.bundle import open_bundle
-    from train.stages import Ranking, Request, Retrieval, answers
+    from train.bundle.bundle import open_bundle
+    from train.recommender.answers import recommend as recommend_with
+    from train.recommender.requests import Request
 
-    bundle = open_bundle(os.environ["REFERENCE_BUNDLE"])
-    retrieval, ranking = Retrieval(bundle), Ranking(bundle)
+    recommender = open_bundle(os.environ["REFERENCE_BUNDLE"]).recommender
 
     def recommend(requests: list[Request]) -> list[dict[str, Any]]:
-        found = retrieval.retrieve(requests)
-        k = max(request.k for request in requests)
-        ranked = ranking.rank(found.queries, found.vectors, found.candidates, k)
-        return answers(bundle, requests, found, *ranked)
+        return recommend_with(recommender, requests)
 
     app = FastAPI()
 
@@ -78,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle")
     parser.add_argument("--port", type=int, default=8100)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=available_cpus())
     parser.add_argument("--batching", action="store_true")
     arguments = parser.parse_args()
     os.environ["REFERENCE_BUNDLE"] = arguments.bundle

@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from tests.benchmarks.softmax import seconds
-from train.candidates import Candidates, Catalogue, Queries, candidate_features
-from train.datasets import Generated
-from train.features import encode
-from train.linear_score import LinearModel, LinearScore
-from train.ragged import Array, Ragged
-from train.snapshot import snapshot
-from train.statistics import _linear_arrays
+from train.core.ragged import Array, Ragged
+from train.data.encoded import encode
+from train.data.linear_score import LinearModel, LinearScore
+from train.data.snapshot import snapshot
+from train.data.statistics import _linear_arrays
+from train.datasets.generated import Generated
+from train.index.candidates import Candidates, Queries
+from train.rerankers.features import Catalogue, candidate_features
 
 DATA = Generated(users=20_000, items=10_000, interactions=1_000_000)
 SCORE = LinearScore(rank=64)

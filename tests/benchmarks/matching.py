@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.softmax import seconds
-from train.features import Features
-from train.histories import Pooled
-from train.model import TowerInputs, TwoTowerModel, encode_catalogue, encode_users
-from train.pair_head import ROWS, PairIndex
-from train.ragged import Array, Ragged
-from train.sides import PairLayers
-from train.towers import MatchingMLP
+from train.core.ragged import Array, Ragged
+from train.data.encoders import Features
+from train.data.snapshot import TowerInputs
+from train.index.pair_index import ROWS, PairIndex
+from train.towers.base import TwoTowerModel
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.layers import PairLayers
+from train.towers.matching_mlp import MatchingMLP
+from train.towers.pooling import Pooled
 
 ITEMS, NUMBERS, USERS, TAKEN, K = 53_016, 206, 64, 20, 10
 SAMPLE, ROUNDS = 2, 5

@@ -22,19 +22,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.command import run
-from train.batches import examples, steps_per_epoch, windows
-from train.datasets import MovieLens1M
-from train.features import encode
-from train.job import Job, Training, World
-from train.loop import train
-from train.losses import BPR, FullSoftmax, Loss, SampledSoftmax
-from train.metrics import per_user
-from train.model import Tower, encode_catalogue, encode_users, rank
-from train.ragged import Array
-from train.snapshot import Snapshot, Window, held_out_window, snapshot
-from train.splits import LeaveLast
-from train.towers import HistoryTransformer, TwoTower
+from cluster.cli import run
+from train.core.ragged import Array
+from train.data.encoded import encode
+from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
+from train.data.splits import LeaveLast
+from train.datasets.movielens import MovieLens1M
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.losses.softmax import FullSoftmax, SampledSoftmax
+from train.metrics.ranking import per_user
+from train.towers.base import Tower
+from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.history_transformer import HistoryTransformer
+from train.towers.two_tower import TwoTower
+from train.trainer.batches import steps_per_epoch, windows
+from train.trainer.examples import examples
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import train
 
 K, RATE = 10, 2e-3
 SHAPE: dict[str, Any] = {"width": 64, "history": 100, "blocks": 2, "heads": 2}
@@ -46,7 +51,7 @@ class Data:
     """What is learned from, and what each user took next."""
 
     known: Snapshot
-    test: Window
+    test: Holdout
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def load(path: Path) -> Data:
     data = encode(MovieLens1M(path=path).load())
     folds = LeaveLast(warm_items=False).folds(data.interactions, len(data.users), len(data.items))
     known = snapshot(data, folds.before_test, folds.t2, 7)
-    return Data(known, held_out_window(data, folds))
+    return Data(known, held_out(data, folds, known))
 
 
 def ours(

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from train import fit as driver
-from train.bundle import check
-from train.config import apply_flags, read_table
-from train.embed_text import embed_text
+from train.bundle.bundle import check
+from train.datasets.embed_text import embed_text
+from train.run_files import apply_flags, read_table
 
 TABLE = Path(__file__).with_name("quality.md")
 COLUMNS = ("protocol", "metric", "reached", "95 %", "to beat", "whose", "users", "date", "commit")

@@ -28,10 +28,12 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from cluster.cpus import available_cpus
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from train.bundle import Bundle, open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 SERVERS = {
     "split": ["serve", "--topology", "split"],
@@ -94,7 +96,7 @@ def planted(home: Path) -> Path:
 
 def write_script(home: Path, bundle: Bundle) -> Path:
     bodies = home / "bodies.jsonl"
-    users = bundle.users.ids.to_pylist()[:20_000]
+    users = bundle.recommender.users.ids.to_pylist()[:20_000]
     bodies.write_text("\n".join(json.dumps({"user_id": user, "k": 10}) for user in users))
     script = home / "wrk.lua"
     script.write_text(SCRIPT.replace("BODIES", str(bodies)))
@@ -132,8 +134,8 @@ def answers(url: str) -> bool:
 
 def check(urls: dict[str, str], bundle: Bundle) -> None:
     """Ask every server for 200 users at once, and compare with the offline answers."""
-    asked = [Request(user_id=user) for user in bundle.users.ids.to_pylist()[:200]]
-    expected = recommend(bundle, asked)
+    asked = [Request(user_id=user) for user in bundle.recommender.users.ids.to_pylist()[:200]]
+    expected = recommend(bundle.recommender, asked)
     for name, url in urls.items():
         with ThreadPoolExecutor(16) as pool, httpx.Client(timeout=60) as client:
             calls = [pool.submit(client.post, url, json={"user_id": r.user_id}) for r in asked]
@@ -186,7 +188,7 @@ def latency(said: str, percent: int) -> float:
 
 
 def show(found: dict[int, dict[str, Measured]]) -> None:
-    table = Table(title=f"closed loop, {os.cpu_count()} cores, wrk on the same machine")
+    table = Table(title=f"closed loop, {available_cpus()} cores, wrk on the same machine")
     columns = ("connections", "server", "requests/s", "p50 ms", "p99 ms", "vs plain", "vs batching")
     for column in columns:
         table.add_column(column, justify="left" if column == "server" else "right")

@@ -14,7 +14,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from train.softmax import softmax_loss
+from train.ops.softmax import softmax_loss
 
 WIDTH, ITEMS, ROUNDS = 64, 5_000, 7
 USERS, EACH, DRAWN, CATALOGUE = 256, 27, 4_096, 40_981

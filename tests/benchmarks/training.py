@@ -20,16 +20,15 @@ from torch.multiprocessing.spawn import spawn
 
 from cluster.session import connect
 from tests.training import gloo_worker, read_curve
-from train.datasets import Generated
-from train.features import encode
-from train.job import Job, Training, World
-from train.loop import train
-from train.losses import InBatchSoftmax
-from train.model import TowerInputs
-from train.schema import Interactions
-from train.snapshot import snapshot
-from train.towers import TwoTower
-from train.workers import train_on_ray
+from train.core.schema import Interactions
+from train.data.encoded import encode
+from train.data.snapshot import TowerInputs, snapshot
+from train.datasets.generated import Generated
+from train.losses.softmax import InBatchSoftmax
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import train
+from train.trainer.workers import train_on_ray
 
 EXAMPLES = 100_000
 DATA = Generated(users=20_000, items=5_000, interactions=400_000)

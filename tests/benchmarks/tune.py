@@ -15,10 +15,11 @@ from typing import Any
 
 from cluster.session import connect
 from tests.benchmarks.quality import commit
-from train.config import Run, read_table
+from train.config import Run
+from train.run_files import read_table
 from tune.config import Sweep
-from tune.records import ranked
-from tune.report import Record
+from tune.report.records import ranked
+from tune.report.text import Record
 from tune.search import search
 
 TABLE = Path(__file__).with_name("tune.md")

@@ -8,12 +8,12 @@ import pytest
 
 from tests.training import small
 from train.baselines import BASELINES
-from train.metrics import per_user
-from train.ragged import Array
-from train.scorers import Baseline, Collaborative, Scorer
-from train.snapshot import Snapshot, Window, held_out_window, snapshot
-from train.splits import TEST, TRAIN
-from train.top_k import rank_scores
+from train.baselines.base import Baseline, Collaborative, Scorer
+from train.core.ragged import Array
+from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
+from train.data.splits import TEST, TRAIN
+from train.index.exact import rank_scores
+from train.metrics.ranking import per_user
 
 COLD = 3
 K = 10
@@ -22,12 +22,13 @@ QUICK: dict[str, dict[str, Any]] = {"catboost_content": {"iterations": 200}}
 
 
 @cache
-def case() -> tuple[Snapshot, Window]:
+def case() -> tuple[Snapshot, Holdout]:
     """Return what was known before the test, nothing of item 3 and of user 0, and the test."""
     data, folds = small()
     known = (folds.fold >= TRAIN) & (folds.fold < TEST)
     known &= (data.interactions.item != COLD) & (data.interactions.user != 0)
-    return snapshot(data, known, folds.t2, 7), held_out_window(data, folds)
+    before = snapshot(data, known, folds.t2, 7)
+    return before, held_out(data, folds, before)
 
 
 @cache

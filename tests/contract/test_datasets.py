@@ -8,18 +8,14 @@ import pytest
 
 from tests import small_movielens as small
 from tests import small_published as published
-from train.datasets import (
-    DATASETS,
-    Amazon,
-    Dataset,
-    Files,
-    Generated,
-    Kion,
-    MovieLens1M,
-    MovieLens20M,
-    MovieLens100k,
-)
-from train.schema import Tables
+from train.core.schema import Tables
+from train.datasets import DATASETS
+from train.datasets.amazon import Amazon
+from train.datasets.base import Dataset
+from train.datasets.files import Files
+from train.datasets.generated import Generated
+from train.datasets.kion import Kion
+from train.datasets.movielens import MovieLens1M, MovieLens20M, MovieLens100k
 
 TYPES = {
     "category": pa.types.is_string,

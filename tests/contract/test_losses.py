@@ -1,5 +1,6 @@
 """What every loss keeps; a new entry of `LOSSES` is tested by being there."""
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
@@ -7,24 +8,25 @@ import pytest
 import torch
 
 from tests.training import generated, make_job, validation
-from train.batches import Batch, examples, history_sample
-from train.datasets import Generated
-from train.job import Job, World
-from train.loop import batch_loss, train
-from train.losses import (
-    BPR,
-    LOSSES,
-    FullSoftmax,
-    InBatchSoftmax,
-    Loss,
-    SampledSoftmax,
-    Triplet,
-)
-from train.model import Scores, Tower
-from train.negatives import Negatives
-from train.snapshot import snapshot
-from train.splits import TRAIN
-from train.towers import DSSM, NCF, TOWERS, MatchingMLP, TwoTower
+from train.data.snapshot import snapshot
+from train.data.splits import TRAIN
+from train.datasets.generated import Generated
+from train.losses import LOSSES
+from train.losses.base import Head, Loss, Scored
+from train.losses.pairwise import BPR, Triplet
+from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.ops.tensors import products
+from train.towers import TOWERS
+from train.towers.base import Scores, Tower
+from train.towers.dssm import DSSM
+from train.towers.matching_mlp import MatchingMLP
+from train.towers.ncf import NCF
+from train.towers.two_tower import TwoTower
+from train.trainer.batches import Batch, history_sample
+from train.trainer.examples import examples
+from train.trainer.job import Job, World
+from train.trainer.loop import batch_loss, train
+from train.trainer.negatives import Negatives
 
 
 @pytest.fixture(params=LOSSES)
@@ -165,3 +167,32 @@ def test_a_share_of_wrong_pairs_over_cosines_does_not_collapse() -> None:
     tower = DSSM(**IDS, score="cosine")
     loss = BPR(count=10, form="sigmoid", temperature=0.2)
     assert best_ndcg(loss, tower) > 0.8 * best_ndcg(FullSoftmax(temperature=0.2), tower)
+
+
+@pytest.mark.parametrize("head", [None, products], ids=["vectors", "head"])
+def test_all_scores_are_divided_by_the_temperature(loss: Loss, head: Head | None) -> None:
+    """Those of positives and of negatives: half of it is as users of twice the length."""
+    torch.manual_seed(0)
+    users, positives, negatives = torch.randn(3, 6, 4, dtype=torch.float64)
+    items = torch.arange(6)
+    log_q = (-torch.ones(6), -2 * torch.ones(6)) if loss.in_batch else None
+    scored = Scored(users, positives, negatives, (items, items + 1), log_q, head=head)
+    sharp = type(loss).model_validate({"temperature": 0.5})
+    longer = replace(scored, users=2 * users)
+    # Pairs are scored in float32.
+    assert float(sharp(scored)) == pytest.approx(float(loss(longer)), rel=1e-5)
+    assert float(sharp(scored)) != pytest.approx(float(loss(scored)), rel=1e-3)
+
+
+def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
+    """Whatever its vector is, the loss is the same; that of another item's changes it."""
+    torch.manual_seed(0)
+    users, positives = torch.randn(2, 3, 4, dtype=torch.float64)
+    negatives = torch.randn(5, 4, dtype=torch.float64)
+    items = torch.tensor([7, 7, 7]), torch.tensor([1, 7, 2, 3, 4])
+    plain = float(loss(Scored(users, positives, negatives, items)))
+    for place, matters in ((1, False), (2, True)):
+        moved = negatives.clone()
+        moved[place] = 5 * users.sum(0)
+        found = float(loss(Scored(users, positives, moved, items)))
+        assert (found != pytest.approx(plain, rel=1e-4)) == matters

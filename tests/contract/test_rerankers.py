@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
-from train.candidates import Pairs
-from train.ragged import Array
-from train.reranker import Reranker, RerankerSettings
-from train.rerankers import RERANKERS, cross_fit, earns, load
+from train.core.ragged import Array
+from train.rerankers import RERANKERS
+from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.cross_validation import cross_fit, earns
+from train.rerankers.pairs import Pairs
+from train.rerankers.stored import load
 
 QUICK: dict[str, dict[str, Any]] = {
     "catboost": {"iterations": 60, "learning_rate": 0.1},

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from train.schema import Interactions
-from train.splits import SPLITS, first_pairs
+from train.core.schema import Interactions
+from train.data.splits import SPLITS, first_pairs
 
 N_USERS, N_ITEMS, SPAN = 5, 40, 40 * 86_400
 

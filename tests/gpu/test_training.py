@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from tests.training import make_job, suiting, validation
-from train.job import Job, World
-from train.loop import checkpoint_bytes, read_checkpoint, train
-from train.losses import BPR, LOSSES
-from train.softmax import softmax_loss
-from train.towers import TOWERS, TwoTower
-from train.workers import train_here, train_on_ray
+from train.losses import LOSSES
+from train.losses.pairwise import BPR
+from train.ops.softmax import softmax_loss
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda")

@@ -9,13 +9,13 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import command
-from train import embed_text as driver
-from train import sentences
+from cluster import cli as command
 from train.__main__ import main
-from train.columns import Column
-from train.datasets import Files
-from train.embed_text import embed_text
+from train.datasets import embed_text as driver
+from train.datasets import sentence_encoder as sentences
+from train.datasets.columns import Column
+from train.datasets.embed_text import embed_text
+from train.datasets.files import Files
 
 TEXTS = {
     "sku": ["a1", "a2", "a3", "a4", "a5"],

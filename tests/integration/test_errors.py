@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import command
+from cluster import cli as command
 from serve.__main__ import main as serve_main
 from tests.bundles import write_bundle
-from train import fit as driver
 from train.__main__ import main as train_main
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +61,7 @@ def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*args: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(driver, "connect", started)
+    monkeypatch.setattr("train.fit.connect", started)
 
 
 def rewrite(name: str, old: str, new: str) -> Callable[[Path], None]:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import command
+from cluster import cli as command
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from tests.mlflow_server import answering
+from tests.waiting import BOUND
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.stages import Request, recommend
+from train.bundle.bundle import Bundle, open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 ROOT = Path(__file__).parents[2]
 NEW = 10**9
@@ -51,7 +53,7 @@ def ask(url: str, data: list[list[Any]], columns: tuple[str, ...] = ("user_id", 
     body = json.dumps({"dataframe_split": {"columns": columns, "data": data}}).encode()
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(f"{url}/invocations", body, headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=BOUND) as answer:
         return json.loads(answer.read())["predictions"]
 
 
@@ -59,19 +61,19 @@ def triples(bundle: Bundle, requests: list[Request]) -> list[list[list[Any]]]:
     """Return what `recommend` says as `[item id, score, title]`."""
     return [
         [[item["item_id"], item["score"], item.get("title")] for item in answer["items"]]
-        for answer in recommend(bundle, requests)
+        for answer in recommend(bundle.recommender, requests)
     ]
 
 
 def test_one_user_gets_k_triples(bundle: Bundle, url: str) -> None:
-    (user,) = bundle.users.external(np.array([7]))
+    (user,) = bundle.recommender.users.external(np.array([7]))
     (answer,) = ask(url, [[user, 10]])
     assert len(answer) == 10
     assert [answer] == triples(bundle, [Request(user_id=user, k=10)])
 
 
 def test_every_row_is_answered_as_by_recommend(bundle: Bundle, url: str) -> None:
-    users = bundle.users.external(np.arange(60))
+    users = bundle.recommender.users.external(np.arange(60))
     rows = [[user, 1 + number % 12] for number, user in enumerate(users)]
     expected = triples(bundle, [Request(user_id=user, k=k) for user, k in rows])
     assert ask(url, rows) == expected
@@ -81,14 +83,14 @@ def test_every_row_is_answered_as_by_recommend(bundle: Bundle, url: str) -> None
 
 def test_unknown_users_get_what_is_popular(bundle: Bundle, url: str) -> None:
     (answer,) = ask(url, [[NEW, 5]])
-    (told,) = recommend(bundle, [Request(user_id=NEW, k=5)])
+    (told,) = recommend(bundle.recommender, [Request(user_id=NEW, k=5)])
     assert told["source"] == "popular"
     assert [answer] == triples(bundle, [Request(user_id=NEW, k=5)])
 
 
 def test_as_many_come_as_there_are(bundle: Bundle, url: str) -> None:
     (answer,) = ask(url, [[NEW, 1000]])
-    assert len(answer) == bundle.catalogue.sum()
+    assert len(answer) == bundle.recommender.catalogue.sum()
     assert ask(url, []) == []
 
 
@@ -140,9 +142,9 @@ def test_nothing_is_written_over(
 def test_what_fails_leaves_nothing(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.export_mlflow.NEEDED", ("no-such-package",))
+    monkeypatch.setattr("train.export.mlflow_model.NEEDED", ("no-such-package",))
     with pytest.raises(ModuleNotFoundError):
-        from train.export_mlflow import export_mlflow
+        from train.export.mlflow_model import export_mlflow
 
         export_mlflow(bundle, tmp_path / "model")
     assert not list(tmp_path.iterdir())
@@ -154,7 +156,7 @@ def test_without_mlflow_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.delitem(sys.modules, "train.export_mlflow", raising=False)
+    monkeypatch.delitem(sys.modules, "train.export.mlflow_model", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     assert exit_of("export", bundle.folder, "--to", "mlflow", "--out", tmp_path / "model")
     assert "install: pip install -c constraints.txt mlflow-skinny" in capsys.readouterr().err

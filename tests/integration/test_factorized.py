@@ -12,16 +12,17 @@ import torch
 
 from tests.integration.test_fit import cli, interrupted, make_run
 from tests.integration.test_tracking import history as logged
-from train import evaluation_arrays
-from train import fit as driver
-from train.bundle import Bundle, open_bundle
+from train.bundle import evaluation_arrays
+from train.bundle.bundle import Bundle, open_bundle
 from train.config import Run
-from train.export import export_onnx, run_onnx
-from train.export_mlflow import export_mlflow
-from train.factorized import FACTORIZED, Factorized
+from train.core.ragged import Ragged
+from train.export.mlflow_model import export_mlflow
+from train.export.onnx_model import export_onnx, run_onnx
 from train.fit import fit
-from train.ragged import Ragged
-from train.stages import Request, Retrieval, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.recommender.retrieval import retrieve
+from train.towers.factorized import FACTORIZED, Factorized
 
 WIDTH = 7
 
@@ -52,14 +53,14 @@ def bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         raise AssertionError("Ray was started")
 
     with pytest.MonkeyPatch.context() as no_ray:
-        no_ray.setattr(driver, "connect", started)
+        no_ray.setattr("train.fit.connect", started)
         return open_bundle(fit(factorized(tmp_path_factory.mktemp("runs"), name)))
 
 
 def test_stage_1_is_the_baseline_of_the_table(bundle: Bundle, name: str) -> None:
     systems = bundle.manifest["metrics"]["systems"]
     kept = evaluation_arrays.read(str(bundle.folder), bundle.manifest)
-    assert bundle.histories.lengths.max() > bundle.model().settings.history
+    assert bundle.recommender.histories.lengths.max() > bundle.model().settings.history
     np.testing.assert_allclose(kept["ndcg.stage_1"], kept[f"ndcg.{name}"], atol=1e-9)
     for metric, value in systems[name].items():
         assert systems["stage_1"][metric]["mean"] == pytest.approx(value["mean"])
@@ -72,39 +73,42 @@ def test_the_commands_work_as_for_any_bundle(
 ) -> None:
     place = bundle.folder
     assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
-    (user,) = bundle.users.external(np.array([5]))
+    (user,) = bundle.recommender.users.external(np.array([5]))
     known = cli(capsys, "recommend", place, "--user-id", user)
-    assert known == recommend(bundle, [Request(user_id=user)])[0]["items"]
-    history = bundle.items.external(np.array([3, 4, 5]))
+    assert known == recommend(bundle.recommender, [Request(user_id=user)])[0]["items"]
+    history = bundle.recommender.items.external(np.array([3, 4, 5]))
     fresh = cli(capsys, "recommend", place, "--history", *history)
     assert len(known) == len(fresh) == 10
     assert not {item["item_id"] for item in fresh} & set(history)
 
 
 def test_new_users_are_answered_by_taste_and_known_ones_moved(bundle: Bundle) -> None:
-    tastes = [np.flatnonzero(bundle.item_features.categories.values == code) for code in (0, 1)]
-    histories = [bundle.items.external(taste[:6]) for taste in tastes]
-    answers = recommend(bundle, [Request(history=history) for history in histories])
+    tastes = [
+        np.flatnonzero(bundle.recommender.item_features.categories.values == code)
+        for code in (0, 1)
+    ]
+    histories = [bundle.recommender.items.external(taste[:6]) for taste in tastes]
+    answers = recommend(bundle.recommender, [Request(history=history) for history in histories])
     assert [answer["source"] for answer in answers] == ["history", "history"]
     first, second = ([item["item_id"] for item in answer["items"]] for answer in answers)
     assert first != second
-    (user,) = bundle.users.external(np.array([5]))
+    (user,) = bundle.recommender.users.external(np.array([5]))
     asked = [Request(user_id=user), Request(user_id=user, history=histories[0])]
-    vectors = Retrieval(bundle).retrieve(asked).vectors
+    vectors = retrieve(bundle.recommender, asked).vectors
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
 
 
 def test_a_bundle_in_onnx_gives_its_vectors(bundle: Bundle, tmp_path: Path) -> None:
     assert max(export_onnx(bundle, tmp_path / "onnx").values()) < 1e-4
     users = np.arange(40)
-    history = torch.tensor(bundle.histories.take(users).last(15)).long()
+    history = torch.tensor(bundle.recommender.histories.take(users).last(15)).long()
     asked = {"users": torch.tensor(users), "history": history}
     (found,) = run_onnx(tmp_path / "onnx" / "user_tower.onnx", asked)
-    np.testing.assert_allclose(found, bundle.user_vectors[users], atol=1e-4)
+    np.testing.assert_allclose(found, bundle.recommender.user_vectors[users], atol=1e-4)
     fresh = torch.tensor([[-1] * 11 + [3, 4, 4, 3]])
     asked = {"users": torch.tensor([-1]), "history": fresh}
     (found,) = run_onnx(tmp_path / "onnx" / "user_tower.onnx", asked)
-    expected = bundle.encode_users(np.array([-1]), Ragged.from_rows([[3, 4]]))
+    expected = bundle.recommender.encode_users(np.array([-1]), Ragged.from_rows([[3, 4]]))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -113,10 +117,10 @@ def test_a_bundle_as_an_mlflow_model_answers_as_recommend(
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])  # MLflow puts the model's copy of ours first
     export_mlflow(bundle, tmp_path / "model")
-    users = bundle.users.external(np.arange(5))
+    users = bundle.recommender.users.external(np.arange(5))
     model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     found = model.predict([{"user_id": user, "k": 4} for user in users])
-    told = recommend(bundle, [Request(user_id=user, k=4) for user in users])
+    told = recommend(bundle.recommender, [Request(user_id=user, k=4) for user in users])
     expected = [[item["item_id"] for item in answer["items"]] for answer in told]
     assert [[item for item, _, _ in row] for row in found] == expected
 
@@ -125,7 +129,15 @@ def test_what_onnx_cannot_solve_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = open_bundle(fit(factorized(tmp_path, "als", alpha=4.0)))
-    assert len(recommend(bundle, [Request(history=bundle.items.external(np.arange(3)))])) == 1
+    assert (
+        len(
+            recommend(
+                bundle.recommender,
+                [Request(history=bundle.recommender.items.external(np.arange(3)))],
+            )
+        )
+        == 1
+    )
     with pytest.raises(ValueError, match=r"user_tower\.onnx cannot be written.*linalg_solve"):
         export_onnx(bundle, tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
@@ -137,14 +149,14 @@ def test_an_interrupted_run_is_not_fitted_again(
     run = factorized(tmp_path, "svd").model_copy(update={"final_fit": "everything"})
     run = run.model_copy(update={"loss": make_run(tmp_path, loss="bpr").loss})
     with monkeypatch.context() as broken:
-        broken.setattr("train.bundle._publish", interrupted)
+        broken.setattr("train.bundle.bundle._publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(run)
     assert "tower svd is fitted at once, without a loss: ignoring loss bpr" in caplog.text
     monkeypatch.setattr(Factorized, "fit", interrupted)
     caplog.set_level(logging.INFO, "train")
     bundle = open_bundle(fit(run))
-    assert bundle.histories.lengths.sum() == 9_000
+    assert bundle.recommender.histories.lengths.sum() == 9_000
 
 
 def test_a_tracked_one_logs_its_only_epoch_once(tmp_path: Path) -> None:

@@ -4,28 +4,31 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cluster import command
+from cluster import cli as command
 from cluster.session import Session
-from train import evaluation_arrays
-from train import fit as driver
 from train.__main__ import main
-from train.bundle import Bundle, open_bundle
-from train.compare import compare
+from train.bundle import evaluation_arrays
+from train.bundle.bundle import Bundle, open_bundle
 from train.config import NoReranker, Run
+from train.core.ragged import Ragged
+from train.data.snapshot import Holdout, validation_holdout
+from train.evaluate import measure
 from train.fit import fit
-from train.logit import LinearReranker
-from train.measure import measure
-from train.metrics import NAMES
-from train.ragged import Ragged
-from train.snapshot import Window, validation_window
-from train.stages import Request, Retrieval, recommend
-from train.two_stages import MIN_GROUPS
+from train.metrics.ranking import NAMES
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.recommender.retrieval import retrieve
+from train.recommender.stage_two import MIN_GROUPS
+from train.report.compare import compare
+from train.rerankers.logit import LinearReranker
+from train.steps import prepare, select_holdout
 
 ROOT = Path(__file__).parents[2]
 BASELINES = ["popularity", "recent_popularity", "itemknn", "als", "ease"]
@@ -188,13 +191,16 @@ def test_users_of_the_test_are_kept_for_comparisons(
 
 
 def test_recommend_loads_neither_ray_nor_torch(bundle: Bundle, place: str) -> None:
-    user = bundle.users.external(np.array([3]))[0]
+    user = bundle.recommender.users.external(np.array([3]))[0]
     words = [sys.executable, "-X", "importtime", "-m", "train", "recommend", place]
     done = subprocess.run(
         [*words, "--user-id", str(user), "--k", "7"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == recommend(bundle, [Request(user_id=user, k=7)])[0]["items"]
+    assert (
+        json.loads(done.stdout)
+        == recommend(bundle.recommender, [Request(user_id=user, k=7)])[0]["items"]
+    )
     loaded = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
     assert "numpy" in loaded
     assert not loaded & {"ray", "torch"}
@@ -203,25 +209,30 @@ def test_recommend_loads_neither_ray_nor_torch(bundle: Bundle, place: str) -> No
 def test_recommend_names_items_with_titles(
     bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    user = bundle.users.external(np.array([5]))[0]
+    user = bundle.recommender.users.external(np.array([5]))[0]
     answer = cli(capsys, "recommend", place, "--user-id", user)
     assert len(answer) == 10
-    seen = bundle.items.external(bundle.histories.take(np.array([5])).values)
+    seen = bundle.recommender.items.external(
+        bundle.recommender.histories.take(np.array([5])).values
+    )
     for item in answer:
         assert set(item) == {"item_id", "score", "title"}
         assert item["item_id"] not in seen
-        row = bundle.items.index([item["item_id"]])[0]
-        assert item["title"] == bundle.titles[int(row)].as_py()  # type: ignore[index]
+        row = bundle.recommender.items.index([item["item_id"]])[0]
+        assert item["title"] == bundle.recommender.titles[int(row)].as_py()  # type: ignore[index]
 
 
 def test_a_new_user_is_answered_from_the_history(
     bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two tastes, two answers: items like those in the history."""
-    tastes = [np.flatnonzero(bundle.item_features.categories.values == code) for code in (0, 1)]
+    tastes = [
+        np.flatnonzero(bundle.recommender.item_features.categories.values == code)
+        for code in (0, 1)
+    ]
     answers = []
     for taste in tastes:
-        history = bundle.items.external(taste[:6])
+        history = bundle.recommender.items.external(taste[:6])
         words = ("--user-id", NEW, "--history", *history)
         answer = cli(capsys, "recommend", place, *words)
         assert not {item["item_id"] for item in answer} & set(history)
@@ -235,14 +246,14 @@ def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
 ) -> None:
     place = fit(make_run(tmp_path, reranker={"name": "mlp", "epochs": 4}))
     bundle = open_bundle(place)
-    assert bundle.reranker is not None
-    assert bundle.reranker.name == bundle.manifest["reranker"]["name"] == "mlp"
+    assert bundle.recommender.reranker is not None
+    assert bundle.recommender.reranker.name == bundle.manifest["reranker"]["name"] == "mlp"
     assert (Path(place) / "reranker.safetensors").exists()
-    assert bundle.histories.lengths.sum() == 9_000
+    assert bundle.recommender.histories.lengths.sum() == 9_000
     assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS
     # The test is in what these towers learned: the numbers are those from before.
     assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
-    user = bundle.users.external(np.array([0]))[0]
+    user = bundle.recommender.users.external(np.array([0]))[0]
     assert len(cli(capsys, "recommend", place, "--user-id", user)) == 10
 
 
@@ -252,16 +263,22 @@ def test_what_nobody_took_is_recommended_by_what_is_known_of_it(tmp_path: Path) 
     tower = {"name": "two_tower", "width": 8, "history": 10, "item_id": False}
     changes |= {"tower": tower, "reranker": "none", "final_fit": "before_test"}
     bundle = open_bundle(fit(make_run(tmp_path, **changes)))
-    cold = bundle.statistics.item_count == 0
+    cold = bundle.recommender.statistics.item_count == 0
     assert cold.sum() >= 12
-    assert bundle.catalogue.all()
+    assert bundle.recommender.catalogue.all()
     report = bundle.manifest["metrics"]
     assert report["catalogue"] == 120
     systems = report["systems"]
     assert systems["popularity"]["ndcg"]["mean"] < 0.5 * systems["stage_1"]["ndcg"]["mean"]
-    asked = [Request(user_id=user, k=20) for user in bundle.users.external(np.arange(100))]
-    items = {item["item_id"] for answer in recommend(bundle, asked) for item in answer["items"]}
-    assert items & set(bundle.items.external(np.flatnonzero(cold)))
+    asked = [
+        Request(user_id=user, k=20) for user in bundle.recommender.users.external(np.arange(100))
+    ]
+    items = {
+        item["item_id"]
+        for answer in recommend(bundle.recommender, asked)
+        for item in answer["items"]
+    }
+    assert items & set(bundle.recommender.items.external(np.flatnonzero(cold)))
 
 
 def test_a_tower_that_cannot_tell_cold_items_apart_is_refused(tmp_path: Path) -> None:
@@ -270,43 +287,44 @@ def test_a_tower_that_cannot_tell_cold_items_apart_is_refused(tmp_path: Path) ->
         make_run(tmp_path, catalogue="all", tower=tower)
 
 
-def senseless(window: Window) -> Window:
+def senseless(window: Holdout) -> Holdout:
     """Return a window in which all took what chance gave them: there is nothing to be learned."""
     taken = np.random.default_rng(0).integers(0, 120, len(window.relevant.values))
-    return Window(window.users, Ragged(taken.astype(np.int32), window.relevant.offsets))
+    return replace(window, relevant=Ragged(taken.astype(np.int32), window.relevant.offsets))
 
 
 def test_a_reranker_that_does_not_earn_its_place_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        driver, "validation_window", lambda *args: senseless(validation_window(*args))
+        "train.steps.validation_holdout", lambda *args: senseless(validation_holdout(*args))
     )
     bundle = open_bundle(fit(make_run(tmp_path)))
     judged = bundle.manifest["reranker"]
-    assert bundle.reranker is not None
+    assert bundle.recommender.reranker is not None
     assert not judged["earned"]
     assert judged["low"] <= 0
-    requests = [Request(user_id=user) for user in bundle.users.external(np.arange(20))]
-    first = Retrieval(bundle, 40).retrieve(requests).candidates
-    for answer, items in zip(recommend(bundle, requests), first.items, strict=True):
-        assert [i["item_id"] for i in answer["items"]] == bundle.items.external(items[:10])
+    requests = [Request(user_id=user) for user in bundle.recommender.users.external(np.arange(20))]
+    first = retrieve(replace(bundle.recommender, candidates=40), requests).candidates
+    for answer, items in zip(recommend(bundle.recommender, requests), first.items, strict=True):
+        assert [i["item_id"] for i in answer["items"]] == bundle.recommender.items.external(
+            items[:10]
+        )
 
 
 def test_too_few_users_for_a_reranker_are_said_and_served_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def few(*args: Any) -> Window:
-        window = validation_window(*args)
-        return Window(window.users[:9], window.relevant.take(np.arange(9)))
+    def few(*args: Any) -> Holdout:
+        return validation_holdout(*args).take(np.arange(9))
 
-    monkeypatch.setattr(driver, "validation_window", few)
+    monkeypatch.setattr("train.steps.validation_holdout", few)
     bundle = open_bundle(fit(make_run(tmp_path)))
-    assert bundle.reranker is None
+    assert bundle.recommender.reranker is None
     assert f"a reranker needs {MIN_GROUPS}" in bundle.manifest["reranker"]["reason"]
     assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS[:-1]
-    user = bundle.users.external(np.array([0]))[0]
-    assert len(recommend(bundle, [Request(user_id=user)])[0]["items"]) == 10
+    user = bundle.recommender.users.external(np.array([0]))[0]
+    assert len(recommend(bundle.recommender, [Request(user_id=user)])[0]["items"]) == 10
 
 
 def test_a_logit_learns_from_users_like_those_of_the_test(tmp_path: Path) -> None:
@@ -319,11 +337,11 @@ def test_a_logit_learns_from_users_like_those_of_the_test(tmp_path: Path) -> Non
         final_fit="before_test",
     )
     bundle = open_bundle(fit(run))
-    data, folds = driver.prepare(run)
-    _, window = driver.before_window(run, data, folds)
+    data, folds = prepare(run)
+    window = select_holdout(run, data, folds)
     assert bundle.manifest["reranker"]["queries"] == (window.relevant.lengths >= 4).sum()
-    assert isinstance(bundle.reranker, LinearReranker)
-    assert (bundle.reranker.weights > 0).all()
+    assert isinstance(bundle.recommender.reranker, LinearReranker)
+    assert (bundle.recommender.reranker.weights > 0).all()
     assert measure(bundle)["systems"] == bundle.manifest["metrics"]["systems"]
     assert bundle.manifest["metrics"]["gain"]["ndcg"]["mean"] > 0
 
@@ -341,7 +359,7 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
 ) -> None:
     run, home = make_run(tmp_path, reranker="none"), tmp_path / "run"
     with monkeypatch.context() as broken:
-        broken.setattr("train.bundle._publish", interrupted)
+        broken.setattr("train.bundle.bundle._publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(run)
     assert not list((home / "bundles").iterdir())

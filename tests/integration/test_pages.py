@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser import Browser
 from tests.unit import test_page, test_tune_page
-from train.page import write_page
+from train.report.page import write_page
 
 NAMES = {"run": test_page.NAME, "sweep": test_tune_page.NAME}
 

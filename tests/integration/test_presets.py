@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train.bundle import open_bundle
-from train.config import Run, presets, read_run
+from train.bundle.bundle import open_bundle
+from train.config import Run
 from train.fit import fit
-from train.stages import Request, recommend
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
+from train.run_files import presets, read_run
 
 DATA = {"name": "generated", "users": 150, "items": 80, "interactions": 3_000, "tastes": 6}
 LESS = {"min_user_train": 2, "min_item_train": 2, "min_user_history": 2, "min_user_test": 1}
@@ -65,8 +67,8 @@ def test_a_preset_makes_a_bundle(name: str, tmp_path: Path) -> None:
     stages = ["stage_1"] if reranker == "none" else ["stage_1", "both_stages"]
     assert list(systems) == [*expected, *stages]
     assert bundle.manifest["reranker"].get("name", "none") == reranker
-    known = int(np.flatnonzero(bundle.histories.lengths)[0])
-    user = bundle.users.external(np.array([known]))[0]
-    answer = recommend(bundle, [Request(user_id=user)])[0]
+    known = int(np.flatnonzero(bundle.recommender.histories.lengths)[0])
+    user = bundle.recommender.users.external(np.array([known]))[0]
+    answer = recommend(bundle.recommender, [Request(user_id=user)])[0]
     assert answer["source"] == "personal"
     assert len({item["item_id"] for item in answer["items"]}) == 10

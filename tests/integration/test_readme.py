@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.documents import PAGES, ROOT, RUN_BY, Section, blocks, run, sections
-from train.config import LOSSES, Run
+from tests.unit.test_imports import MAY_IMPORT, SERVE
+from train.config import Run
 from train.fit import fit
+from train.losses import LOSSES
 
 PACKAGES = ("cluster", "train", "tune", "serve")
-# Pages that are written elsewhere and not here yet.
-COMING = {"docs/exactness.md"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -58,12 +58,8 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for target, anchor in links(page):
-        assert target in COMING or (ROOT / target).exists(), target
+        assert (ROOT / target).exists(), target
         assert not anchor or anchor in anchors(PAGES[target]), f"{target}#{anchor}"
-
-
-def test_what_is_coming_is_not_here() -> None:
-    assert not any((ROOT / page).exists() for page in COMING), "take it out of COMING"
 
 
 @pytest.mark.parametrize("top", PACKAGES)
@@ -71,8 +67,19 @@ def test_every_package_is_in_the_architecture_and_every_package_there_exists(top
     named = re.findall(r"^\| `([a-z_/]+)/` \|", PAGES["docs/architecture.md"], re.MULTILINE)
     inside = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / top).glob("*/*.py")}
     assert top in named
-    # A package that is flat has its files to be moved into those that are named.
-    assert not inside or {top, *inside} == {name for name in named if name.split("/")[0] == top}
+    assert {top, *inside} == {name for name in named if name.split("/")[0] == top}
+
+
+def test_the_architecture_tells_who_may_import_whom() -> None:
+    rows = re.findall(r"^\| \d \| (.+?) \| (.+?) \|$", PAGES["docs/architecture.md"], re.MULTILINE)
+    told = {
+        package: set() if allowed == "nothing of ours" else set(re.findall(r"\w+", allowed))
+        for packages, allowed in rows
+        for package in re.findall(r"`(\w+)`", packages)
+    }
+    enforced = {package: set(allowed) for package, allowed in MAY_IMPORT.items()}
+    assert {name: told.get(name) for name in enforced} == enforced
+    assert told["serve"] == set(SERVE)
 
 
 def test_a_loss_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

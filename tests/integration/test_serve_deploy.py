@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,10 @@ import yaml
 
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
-from train.bundle import open_bundle
-from train.stages import Request, recommend
+from tests.waiting import BOUND, PATIENCE, wait_until
+from train.bundle.bundle import open_bundle
+from train.recommender.answers import recommend
+from train.recommender.requests import Request
 
 ROOT = Path(__file__).parents[2]
 SERVE = (sys.executable, "-m", "ray.serve.scripts")
@@ -25,7 +26,7 @@ SERVE = (sys.executable, "-m", "ray.serve.scripts")
 
 def run(*words: str, env: dict[str, str], code: int = 0) -> str:
     done = subprocess.run(
-        words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120
+        words, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=BOUND
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -37,7 +38,7 @@ def shell() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
         token = Path(folder) / "token"
         token.write_text("t" * 64)
-        env = {name: os.environ[name] for name in ("PATH", "HOME")}
+        env = {name: os.environ[name] for name in ("PATH", "HOME", *PATIENCE)}
         env |= {"RAYTOWER_RAY_DIR": folder, "RAY_AUTH_TOKEN_PATH": str(token)}
         env["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "1"
         cluster = (sys.executable, "-m", "cluster")
@@ -48,15 +49,11 @@ def shell() -> Iterator[dict[str, str]]:
         run(*cluster, "stop", env=env)
 
 
-def wait_for(url: str) -> None:
-    for _ in range(60):
-        try:
-            if httpx.get(f"{url}/healthz", timeout=10).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(1)
-    raise AssertionError(f"{url} does not answer")
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -> None:
@@ -76,9 +73,9 @@ def test_the_shipped_definition_deploys(shell: dict[str, str], tmp_path: Path) -
     run(*SERVE, "deploy", *address, str(tmp_path / "serve.yaml"), env=shell)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_for(url)
-        answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=30).json()
-        assert answer == recommend(open_bundle(bundle), [Request(user_id=1000)])[0]
+        wait_until(lambda: answers(url), f"an answer at {url}")
+        answer = httpx.post(f"{url}/recommend", json={"user_id": 1000}, timeout=BOUND).json()
+        assert answer == recommend(open_bundle(bundle).recommender, [Request(user_id=1000)])[0]
     finally:
         run(*SERVE, "shutdown", "-y", *address, env=shell)
 

@@ -14,13 +14,12 @@ from mlflow.entities import Run as MlflowRun
 
 from cluster.ports import free_ports
 from tests.integration.test_fit import interrupted, make_run
-from train import fit as driver
-from train import manifest
-from train.bundle import check
+from train.bundle import manifest
+from train.bundle.bundle import check
 from train.config import Run
 from train.fit import fit
-from train.tracking import MLflow
-from train.workers import train_here
+from train.tracking.mlflow_tracker import MLflow
+from train.trainer.workers import train_here
 
 
 def tracked(storage: Path, **changes: Any) -> Run:
@@ -108,7 +107,7 @@ def test_an_interrupted_run_goes_on_in_the_same_mlflow_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("train.bundle._publish", interrupted)
+        broken.setattr("train.bundle.bundle._publish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(tracked(tmp_path))
     first = logged(tmp_path).info
@@ -141,7 +140,7 @@ def test_a_store_that_goes_away_takes_no_training_with_it(
         with sqlite3.connect(tmp_path / "mlflow.db") as database:
             database.execute("ALTER TABLE metrics RENAME TO gone")
 
-    monkeypatch.setattr(driver, "train_here", after_two_epochs(gone))
+    monkeypatch.setattr("train.steps.train_here", after_two_epochs(gone))
     place = fit(tracked(tmp_path))
     assert check(place)[1]["version"] == Path(place).name
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
@@ -162,7 +161,7 @@ def test_what_a_store_missed_is_logged_when_it_is_back(
         raise ConnectionError("refused")
 
     away = pytest.MonkeyPatch()
-    monkeypatch.setattr(driver, "train_here", after_two_epochs(shut))
+    monkeypatch.setattr("train.steps.train_here", after_two_epochs(shut))
     place = fit(tracked(tmp_path))
     curve = check(place)[1]["training"]["select"]
     assert sorted(history(tmp_path, "select/loss")) == [(r["epoch"], r["loss"]) for r in curve]

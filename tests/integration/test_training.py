@@ -1,29 +1,46 @@
 """Training on several workers, through Ray: their number, a stop or a kill change no result."""
 
+import itertools
 import logging
+import math
 import os
 import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import psutil
 import pytest
 import torch
 from torch.multiprocessing.spawn import spawn
 
 from cluster.session import Session
-from tests.training import gloo_worker, make_job, plain_inputs, read_curve, suiting, validation
-from train.job import Job, World
-from train.loop import train
-from train.losses import BPR, LOSSES
-from train.towers import TOWERS, TwoTower
-from train.workers import train_here, train_on_ray
+from tests.training import (
+    before,
+    gloo_worker,
+    make_job,
+    plain_inputs,
+    read_curve,
+    suiting,
+    validation,
+)
+from tests.waiting import wait_until
+from train.losses import LOSSES
+from train.losses.base import Scored
+from train.losses.pairwise import BPR
+from train.losses.softmax import InBatchSoftmax
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+from train.trainer.phases import read_phases
+from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 EPOCHS = 6
@@ -49,6 +66,27 @@ def numbers(curve: list[dict[str, Any]]) -> list[tuple[float, float]]:
     return [(row["loss"], row.get("ndcg", -1.0)) for row in curve]
 
 
+def rounding(epoch: int, batch: int = 64) -> float:
+    """Return how far losses may be apart after so many epochs by the order of sums alone, relative.
+
+    A gradient is a sum over the examples of a batch, which two workers take in two parts and one
+    worker in one: each of its n additions rounds by eps at most, so that it is off by n eps (Higham
+    2002, section 4.2). Each step may add as much to what the ones before it left. That is 2.6e-4
+    after the first epoch and 7.8e-4 after the third, where the largest difference seen was 6e-5
+    (the hybrid tower's) and workers that do not average their gradients are off by 2.8e-3 or more.
+    """
+    steps = math.ceil(len(before().interactions) / batch) * epoch
+    return batch * steps * float(np.finfo(np.float32).eps)
+
+
+def one_swap() -> float:
+    """Return how much the mean NDCG changes where one user's first and second item change places.
+
+    Scores that are equal but for their rounding may be ranked either way.
+    """
+    return (1 - 1 / math.log2(3)) / len(validation().users)
+
+
 @pytest.fixture(scope="module")
 def unbroken(local_ray: Session, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is kept of two phases on two Ray workers, and `seen`, what was told of their epochs."""
@@ -68,10 +106,15 @@ def test_two_workers_train_as_one_with_twice_the_batch(
 ) -> None:
     alone = train_here(phases(batch_size=64), str(tmp_path))
     for phase, state in alone.items():
-        both = zip(numbers(unbroken[phase]["curve"]), numbers(state["curve"]), strict=True)
+        both = zip(unbroken[phase]["curve"], state["curve"], strict=phase == "select")
         for ours, single in both:
-            assert ours == pytest.approx(single, abs=1e-5)
-        assert unbroken[phase]["best"]["epoch"] == state["best"]["epoch"]
+            assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
+            assert ours.get("ndcg") == pytest.approx(single.get("ndcg"), abs=one_swap())
+    # The best epoch, for which the second phase lasts, unless a swap makes another one better.
+    ndcg = [row["ndcg"] for row in alone["select"]["curve"]]
+    chosen = unbroken["select"]["best"]["epoch"]
+    assert ndcg[chosen - 1] >= max(ndcg) - 2 * one_swap()
+    assert len(unbroken["refit"]["curve"]) == chosen
     assert len(alone["refit"]["curve"]) == alone["select"]["best"]["epoch"]
 
 
@@ -109,15 +152,14 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
         training = half.training.model_copy(update={"batch_size": 64})
         alone = train(replace(half, training=training), World())
         shared = read_curve(tmp_path, number)
-        assert [row["loss"] for row in shared] == pytest.approx(
-            [row["loss"] for row in alone["curve"]], abs=1e-5
-        )
+        for ours, single in zip(shared, alone["curve"], strict=True):
+            assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
 
 
 def test_without_ray_the_same_name_goes_on_where_it_stopped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.workers")
+    caplog.set_level(logging.INFO, "train.trainer.workers")
     whole, place = phases(workers=0), str(tmp_path / "place")
     straight = train_here(whole, str(tmp_path / "straight"))
     in_one_go = epochs_logged(caplog)
@@ -173,20 +215,47 @@ def after_the_first_epoch(
         thread.join()
 
 
-def kill_a_worker() -> None:
-    """Kill one of this test's own Ray Train workers."""
-    for process in psutil.Process().children(recursive=True):
-        if "RayTrainWorker" in " ".join(process.cmdline()):
-            process.kill()
-            return
+class Held(InBatchSoftmax):
+    """The loss of `job`, which after some steps of a process waits for a file to be there.
+
+    Attributes:
+        steps: more than an epoch has, and fewer than all epochs.
+        file: that it waits for.
+    """
+
+    taken: ClassVar[Iterator[int]] = itertools.count()
+
+    steps: int
+    file: str
+
+    def __call__(self, scored: Scored) -> torch.Tensor:
+        if next(self.taken) == self.steps:
+            wait_until(Path(self.file).exists, self.file)
+        return super().__call__(scored)
+
+
+def kill_a_worker(file: Path) -> None:
+    """Kill one of this test's own Ray Train workers, and then write a file."""
+    children = psutil.Process().children(recursive=True)
+    worker = next(one for one in children if "RayTrainWorker" in command_of(one))
+    worker.kill()
+    file.touch()
+
+
+def command_of(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_a_killed_worker_changes_no_result(
     unbroken: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.workers")
-    with after_the_first_epoch(caplog, kill_a_worker) as killed:
-        done = train_on_ray(phases(max_failures=1), str(tmp_path))
+    caplog.set_level(logging.INFO, "train.trainer.workers")
+    file = tmp_path / "killed"
+    held = Held(steps=3 * len(job().interactions) // 64, file=str(file))
+    with after_the_first_epoch(caplog, partial(kill_a_worker, file)) as killed:
+        done = train_on_ray(phases(max_failures=1, loss=held), str(tmp_path / "place"))
     assert killed.is_set()
     for phase, state in done.items():
         assert numbers(state["curve"]) == numbers(unbroken[phase]["curve"])
@@ -194,10 +263,11 @@ def test_a_killed_worker_changes_no_result(
         assert epochs_logged(caplog).count((phase, 1)) == 1
 
 
-def test_on_ray_an_interrupted_run_goes_on(
+def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_change(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "train.workers")
+    """Both in one run, as workers take long to start: its second phase diverges."""
+    caplog.set_level(logging.INFO, "train.trainer.workers")
     before, long = signal.getsignal(signal.SIGINT), job(workers=1, epochs=500, validation=None)
     interrupt = partial(os.kill, os.getpid(), signal.SIGINT)
     with (
@@ -208,11 +278,10 @@ def test_on_ray_an_interrupted_run_goes_on(
     assert signal.getsignal(signal.SIGINT) is before
     _, reached = max(epochs_logged(caplog))
     rest = replace(long, stop_after=reached + 2)
-    done = train_on_ray({"select": rest}, str(tmp_path))
-    assert epochs_logged(caplog).count(("select", 1)) == 1
-    assert same_weights(done["select"], train(rest, World()))
-
-
-def test_a_diverged_loss_says_what_to_change(tmp_path: Path) -> None:
+    both = {"select": rest, "refit": job(workers=1, validation=None, learning_rate=1e30)}
     with pytest.raises(ValueError, match=r"loss is nan in epoch 1; lower train.learning_rate"):
-        train_on_ray({"select": job(workers=1, learning_rate=1e30)}, str(tmp_path))
+        train_on_ray(both, str(tmp_path))
+    assert epochs_logged(caplog).count(("select", 1)) == 1
+    done = read_phases(both, str(tmp_path))
+    assert done.keys() == {"select"}
+    assert same_weights(done["select"], train(rest, World()))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from train.bags import means
+from train.ops.embedding_bag import means
 
 SIZE, WIDTH = 6, 3
 BAGS = st.lists(st.lists(st.integers(0, SIZE - 1), max_size=5), min_size=1, max_size=8)

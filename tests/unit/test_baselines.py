@@ -11,13 +11,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 
 from tests.training import GENERATED, before
-from train.baselines import ItemKNN, Popularity, RecentPopularity, UserKNN
-from train.config import Evaluation, Run
-from train.factorizations import ALS, SVD
-from train.features import Features
-from train.fit import prepare
-from train.linear_baselines import EASE, SLIM, Linear
-from train.ragged import Array
+from train.baselines.factorizations import ALS, SVD
+from train.baselines.knn import ItemKNN, UserKNN, _idf
+from train.baselines.linear import EASE, SLIM, Linear
+from train.baselines.popularity import Popularity, RecentPopularity
+from train.config import Run
+from train.core.ragged import Array
+from train.data.encoders import Features
+from train.evaluation.settings import Evaluation
+from train.steps import prepare
 
 # Of six users, the first took items 0 and 1, the second 0, 1 and 2, and so on.
 TAKEN = np.array([[1, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
@@ -173,7 +175,7 @@ def test_slim_says_when_it_has_not_converged(caplog: pytest.LogCaptureFixture) -
 def test_what_a_baseline_refuses_is_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("train.linear_baselines.LINEAR_ITEMS", 50)
+    monkeypatch.setattr("train.baselines.linear.LINEAR_ITEMS", 50)
     run = Run(data=GENERATED, evaluation=Evaluation(baselines=(EASE(),)))
     with pytest.raises(ValueError, match=r"at most 50; found 7\d warm items"):
         prepare(run)
@@ -192,3 +194,23 @@ def test_recent_popularity_counts_recent_ones_first() -> None:
     np.testing.assert_allclose(scores[order], np.sort(scores)[::-1])
     with pytest.raises(ValueError, match="no recent window of 8 days; available"):
         RecentPopularity().fit(before(), 8, 0)
+
+
+@pytest.mark.parametrize("count", [3, 14, 48, 74, 185])
+def test_what_everybody_else_took_weighs_exactly_nothing(count: int) -> None:
+    """Of so many rows, `log(n) - log1p(n - 1)` is not 0 where logarithms are not vectorized."""
+    taken = np.ones((count, 3), np.float32)
+    taken[0, 0], taken[1:, 2] = 0, 0
+    idf = _idf(matrix(taken))
+    expected = [0, np.log(count / (1 + count)), np.log(count / 2)]
+    assert idf[0] == 0
+    np.testing.assert_allclose(idf, expected, rtol=1e-15)
+
+
+def test_an_svd_of_more_than_the_rank_of_the_data_tells_nothing_of_what_nobody_does() -> None:
+    """Two kinds of users: what another user took in a third way is projected on these."""
+    kinds = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]], np.float32)
+    taken = np.vstack([np.repeat(kinds, 20, axis=0), np.zeros((1, 5))])
+    exact, more = (SVD(rank=rank).factorize(matrix(taken), 0)[1] for rank in (2, 4))
+    other = np.array([1, 0, 0, 0, 1])
+    np.testing.assert_allclose(other @ more @ more.T, other @ exact @ exact.T, atol=1e-5)

@@ -7,18 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training import events
-from train.batches import (
-    Examples,
+from train.core.schema import Interactions
+from train.trainer.batches import (
     epoch_batches,
-    examples,
     history_before,
     history_sample,
-    item_frequency,
-    recency,
     steps_per_epoch,
     user_batch,
 )
-from train.schema import Interactions
+from train.trainer.examples import Examples, examples, item_frequency, recency
 
 CPU = torch.device("cpu")
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)

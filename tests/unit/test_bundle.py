@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.bundles import make_parts, write_bundle
-from train import bundle, manifest
-from train.bundle import BundleError, Parts, open_bundle, write
-from train.statistics import LINEAR
+from tests.bundles import make_recommender, write_bundle
+from train.bundle import bundle, manifest
+from train.bundle.bundle import BundleError, open_bundle, write
+from train.core.redact import plain
+from train.data.statistics import LINEAR
+from train.recommender.recommender import Recommender
 
 FILES = (
     "histories.safetensors",
@@ -31,12 +33,12 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def parts() -> Parts:
-    return make_parts(users=30, items=60, trees=5)
+def parts() -> Recommender:
+    return make_recommender(users=30, items=60, trees=5)
 
 
 @pytest.fixture(scope="module")
-def written(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(parts: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("bundles")
     return home / bundle.write(home, parts, {"name": "planted", "config": {"a": 1}})
 
@@ -46,8 +48,8 @@ def copy(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "copy"))
 
 
-def test_everything_comes_back(parts: Parts, written: Path) -> None:
-    opened = open_bundle(written)
+def test_everything_comes_back(parts: Recommender, written: Path) -> None:
+    opened = open_bundle(written).recommender
     assert opened.users.ids.equals(parts.users.ids)
     assert opened.items.ids.equals(parts.items.ids)
     assert parts.titles is not None
@@ -113,12 +115,12 @@ def test_another_format_version_is_refused(copy: Path, version: object) -> None:
 
 def test_a_bundle_of_the_format_before_has_no_linear_score(tmp_path: Path) -> None:
     """Its statistics lack the arrays, and all else is as it was."""
-    parts = make_parts(users=30, items=40, reranked=False, linear_rank=0)
+    parts = make_recommender(users=30, items=40, reranked=False, linear_rank=0)
     folder = tmp_path / write(tmp_path, parts, {"name": "old"})
     manifest.write(folder, {**manifest.read(folder), "format_version": 3})
     stored = safetensors.numpy.load_file(folder / "statistics.safetensors")
     assert not set(stored) & set(LINEAR)
-    assert not open_bundle(folder).statistics.linear
+    assert not open_bundle(folder).recommender.statistics.linear
 
 
 def test_a_newer_format_asks_for_an_update(copy: Path) -> None:
@@ -140,7 +142,7 @@ def test_foreign_folders_are_refused(tmp_path: Path) -> None:
         open_bundle(tmp_path)
 
 
-def test_a_run_folder_opens_its_newest_bundle(parts: Parts, tmp_path: Path) -> None:
+def test_a_run_folder_opens_its_newest_bundle(parts: Recommender, tmp_path: Path) -> None:
     versions = [bundle.write(tmp_path / "bundles", parts, {"name": str(i)}) for i in range(3)]
     (tmp_path / "bundles" / ".draft-left-by-a-crash").mkdir()
     assert versions == sorted(versions)
@@ -148,13 +150,13 @@ def test_a_run_folder_opens_its_newest_bundle(parts: Parts, tmp_path: Path) -> N
     assert open_bundle(tmp_path / "bundles" / versions[0]).manifest["name"] == "0"
 
 
-def test_nothing_half_written_is_left(parts: Parts, tmp_path: Path) -> None:
+def test_nothing_half_written_is_left(parts: Recommender, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="a/b"):
         bundle.write(tmp_path, parts, {}, {"a/b": b"no such folder"})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parts_that_do_not_fit_are_refused(parts: Parts, tmp_path: Path) -> None:
+def test_parts_that_do_not_fit_are_refused(parts: Recommender, tmp_path: Path) -> None:
     fewer = dataclasses.replace(parts, user_vectors=parts.user_vectors[:-1])
     with pytest.raises(ValueError, match="user_vectors needs 30 rows, got 29"):
         bundle.write(tmp_path, fewer, {})
@@ -166,12 +168,12 @@ def test_parts_that_do_not_fit_are_refused(parts: Parts, tmp_path: Path) -> None
 
 def test_text_ids_and_no_reranker(tmp_path: Path) -> None:
     opened = open_bundle(write_bundle(tmp_path, users=20, items=40, text_ids=True, reranked=False))
-    assert opened.users.ids[0].as_py() == "id-0001000"
-    assert opened.reranker is None
-    assert not opened.reranks
+    assert opened.recommender.users.ids[0].as_py() == "id-0001000"
+    assert opened.recommender.reranker is None
+    assert not opened.recommender.reranks
 
 
-def test_extra_files_are_kept_and_checked(parts: Parts, tmp_path: Path) -> None:
+def test_extra_files_are_kept_and_checked(parts: Recommender, tmp_path: Path) -> None:
     version = bundle.write(tmp_path, parts, {}, {"encoder.json": b'{"a": 1}'})
     folder = open_bundle(tmp_path / version).folder
     assert (folder / "encoder.json").read_bytes() == b'{"a": 1}'
@@ -187,21 +189,21 @@ def test_the_manifest_holds_no_secrets() -> None:
         "metrics": [float("nan"), np.float32(0.5), np.arange(2)],
         "path": Path("/data"),
     }
-    found = manifest.plain(config)
+    found = plain(config)
     assert "hidden" not in json.dumps(found)
     assert found["storage"] == "s3://***@bucket/runs?secret_key=***&region=eu"
     assert found["metrics"] == [None, 0.5, [0, 1]]
     assert found["path"] == "/data"
 
 
-def test_a_uri_is_written_whole_and_opened(parts: Parts, tmp_path: Path) -> None:
+def test_a_uri_is_written_whole_and_opened(parts: Recommender, tmp_path: Path) -> None:
     version = bundle.write(f"file://{tmp_path}/bundles", parts, {"name": "by-uri"})
     opened = open_bundle(f"file://{tmp_path}")
     assert (opened.version, opened.manifest["name"]) == (version, "by-uri")
 
 
 def test_a_uri_that_is_no_local_folder_is_copied_first(
-    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     run = "memory://runs/cached"

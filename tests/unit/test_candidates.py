@@ -7,24 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.candidates import (
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.encoders import Features
+from train.data.linear_score import LinearScore
+from train.data.statistics import DAY, Statistics
+from train.index.candidates import Candidates, Queries
+from train.rerankers.feature_tables import MAX_CODES, MAX_COLUMNS
+from train.rerankers.features import (
     DECAY,
     HISTORY,
     RECENT,
-    Candidates,
     Catalogue,
-    Pairs,
-    Queries,
     candidate_features,
     feature_names,
-    pairs,
 )
-from train.feature_tables import MAX_CODES, MAX_COLUMNS
-from train.features import Features
-from train.linear_score import LinearScore
-from train.ragged import Array, Ragged
-from train.schema import Interactions
-from train.statistics import DAY, Statistics
+from train.rerankers.pairs import Pairs, pairs
 
 USERS, ITEMS, WIDTH, VOCABULARY = 12, 40, 6, 7
 AS_OF = 200 * DAY

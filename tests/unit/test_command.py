@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Never
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from cluster import command
+from cluster import cli as command
 from cluster.session import Session
-from train.settings import Settings, one_of
+from train.core.settings import Settings, one_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bundles import make_parts
-from train import bundle, evaluation_arrays
-from train.bundle import BundleError
-from train.compare import compare, render
-from train.intervals import bootstrap
-from train.metrics import NAMES
-from train.ragged import Array
+from tests.bundles import make_recommender
+from train.bundle import bundle, evaluation_arrays
+from train.bundle.bundle import BundleError
+from train.core.ragged import Array
+from train.metrics.bootstrap import bootstrap
+from train.metrics.ranking import NAMES
+from train.report.compare import compare, render
 
 USERS = 200
 SHARED = np.random.default_rng(0).random(USERS)
@@ -32,7 +32,7 @@ def write(folder: Path, name: str, ndcg: Array, earned: bool = False, **changes:
         "metrics": {"systems": systems, **test, **changes},
         "reranker": {"earned": earned},
     }
-    parts = make_parts(30, 40, history=4, reranked=False)
+    parts = make_recommender(30, 40, history=4, reranked=False)
     files = {evaluation_arrays.FILE: evaluation_arrays.to_bytes(arrays)}
     home = folder / name / "bundles"
     return str(home / bundle.write(home, parts, facts, files))
@@ -105,6 +105,6 @@ def test_one_run_is_no_comparison(tmp_path: Path) -> None:
 
 def test_a_bundle_that_keeps_no_users_is_refused(tmp_path: Path) -> None:
     facts = {"name": "old", "metrics": {}, "reranker": {}}
-    old = tmp_path / bundle.write(tmp_path, make_parts(30, 40, reranked=False), facts)
+    old = tmp_path / bundle.write(tmp_path, make_recommender(30, 40, reranked=False), facts)
     with pytest.raises(BundleError, match=r"has no evaluation.safetensors: .* fit the run again"):
         compare([str(old), write(tmp_path, "one", SHARED)])

@@ -8,29 +8,25 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cluster.command import explain
-from train.baselines import Popularity
-from train.config import (
-    CHOICES,
-    Evaluation,
-    NoReranker,
-    Run,
-    _merged,
-    apply_flags,
-    presets,
-    read_run,
-    read_table,
-)
+from cluster.cli import explain
+from train.baselines.factorizations import ALS, SVD
+from train.baselines.linear import EASE
+from train.baselines.popularity import Popularity
+from train.config import NoReranker, Run
+from train.data.splits import SPLITS, LastDays, Time
 from train.datasets import DATASETS
-from train.factorizations import ALS, SVD
-from train.index import IndexSettings
-from train.job import Training
-from train.linear_baselines import EASE
-from train.losses import LOSSES, CosineContrastive, FullSoftmax, InBatchSoftmax, SampledSoftmax
-from train.rerankers import RERANKERS, CatBoost
-from train.splits import SPLITS, LastDays, Time
-from train.towers import TOWERS, TwoTower
+from train.evaluation.settings import Evaluation
+from train.index.vector_index import IndexSettings
+from train.losses import LOSSES
+from train.losses.pairwise import CosineContrastive
+from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.rerankers import RERANKERS
+from train.rerankers.catboost_reranker import CatBoost
+from train.run_files import CHOICES, _merged, apply_flags, presets, read_run, read_table
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
 from train.tracking import TRACKING
+from train.trainer.job import Training
 
 DATA = {"data": {"name": "generated"}}
 ENTRIES: dict[str, Mapping[str, Any]] = {

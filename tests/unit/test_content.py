@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.training import before, features, small
-from train.content import MAX_FLAGS, CatBoostContent, columns, unseen
-from train.features import Features
-from train.schema import Interactions
-from train.snapshot import Snapshot, snapshot
+from train.baselines.content_trees import MAX_FLAGS, CatBoostContent, columns, unseen
+from train.core.schema import Interactions
+from train.data.encoders import Features
+from train.data.snapshot import Snapshot, snapshot
 
 
 def rated() -> Snapshot:

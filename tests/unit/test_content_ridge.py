@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.training import before, features
-from train import content_ridge
-from train.content_ridge import ContentRidge
-from train.features import Features
-from train.snapshot import Snapshot
+from train.baselines import content_ridge
+from train.baselines.content_ridge import ContentRidge
+from train.data.encoders import Features
+from train.data.snapshot import Snapshot
 
 SOME = features(np.eye(4)[:, :3], [[0], [0, 1], [1], []], ["brand=x", "brand=y"])
 
@@ -70,3 +70,11 @@ def test_items_without_attributes_or_too_many_of_them_are_refused(
     monkeypatch.setattr(content_ridge, "LINEAR_ITEMS", 3)
     with pytest.raises(ValueError, match="of at most 3; found 4; take content_ridge out of"):
         ContentRidge().check(4, SOME)
+
+
+def test_an_item_at_the_mean_is_like_no_other() -> None:
+    """The mean of float32 columns is rounded, and what that leaves is not made a direction."""
+    dense = np.array([[0.1, 0.7], [0.3, 0.2], [-0.4, -0.9], [0, 0], [0, 0]])
+    items = features(dense, [[]] * 5, [])
+    kernel = ContentRidge(sharpness=1).kernel(items, np.arange(5))
+    np.testing.assert_allclose(kernel[3:], np.exp(-1), atol=1e-6)

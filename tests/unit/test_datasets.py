@@ -11,9 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from tests import small_movielens as small
-from train import movielens
-from train.datasets import Files, MovieLens1M, MovieLens100k
-from train.download import Pinned, sha256
+from train.datasets import movielens
+from train.datasets.download import Pinned, sha256
+from train.datasets.files import Files
+from train.datasets.movielens import MovieLens1M, MovieLens100k
 
 ITEMS = [
     {"item_id": 10, "title": "Misérables, Les (1995)", "title_text": "Misérables, Les"},

@@ -59,7 +59,10 @@ def imported(*folders: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("cluster", "train", "tune", "serve"), ("mlflow", "onnx", "text")), (("tests",), ("dev",))],
+    [
+        (("cluster", "train", "tune", "serve"), ("hnsw", "mlflow", "onnx", "text")),
+        (("tests",), ("dev",)),
+    ],
     ids=["packages", "tests"],
 )
 def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from serve import demo
 
 NOISE = "print('(ProxyActor pid=7) Failed to start proxy HTTP server.', flush=True)\n"
-READY = "print('serving bundle 7 on http://127.0.0.1:1', flush=True)\nimport time; time.sleep(60)"
+READY = "print('serving bundle 7 on http://127.0.0.1:1', flush=True)\nimport signal; signal.pause()"
 
 
 def _server_that(says: str, monkeypatch: pytest.MonkeyPatch) -> None:

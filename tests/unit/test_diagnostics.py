@@ -5,39 +5,42 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.training import small
-from train.diagnostics import PAIRS, diagnose, recall_by_count, score_densities
-from train.index import IndexSettings
-from train.ragged import Array, Ragged
-from train.snapshot import Window, held_out_window, snapshot
-from train.two_stages import StageOne, recall_at_candidates, stage_one
+from tests.training import exact_recommender, small
+from train.core.ragged import Array, Ragged
+from train.data.snapshot import Holdout, held_out, snapshot
+from train.evaluation.diagnostics import PAIRS, diagnose, recall_by_count, score_densities
+from train.evaluation.evaluate import recall_at_candidates
+from train.recommender.recommender import Recommender
+from train.recommender.requests import of_known_users
+from train.recommender.retrieval import find_candidates
 
 
 @cache
-def case(taste: float = 1.0) -> tuple[StageOne, Window]:
+def case(taste: float = 1.0) -> tuple[Recommender, Holdout]:
     """Return vectors of users near what they take in the test, by `taste`, and the test."""
     data, folds = small()
     known = snapshot(data, folds.before_test, folds.t2, 7)
-    window = held_out_window(data, folds)
+    window = held_out(data, folds, known)
     rng = np.random.default_rng(0)
     items = rng.normal(size=(len(data.items), 16)).astype(np.float32)
     users = rng.normal(size=(len(data.users), 16)).astype(np.float32)
     np.add.at(users, window.users[window.relevant.rows], taste * items[window.relevant.values])
-    return stage_one(known, (users, items), IndexSettings(kind="exact"), 0), window
+    return exact_recommender(data, known, users, items, candidates=17), window
 
 
 def test_recall_rises_with_candidates_and_is_that_of_the_report() -> None:
     stage, window = case()
-    found = recall_by_count(stage, window, 17, 0)
+    found = recall_by_count(stage, window, 0)
     counts, mean = found["recall_counts"], found["recall_mean"]
     assert 17 in counts
     assert (np.diff(counts) > 0).all()
     assert (np.diff(mean) >= 0).all()
     assert ((found["recall_low"] <= mean) & (mean <= found["recall_high"])).all()
     # All unseen items are as many candidates as there can be.
-    assert counts[-1] == stage.snapshot.inputs.warm_items.sum()
+    assert counts[-1] == stage.catalogue.sum()
     assert mean[-1] == 1.0
-    ranked = stage.candidates(stage.queries(window.users), 17).items
+    queries, vectors = of_known_users(stage, window.users), stage.user_vectors[window.users]
+    ranked = find_candidates(stage, queries, vectors, np.full(len(vectors), 17)).items
     expected = recall_at_candidates(ranked, window.relevant).mean()
     assert mean[counts == 17] == pytest.approx(expected)
 
@@ -60,13 +63,14 @@ def test_densities_tell_a_planted_taste_from_none() -> None:
 
 def test_the_auc_is_the_share_of_pairs_in_order() -> None:
     """One user and one item that is neither seen nor taken, so that it is every negative."""
-    stage, _ = case()
-    known = stage.snapshot.histories
+    stage, test = case()
+    known = stage.histories
     user = int(np.argmax(known.lengths))
-    catalogue = np.flatnonzero(stage.snapshot.inputs.warm_items)
+    catalogue = np.flatnonzero(stage.catalogue)
     seen = set(known.take(np.array([user])).values.tolist())
     free = [int(item) for item in catalogue if item not in seen]
-    window = Window(np.array([user], np.int32), Ragged.from_rows([free[:-1] * 60]))
+    relevant = Ragged.from_rows([free[:-1] * 60])
+    window = Holdout(np.array([user], np.int32), relevant, test.known)
     found = score_densities(stage, window, 0)
     scores: Array = (stage.item_vectors @ stage.user_vectors[user]).astype(np.float64)
     expected = np.mean([scores[item] > scores[free[-1]] for item in free[:-1]])
@@ -75,9 +79,9 @@ def test_the_auc_is_the_share_of_pairs_in_order() -> None:
 
 def test_large_tests_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PAIRS < 10**6
-    monkeypatch.setattr("train.diagnostics.USERS", 40)
+    monkeypatch.setattr("train.evaluation.diagnostics.USERS", 40)
     stage, window = case()
-    one, again, other = (diagnose(stage, window, 17, seed) for seed in (1, 1, 2))
+    one, again, other = (diagnose(stage, window, seed) for seed in (1, 1, 2))
     assert set(one) == set(other)
     np.testing.assert_array_equal(one["recall_mean"], again["recall_mean"])
     assert (one["recall_mean"] != other["recall_mean"]).any()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.dropout import Dropout
+from train.ops.dropout import Dropout
 
 COUNT = 1_000_000
 

@@ -9,48 +9,52 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training import small
-from train.breakdown import RARE, groups
-from train.config import Evaluation
-from train.evaluate import Evaluated, evaluate_users
-from train.index import IndexSettings
-from train.metrics import NAMES, per_user
-from train.ragged import Ragged
-from train.rankings import Rankings, rank
-from train.report import render
-from train.snapshot import Snapshot, Window, held_out_window, snapshot, window_fingerprint
-from train.splits import Time
-from train.two_stages import StageOne, stage_one
+from tests.training import exact_recommender, small
+from train.core.ragged import Ragged
+from train.data.snapshot import Holdout, Snapshot, held_out, holdout_fingerprint, snapshot
+from train.data.splits import Time
+from train.evaluation.breakdown import RARE, groups
+from train.evaluation.evaluate import Evaluated, evaluate
+from train.evaluation.rankings import Rankings, rank_systems
+from train.evaluation.settings import Evaluation
+from train.metrics.ranking import NAMES, per_user
+from train.recommender.recommender import Recommender
+from train.report.text import render
 
 SETTINGS = Evaluation(k=5, more_k=(12, 20), resamples=100)
 CANDIDATES = 15
 
 
 @cache
-def stage() -> StageOne:
-    """Return a stage 1 of vectors that nobody trained, as of the test."""
+def known() -> Snapshot:
     data, folds = small()
-    known = snapshot(data, folds.before_test, folds.t2, SETTINGS.recent_days)
-    rng = np.random.default_rng(0)
-    users = rng.normal(size=(len(data.users), 4)).astype(np.float32)
-    items = rng.normal(size=(len(data.items), 4)).astype(np.float32)
-    return stage_one(known, (users, items), IndexSettings(kind="exact"), 0)
+    return snapshot(data, folds.before_test, folds.t2, SETTINGS.recent_days)
 
 
 @cache
-def window() -> Window:
+def stage() -> Recommender:
+    """Return a stage 1 of vectors that nobody trained, as of the test."""
+    data, _ = small()
+    rng = np.random.default_rng(0)
+    users = rng.normal(size=(len(data.users), 4)).astype(np.float32)
+    items = rng.normal(size=(len(data.items), 4)).astype(np.float32)
+    return exact_recommender(data, known(), users, items, candidates=CANDIDATES)
+
+
+@cache
+def window() -> Holdout:
     data, folds = small()
-    return held_out_window(data, folds)
+    return held_out(data, folds, known())
 
 
 @cache
 def ranked() -> Rankings:
-    return rank(small()[0], stage(), None, window().users, CANDIDATES, SETTINGS, 0)
+    return rank_systems(stage(), window(), SETTINGS, 0)
 
 
 @cache
 def evaluated() -> Evaluated:
-    return evaluate_users(small()[0], stage(), None, window(), CANDIDATES, SETTINGS, 0)
+    return evaluate(stage(), window(), SETTINGS, 0)
 
 
 def rows(relevant: Ragged) -> list[set[int]]:
@@ -58,10 +62,10 @@ def rows(relevant: Ragged) -> list[set[int]]:
 
 
 def test_unseen_rankings_have_no_seen_items_and_the_others_are_of_scores_alone() -> None:
-    known, users = stage(), window().users
-    seen = rows(known.snapshot.histories.take(users))
-    scores = known.user_vectors[users] @ known.item_vectors.T
-    scores[:, ~known.snapshot.inputs.warm_items] = -np.inf
+    users = window().users
+    seen = rows(known().histories.take(users))
+    scores = stage().user_vectors[users] @ stage().item_vectors.T
+    scores[:, ~known().inputs.warm_items] = -np.inf
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :20]
     np.testing.assert_array_equal(ranked().all_items["stage_1"], expected)
     for name, items in ranked().unseen.items():
@@ -72,7 +76,7 @@ def test_unseen_rankings_have_no_seen_items_and_the_others_are_of_scores_alone()
 
 def test_without_the_seen_the_order_of_the_others_stays() -> None:
     """What is left of the ranking of all items is how the ranking of unseen ones begins."""
-    seen = rows(stage().snapshot.histories.take(window().users))
+    seen = rows(known().histories.take(window().users))
     for name in ("popularity", "stage_1"):
         both = zip(ranked().all_items[name], ranked().unseen[name], seen, strict=True)
         for everything, unseen, had in both:
@@ -116,11 +120,11 @@ def test_ndcg_is_kept_by_user() -> None:
 
 
 def test_users_are_in_one_group_each_and_a_group_has_its_own_mean() -> None:
-    parts, known = groups(window(), stage().snapshot), stage().snapshot
+    parts = groups(window())
     names = ("short_history", "middle_history", "long_history")
     assert sum(parts[name].facts["pairs"] for name in names) == len(window().relevant.values)
     assert min(parts[name].facts["users"] for name in names) > 0.2 * len(window().users)
-    lengths = known.histories.lengths[window().users]
+    lengths = known().histories.lengths[window().users]
     ndcg = evaluated().ndcg["stage_1"]
     for name in names:
         least, most = parts[name].facts["least"], parts[name].facts["most"]
@@ -134,16 +138,16 @@ def test_users_are_in_one_group_each_and_a_group_has_its_own_mean() -> None:
 
 def counted(counts: dict[int, int]) -> Snapshot:
     """Return what was known, had these items been taken so often."""
-    known = stage().snapshot
-    taken = known.statistics.item_count.copy()
+    before = known()
+    taken = before.statistics.item_count.copy()
     taken[list(counts)] = list(counts.values())
-    return replace(known, statistics=replace(known.statistics, item_count=taken))
+    return replace(before, statistics=replace(before.statistics, item_count=taken))
 
 
 def test_rare_and_cold_items_are_those_of_few_and_no_interactions() -> None:
-    test = Window(np.array([3, 4], np.int32), Ragged.from_rows([[0, 1, 2], [2, 3]]))
-    known = counted({0: RARE, 1: RARE + 1, 2: 0, 3: 1})
-    parts = groups(test, known)
+    before = counted({0: RARE, 1: RARE + 1, 2: 0, 3: 1})
+    test = Holdout(np.array([3, 4], np.int32), Ragged.from_rows([[0, 1, 2], [2, 3]]), before)
+    parts = groups(test)
     assert rows(parts["rare_items"].relevant) == [{0}, {3}]
     assert parts["rare_items"].facts == {"users": 2, "pairs": 2, "least": 1, "most": 5}
     assert rows(parts["cold_items"].relevant) == [{2}, {2}]
@@ -160,9 +164,10 @@ def test_where_the_split_lets_cold_ones_in_they_are_counted(with_cold: bool) -> 
     split = Time(at=folds.t2, validation_at=folds.t1, warm_users=False, warm_items=False)
     folds = split.folds(data.interactions, len(data.users), len(data.items))
     before = snapshot(data, folds.before_test, folds.t2, SETTINGS.recent_days, with_cold)
-    found = stage_one(before, (stage().user_vectors, stage().item_vectors), IndexSettings(), 0)
-    test = held_out_window(data, folds)
-    report = evaluate_users(data, found, None, test, CANDIDATES, SETTINGS, 0).report
+    vectors = stage().user_vectors, stage().item_vectors
+    found = exact_recommender(data, before, *vectors, candidates=CANDIDATES)
+    test = held_out(data, folds, before)
+    report = evaluate(found, test, SETTINGS, 0).report
     cold_user, cold_item = report["groups"]["cold_users"], report["groups"]["cold_items"]
     assert cold_user["users"] >= 1
     assert cold_user["least"] == cold_user["most"] == 0
@@ -177,14 +182,15 @@ def test_where_the_split_lets_cold_ones_in_they_are_counted(with_cold: bool) -> 
 
 def test_the_test_is_the_same_whatever_else_the_data_has() -> None:
     data, _ = small()
+    ids = data.users, data.items
     swapped = Ragged(window().relevant.values.copy(), window().relevant.offsets)
     swapped.values[:2] = swapped.values[1::-1]
-    again = window_fingerprint(data, Window(window().users, swapped))
-    assert again == window_fingerprint(data, window()) == evaluated().report["test_sha256"]
+    again = holdout_fingerprint(*ids, replace(window(), relevant=swapped))
+    assert again == holdout_fingerprint(*ids, window()) == evaluated().report["test_sha256"]
     other = window().relevant.values.copy()
     other[0] = (set(range(80)) - rows(window().relevant)[0]).pop()
-    changed = Window(window().users, Ragged(other, window().relevant.offsets))
-    assert window_fingerprint(data, changed) != again
+    changed = replace(window(), relevant=Ragged(other, window().relevant.offsets))
+    assert holdout_fingerprint(*ids, changed) != again
 
 
 def lines(report: dict[str, Any]) -> list[str]:
@@ -209,7 +215,7 @@ def test_a_report_of_before_has_the_first_table() -> None:
 
 def test_further_cuts_change_nothing_at_the_first() -> None:
     settings = SETTINGS.model_copy(update={"more_k": ()})
-    short = evaluate_users(small()[0], stage(), None, window(), CANDIDATES, settings, 0).report
+    short = evaluate(stage(), window(), settings, 0).report
     assert short["more_k"] == {}
     for part in ("systems", "all_items"):
         for name, values in short[part].items():

@@ -9,20 +9,21 @@ import torch
 from implicit.cpu.als import AlternatingLeastSquares
 from pydantic import ValidationError
 
-from cluster.command import explain
+from cluster.cli import explain
 from tests.training import before, histories, make_job, validation
-from train import factorized
 from train.baselines import BASELINES
+from train.baselines.factorizations import ALS, SVD, Factorization
+from train.baselines.warp import WARP
 from train.config import Run
-from train.factorizations import ALS, SVD, Factorization
-from train.factorized import FACTORIZED, Factorized, FoldIn
-from train.job import World
-from train.loop import checkpoint_bytes, read_checkpoint, train
-from train.model import TwoTowerModel, align, encode_catalogue, encode_users
-from train.ragged import Array, Ragged
-from train.top_k import rank_catalogue, rank_scores
-from train.towers import TOWERS
-from train.warp import WARP
+from train.core.ragged import Array, Ragged
+from train.index.exact import rank_catalogue, rank_scores
+from train.towers import TOWERS, factorized
+from train.towers.base import TwoTowerModel
+from train.towers.encode import align, encode_catalogue, encode_users
+from train.towers.factorized import FACTORIZED, Factorized, FoldIn
+from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
+from train.trainer.job import World
+from train.trainer.loop import train
 
 ALPHAS = [0.5, 1.0, 8.0]
 

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.features import Encoder, Features, IdMap, encode
-from train.ragged import Ragged
-from train.schema import Kind, Tables
+from train.core.ragged import Ragged
+from train.core.schema import Kind, Tables
+from train.data.encoded import encode
+from train.data.encoders import Encoder, Features
+from train.data.ids import IdMap
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

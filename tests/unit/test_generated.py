@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from train.datasets import Generated
-from train.features import encode
-from train.ragged import Array
-from train.splits import DAY, Time
+from train.core.ragged import Array
+from train.data.encoded import encode
+from train.data.splits import DAY, Time
+from train.datasets.generated import Generated
 
 SMALL = Generated(users=400, items=200, interactions=9_000, tastes=8, seed=3)
 

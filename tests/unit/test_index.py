@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.index import Index, IndexSettings, sweep
-from train.ragged import Array, Ragged
+from train.core.ragged import Array, Ragged
+from train.index.vector_index import Index, IndexSettings, _power_of_two, sweep
 
 WIDTH = 8
 
@@ -197,3 +197,26 @@ def test_empty_catalogue_and_wrong_width() -> None:
 def test_no_queries(kind: str) -> None:
     found, scores = _build(kind, _vectors(30)).search(np.empty((0, WIDTH), np.float32), 5)
     assert found.shape == scores.shape == (0, 5)
+
+
+@pytest.mark.parametrize("width", [3, 17, 64])
+def test_equal_vectors_have_equal_scores_and_the_first_ones_are_found(width: int) -> None:
+    """More of them than are fetched at once, and others that are excluded in between."""
+    vectors = np.repeat(_vectors(4, width=width), 50, axis=0)[
+        np.arange(200).reshape(4, 50).T.ravel()
+    ]
+    index, queries = _build("exact", vectors), _vectors(6, seed=1, width=width)
+    excluded = [list(range(0, 40 * row, 3)) for row in range(6)]
+    found, scores = index.search(queries, 20, Ragged.from_rows(excluded))
+    for row, query in enumerate(queries):
+        best = int((vectors[:4].astype(np.float64) @ query).argmax())
+        allowed = [i for i in range(best, 200, 4) if i not in excluded[row]]
+        count = min(20, len(allowed))
+        assert found[row, :count].tolist() == allowed[:count]
+        assert len(np.unique(scores[row, :count])) == 1
+
+
+def test_a_power_of_two_is_no_less_and_the_smallest() -> None:
+    least = np.arange(1, 5000)
+    found = _power_of_two(least)
+    assert found.tolist() == [1 << (n - 1).bit_length() for n in least.tolist()]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.intervals import bootstrap, bootstrap_ratios, mean_over_users, nested
+from train.metrics.bootstrap import _summable, bootstrap, bootstrap_ratios, mean_over_users, nested
 
 
 def test_bootstrap_finds_the_normal_interval() -> None:
@@ -74,3 +74,24 @@ def test_reports_are_nested_by_path() -> None:
     report = nested({("a", "x"): one, ("a", "y"): one, ("b",): one}, 100, seed=0)
     value = {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert report == {"a": {"x": value, "y": value}, "b": value}
+
+
+def test_the_order_of_users_and_how_many_are_summed_at_a_time_change_no_bit() -> None:
+    values = np.random.default_rng(0).normal(size=(997, 3))
+    sums, _ = mean_over_users(values)
+    counts = np.random.default_rng(1).multinomial(997, np.full(997, 1 / 997), 50).astype(float)
+    exact = _summable(sums)
+    np.testing.assert_allclose(exact, sums, atol=1e-12)
+    found = counts @ exact
+    backwards = counts[:, ::-1] @ exact[::-1]
+    parts = sum(counts[:, at : at + 7] @ exact[at : at + 7] for at in range(0, 997, 7))
+    np.testing.assert_array_equal(found, backwards)
+    np.testing.assert_array_equal(found, parts)
+
+
+def test_gains_that_cancel_are_exactly_0() -> None:
+    """However they are ordered: no interval lies above 0 for the rounding of their sum."""
+    gains = np.random.default_rng(0).normal(size=301)
+    values = np.random.default_rng(1).permutation(np.concatenate([gains, -gains]))
+    assert bootstrap(values)[0] == 0
+    assert bootstrap(np.zeros(10)) == (0, 0, 0)

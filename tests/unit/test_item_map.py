@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from train.features import Features
-from train.item_map import MOST_VALUES, VALUES, item_map
-from train.ragged import Ragged
+from train.core.ragged import Ragged
+from train.data.encoders import Features
+from train.report.item_map import MOST_VALUES, VALUES, item_map
 
 
 def features(vocabulary: list[str], rows: list[list[int]]) -> Features:

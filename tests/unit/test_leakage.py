@@ -9,23 +9,29 @@ from functools import cache
 
 import numpy as np
 
-from train.candidates import Pairs, feature_names, pairs
-from train.datasets import Generated
-from train.features import Encoded, encode
-from train.index import IndexSettings
-from train.job import Job, Training, World
-from train.linear_score import LinearScore
-from train.loop import train
-from train.losses import InBatchSoftmax
-from train.metrics import per_user
-from train.model import encode_catalogue, encode_users
-from train.ragged import Array
-from train.rerankers import CatBoost, cross_fit, earns
-from train.schema import Interactions
-from train.snapshot import Snapshot, Window, held_out_window, snapshot, validation_window
-from train.splits import TEST, TRAIN, Folds, Time
-from train.towers import TwoTower
-from train.two_stages import StageOne, catalogue, rank_both, stage_one, taken, training_rows
+from tests.training import exact_recommender
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.encoded import Encoded, encode
+from train.data.linear_score import LinearScore
+from train.data.snapshot import Holdout, Snapshot, held_out, snapshot, validation_holdout
+from train.data.splits import TEST, TRAIN, Folds, Time
+from train.datasets.generated import Generated
+from train.evaluation.rankings import rank_both
+from train.losses.softmax import InBatchSoftmax
+from train.metrics.ranking import per_user
+from train.recommender.recommender import Recommender
+from train.recommender.requests import of_known_users
+from train.recommender.retrieval import find_candidates
+from train.recommender.stage_two import taken, training_rows
+from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.cross_validation import cross_fit, earns
+from train.rerankers.features import feature_names
+from train.rerankers.pairs import Pairs, pairs
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.two_tower import TwoTower
+from train.trainer.job import Job, Training, World
+from train.trainer.loop import train
 
 CANDIDATES = 60
 LINEAR = LinearScore(rank=8)
@@ -46,7 +52,7 @@ def known_at(data: Encoded, folds: Folds, test: bool) -> Snapshot:
     return snapshot(data, folds.fold == TRAIN, folds.t1, 7, linear_score=LINEAR)
 
 
-def fitted(known: Snapshot) -> StageOne:
+def fitted(data: Encoded, known: Snapshot) -> Recommender:
     """Return stage 1 on what is known, its towers trained by the real loop for a few epochs."""
     training = Training(batch_size=256, epochs=4, learning_rate=0.02, weight_decay=1.0)
     tower = TwoTower(width=8, user_id=False)
@@ -55,12 +61,12 @@ def fitted(known: Snapshot) -> StageOne:
     model.load_state_dict(train(job, World())["model"])
     users = np.arange(len(known.histories))
     vectors = encode_users(model, users, known.histories), encode_catalogue(model)
-    return stage_one(known, vectors, IndexSettings(kind="exact"), seed=0)
+    return exact_recommender(data, known, *vectors, candidates=CANDIDATES)
 
 
 @cache
-def stage(test: bool = False) -> StageOne:
-    return fitted(known_at(*small(), test))
+def stage(test: bool = False) -> Recommender:
+    return fitted(small()[0], known_at(*small(), test))
 
 
 def with_other_future(since: int) -> Encoded:
@@ -77,13 +83,13 @@ def with_other_future(since: int) -> Encoded:
 def rows_of(data: Encoded, t1: int, t2: int) -> tuple[Pairs, Array]:
     """Return the reranker's rows and labels, all made anew from the data."""
     folds = Time(at=t2, validation_at=t1).folds(data.interactions, len(data.users), len(data.items))
-    found = fitted(known_at(data, folds, test=False))
-    window = validation_window(data, folds, found.snapshot)
+    known = known_at(data, folds, test=False)
+    window = validation_holdout(data, folds, known)
     # Of the same users, whatever they took.
-    users = np.flatnonzero(found.snapshot.inputs.warm_users).astype(np.int32)
+    users = np.flatnonzero(known.inputs.warm_users).astype(np.int32)
     place = np.where(np.isin(users, window.users), np.searchsorted(window.users, users), -1)
-    window = Window(users, window.relevant.take(place))
-    return training_rows(data, found, window, CANDIDATES)
+    window = Holdout(users, window.relevant.take(place), known)
+    return training_rows(fitted(data, known), window)
 
 
 def test_what_happens_later_changes_labels_and_nothing_else() -> None:
@@ -114,20 +120,21 @@ def learned(leaky: bool) -> tuple[float, float]:
     """
     data, folds = small()
     first, last = stage(), stage(test=True)
-    window = validation_window(data, folds, first.snapshot)
-    described, queries = catalogue(data, first), first.queries(window.users)
-    found = first.candidates(queries, CANDIDATES)
+    window = validation_holdout(data, folds, known_at(data, folds, test=False))
+    described, queries = first.described, of_known_users(first, window.users)
+    vectors = first.user_vectors[window.users]
+    found = find_candidates(first, queries, vectors, np.full(len(vectors), CANDIDATES))
     if leaky:
-        described = replace(described, statistics=last.snapshot.statistics)
-        queries = replace(queries, history=last.snapshot.histories.take(window.users))
-    rows = pairs(described, queries, first.user_vectors[window.users], found)
+        described = replace(described, statistics=last.statistics)
+        queries = replace(queries, history=last.histories.take(window.users))
+    rows = pairs(described, queries, vectors, found)
     labels = taken(rows, window.relevant, len(data.items))
     names = feature_names(described)
     scores = cross_fit(RERANKER, rows, labels, first.item_vectors, names)
     judged = earns(rows, labels, scores, window.relevant)
     model = RERANKER.fit(rows, labels, first.item_vectors, names, seed=0, threads=1)
-    test = held_out_window(data, folds)
-    ranked, _ = rank_both(data, last, model, test.users, CANDIDATES, 10)
+    test = held_out(data, folds, known_at(data, folds, test=True))
+    ranked, _ = rank_both(replace(last, reranker=model), test.users, 10)
     return judged["ndcg"], float(per_user(ranked, test.relevant, 10)["ndcg"].mean())
 
 

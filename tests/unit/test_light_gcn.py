@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from tests.training import events, histories, plain_inputs
-from train.light_gcn import Graph, LightGCN, LightGCNModel
-from train.model import encode_catalogue, encode_users
-from train.ragged import Ragged
-from train.schema import Interactions
+from train.core.ragged import Ragged
+from train.core.schema import Interactions
+from train.towers.encode import encode_catalogue, encode_users
+from train.towers.light_gcn import Graph, LightGCN, LightGCNModel
 
 USERS, ITEMS, WIDTH = 4, 5, 3
 # The last user and the last item have no interactions; one interaction occurs twice.

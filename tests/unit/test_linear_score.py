@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.linear_score import LinearScore, standardized
-from train.ragged import Array, Ragged
-from train.schema import Interactions
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.data.linear_score import LinearScore, standardized
 
 USERS, ITEMS = 30, 12
 COLD = ITEMS - 1
@@ -115,3 +115,10 @@ def test_standardized() -> None:
     np.testing.assert_allclose(found[0], [-2 / deviation, 0, 2 / deviation, 0])
     assert not found[1].any()
     assert not standardized(scores, np.zeros((2, 4), bool)).any()
+
+
+def test_scores_that_are_equal_but_for_their_rounding_do_not_deviate() -> None:
+    same = np.full((1, 3), 0.1, np.float32)
+    same[0, 1] = np.nextafter(same[0, 1], np.float32(1))
+    assert not standardized(same, np.ones((1, 3), bool)).any()
+    assert not standardized(np.full((1, 7), 0.7, np.float32), np.ones((1, 7), bool)).any()

@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from tests.planted_pairs import NAMES, planted
-from train.candidates import Pairs
-from train.logit import LinearReranker, Logit, _Rows
-from train.ragged import Array
+from train.core.ragged import Array
+from train.rerankers.logit import LinearReranker, Logit, _Rows
+from train.rerankers.pairs import Pairs
 
 TRUE = np.array([0.0, 1.5, -0.8, 0.0])
 

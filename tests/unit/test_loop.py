@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from tests.training import before, make_job, validation
-from train import loop
-from train.job import World
-from train.loop import checkpoint_bytes, read_checkpoint, train
-from train.ragged import Array
+from train.core.ragged import Array
+from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
+from train.trainer.job import World
+from train.trainer.loop import train
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:
     """Train while the validation says these scores, one an epoch."""
     said = iter(scores)
-    monkeypatch.setattr(loop, "validation_ndcg", lambda *args: next(said))
+    monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *args: next(said))
     job = make_job(validation=validation(), epochs=len(scores), epoch_examples=64, **changes)
     return train(job, World())
 

@@ -12,26 +12,16 @@ from torch import Tensor
 
 from tests.training import events, make_job, plain_inputs
 from tests.unit.test_softmax import random_vectors
-from train.batches import Batch
-from train.job import Training, World
-from train.loop import batch_loss, train
-from train.losses import (
-    BCE,
-    BPR,
-    GBCE,
-    LOSSES,
-    CosineContrastive,
-    FullSoftmax,
-    InBatchSoftmax,
-    Loss,
-    PairLoss,
-    SampledSoftmax,
-    Scored,
-    Triplet,
-)
-from train.negatives import Negatives, hard_pool
-from train.ragged import Array
-from train.towers import TwoTower
+from train.core.ragged import Array
+from train.losses import LOSSES
+from train.losses.base import Loss, Scored
+from train.losses.pairwise import BCE, BPR, GBCE, CosineContrastive, PairLoss, Triplet
+from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.towers.two_tower import TwoTower
+from train.trainer.batches import Batch
+from train.trainer.job import Training, World
+from train.trainer.loop import batch_loss, train
+from train.trainer.negatives import Negatives, hard_pool
 
 
 def test_log_q_is_the_share_in_training() -> None:

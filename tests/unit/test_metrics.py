@@ -6,7 +6,8 @@ import pytrec_eval
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.metrics import (
+from train.core.ragged import Array, Ragged
+from train.metrics.ranking import (
     NAMES,
     coverage,
     inverse_user_frequency,
@@ -14,7 +15,6 @@ from train.metrics import (
     per_positive,
     per_user,
 )
-from train.ragged import Array, Ragged
 
 CUTS = (1, 3, 10)
 MEASURES = {"recall": "recall", "ndcg": "ndcg_cut", "map": "map_cut", "precision": "P"}

@@ -14,14 +14,15 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from tests.bundles import make_parts
+from tests.bundles import make_recommender
 from tests.unit.test_diagnostics import case
 from tests.unit.test_evaluate import evaluated
-from train import bundle, evaluation_arrays, plots
-from train.diagnostics import diagnose
-from train.index import Index, IndexSettings, sweep
-from train.item_map import ItemMap
-from train.page import _trained, write_page
+from train.bundle import bundle, evaluation_arrays
+from train.evaluation.diagnostics import diagnose
+from train.index.vector_index import Index, IndexSettings, sweep
+from train.report import plots
+from train.report.item_map import ItemMap
+from train.report.page import _trained, write_page
 
 NAME = "a <run> & its name"
 VOID = {"meta", "img", "br"}
@@ -29,7 +30,7 @@ VOID = {"meta", "img", "br"}
 
 def write(folder: Path, kept: bool = True) -> str:
     """Write a planted bundle with a real report of a test."""
-    test = diagnose(*case(), candidates=15, seed=0)
+    test = diagnose(*case(), seed=0)
     curve = [{"epoch": n, "loss": 5.0 / n, "ndcg": 0.1 * n, "seconds": 1.0} for n in (1, 2, 3)]
     facts = {
         "name": NAME,
@@ -41,7 +42,8 @@ def write(folder: Path, kept: bool = True) -> str:
     files = {evaluation_arrays.FILE: evaluation_arrays.to_bytes(test)} if kept else {}
     place = folder / "run" / "bundles"
     return str(
-        place / bundle.write(place, make_parts(60, 300, history=6, reranked=False), facts, files)
+        place
+        / bundle.write(place, make_recommender(60, 300, history=6, reranked=False), facts, files)
     )
 
 
@@ -120,7 +122,9 @@ def test_a_bundle_that_keeps_no_users_has_the_other_plots(tmp_path: Path) -> Non
 
 def test_a_bundle_of_nothing_but_vectors_has_a_page(tmp_path: Path) -> None:
     facts = {"name": "bare", "metrics": {}}
-    bare = tmp_path / bundle.write(tmp_path, make_parts(8, 12, history=2, reranked=False), facts)
+    bare = tmp_path / bundle.write(
+        tmp_path, make_recommender(8, 12, history=2, reranked=False), facts
+    )
     assert [*read(write_page(str(bare))).images] == ["Search: recall by time"]
 
 
@@ -147,7 +151,7 @@ def clusters() -> ItemMap:
 def plans() -> list[Any]:
     vectors = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
     index = Index.build(IndexSettings(), vectors, np.ones(900, bool))
-    test = diagnose(*case(), candidates=15, seed=0)
+    test = diagnose(*case(), seed=0)
     curve = [{"epoch": n, "loss": 1e5 / n, "ndcg": 1e-4 * n} for n in range(1, 41)]
     return [
         (plots.learning_curves, curve, 17),
@@ -155,7 +159,7 @@ def plans() -> list[Any]:
         (plots.systems, many_systems("a_baseline_of_a_long_name")),
         (plots.systems, many_systems("short")),
         (plots.score_densities, test),
-        (plots.recall_by_count, test, 15),
+        (plots.recall_by_count, test, 17),
         (plots.recall_by_time, sweep(index, vectors[:64], 10), 10),
         (plots.items_on_a_plane, clusters()),
     ]
@@ -191,13 +195,13 @@ def test_plots_show_the_numbers_that_they_are_given() -> None:
     dots = [line.get_xdata()[0] for line in found.axes[0].lines if line.get_marker() == "o"]  # type: ignore[index]
     expected = [values["ndcg"]["mean"] for values in report["systems"].values()]
     assert dots[::-1] == pytest.approx(expected)
-    test = diagnose(*case(), candidates=15, seed=0)
-    line = drawn(plots.recall_by_count, test, 15).axes[0].lines[0]
+    test = diagnose(*case(), seed=0)
+    line = drawn(plots.recall_by_count, test, 17).axes[0].lines[0]
     np.testing.assert_array_equal(np.asarray(line.get_ydata()), test["recall_mean"])
     steps = drawn(plots.score_densities, test).axes[0].patches[0]
     np.testing.assert_array_equal(steps.get_data().values, test["score_positive"])  # type: ignore[attr-defined]
 
 
 def test_a_plot_is_the_same_every_time() -> None:
-    test = diagnose(*case(), candidates=15, seed=0)
+    test = diagnose(*case(), seed=0)
     assert plots.svg(plots.score_densities, test) == plots.svg(plots.score_densities, test)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from train import pair_head
-from train.pair_head import PairHead
-from train.ragged import Array
+from train.core.ragged import Array
+from train.index import pair_index as pair_head
+from train.index.pair_index import PairHead
 
 BLAS = ThreadpoolController().select(user_api="blas")
 WIDTH, HIDDEN, FACTORS = 12, 5, 3

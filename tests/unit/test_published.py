@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 
 from tests import small_movielens, small_published
-from train.datasets import Amazon, Dataset, Files, Kion, MovieLens20M, MovieLens100k
-from train.features import encode
+from train.data.encoded import encode
+from train.datasets.amazon import Amazon
+from train.datasets.base import Dataset
+from train.datasets.files import Files
+from train.datasets.kion import Kion
+from train.datasets.movielens import MovieLens20M, MovieLens100k
 
 
 def rows(dataset: Dataset) -> list[tuple[Any, ...]]:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.ragged import Ragged
+from train.core.ragged import Ragged
 
 rows_of = st.lists(st.lists(st.integers(0, 99), max_size=6), max_size=8)
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tests.reference import COMMAND, ENTRIES, PAGE, descriptions, every_model, reference, summary
 from train.config import Draft
-from train.settings import Settings
+from train.core.settings import Settings
 
 MODELS = {model.__name__: model for model in every_model()}
 

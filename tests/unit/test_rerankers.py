@@ -9,14 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
-from train.candidates import Pairs
-from train.intervals import bootstrap
-from train.matching_fit import Network, softmax_loss
-from train.matching_mlp import MatchingMLP
-from train.metrics import per_user
-from train.ragged import Array, Ragged
-from train.reranker import Given, Reranker
-from train.rerankers import MLP, CatBoost, cross_fit, earns, load, ranked
+from train.core.ragged import Array, Ragged
+from train.metrics.bootstrap import bootstrap
+from train.metrics.ranking import per_user
+from train.rerankers.base import Given, Reranker
+from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.cross_validation import cross_fit, earns, ranked
+from train.rerankers.mlp import MLP, MatchingMLP
+from train.rerankers.mlp_training import Network, softmax_loss
+from train.rerankers.pairs import Pairs
+from train.rerankers.stored import load
 
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.5]), max_size=6), min_size=1, max_size=5))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.softmax import softmax_loss, softmax_of_scores
+from train.ops.softmax import softmax_loss, softmax_of_scores
 
 # A width of 1 and users of 1 make the vectors of the items their scores.
 ONE, TWO = torch.ones(1, 1), torch.ones(2, 1)
@@ -78,7 +78,7 @@ def random_vectors(rows: int, columns: int) -> list[Tensor]:
 @pytest.mark.parametrize("rows", [1, 16, 17, 50])
 def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss and gradients are those of the formula over the whole matrix of scores."""
-    monkeypatch.setattr("train.softmax.CPU_BLOCK", 1)
+    monkeypatch.setattr("train.ops.softmax.CPU_BLOCK", 1)
     users, positives, negatives = random_vectors(rows, columns=30)
     hits = torch.randint(9, (rows,)), torch.randint(9, (30,))
     log_q = torch.randn(rows, dtype=torch.float64), torch.randn(30, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_positives_of_one_user_share_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each stands against the negatives that none of the user's positives is."""
-    monkeypatch.setattr("train.softmax.CPU_BLOCK", 1)
+    monkeypatch.setattr("train.ops.softmax.CPU_BLOCK", 1)
     users, _, negatives = random_vectors(rows=20, columns=30)
     rows = torch.tensor([0, 0, 0, 2, 3, 3, *range(4, 15), 17, 17, 18])
     positives = torch.randn(len(rows), 3, dtype=torch.float64, requires_grad=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from train.schema import Interactions
-from train.splits import DAY, Folds, LastDays, LeaveLast, Split, Time, first_pairs
+from train.core.schema import Interactions
+from train.data.splits import DAY, Folds, LastDays, LeaveLast, Split, Time, first_pairs
 
 
 def interactions(*rows: tuple[int, int, int]) -> Interactions:

@@ -8,10 +8,10 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.linear_score import LinearScore
-from train.ragged import Array
-from train.schema import Interactions
-from train.statistics import DAY, NEIGHBOURS, SHRINK, Statistics
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.linear_score import LinearScore
+from train.data.statistics import DAY, NEIGHBOURS, SHRINK, Statistics
 
 USERS, ITEMS = 6, 9
 AS_OF = 100 * DAY
@@ -118,12 +118,12 @@ def test_blocks_give_what_one_product_gives(monkeypatch: pytest.MonkeyPatch) -> 
         rng.integers(0, 50, 2_000), rng.integers(0, 80, 2_000), np.zeros(2_000), np.ones(2_000)
     )
     whole = Statistics.from_interactions(interactions, 50, 80, AS_OF)
-    monkeypatch.setattr("train.statistics.BLOCK", 500)
+    monkeypatch.setattr("train.data.statistics.BLOCK", 500)
     _equal(whole, Statistics.from_interactions(interactions, 50, 80, AS_OF))
 
 
 def test_long_histories_count_by_their_last_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.statistics.MULTIPLICATIONS", 1)
+    monkeypatch.setattr("train.data.statistics.MULTIPLICATIONS", 1)
     item = np.arange(60)
     found = Statistics.from_interactions(
         Interactions.ordered(np.zeros(60), item, item, np.ones(60)), 1, 60, AS_OF

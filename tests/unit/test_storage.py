@@ -1,10 +1,8 @@
 """Files and folders by path and by URI; `memory://` is fsspec's object store in this process."""
 
-import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -86,18 +84,29 @@ def test_a_local_copy_that_fails_leaves_nothing(tmp_path: Path, folder: Path) ->
     assert list((tmp_path / "place").iterdir()) == []
 
 
-def test_a_local_copy_that_is_killed_leaves_nothing_under_its_name(tmp_path: Path) -> None:
-    folder, place = tmp_path / "folder", tmp_path / "place"
-    folder.mkdir()
-    for name in "abcd":
-        (folder / name).write_bytes(os.urandom(2**24))
-    code = f"from cluster import storage; storage.put_folder({str(folder)!r}, {str(place / 'x')!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    while process.poll() is None and not list(place.glob(".x.*.part/b")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (place / "x").exists() or content(place / "x") == content(folder)
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from cluster import storage
+{step} = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
+storage.put_folder(Path(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "files"), [("shutil.copystat", 1), ("os.fsync", 3), ("os.rename", 3)]
+)
+def test_a_local_copy_that_is_killed_leaves_nothing_under_its_name(
+    step: str, files: int, folder: Path, tmp_path: Path
+) -> None:
+    """It is killed once a file is copied, once all are, and once all are on the disk."""
+    place = tmp_path / "place"
+    code = KILLED.format(step=step)
+    done = subprocess.run([sys.executable, "-c", code, folder, place / "x"], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert not (place / "x").exists()
+    (part,) = place.iterdir()
+    assert len(content(part)) == files
 
 
 def test_at_a_uri_the_manifest_comes_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,19 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.columns import (
-    Column,
-    categories,
-    category,
-    embedding,
-    flag,
-    number,
-    text,
-)
-from train.datasets import Files
-from train.schema import Tables
-from train.tables import one_id_type
-from train.times import timestamps
+from train.core.schema import Tables
+from train.datasets.columns import Column, categories, category, embedding, flag, number, text
+from train.datasets.files import Files
+from train.datasets.tables import one_id_type
+from train.datasets.times import timestamps
 
 EVENTS = "user_id,item_id,timestamp\n7,a,100\n8,b,200\n7,b,50\n"
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from train.ragged import Array
-from train.top_k import top_k
+from train.core.ragged import Array, Ragged
+from train.core.top_k import top_k
+from train.index.exact import rank_catalogue
 
 
 def _sorted(scores: Array, k: int) -> tuple[Array, Array]:
@@ -53,3 +54,12 @@ def test_columns_of_a_transposed_matrix() -> None:
 def test_refuses_k_below_one(k: int) -> None:
     with pytest.raises(ValueError, match=f"k={k}"):
         top_k(np.zeros((2, 3), np.float32), k)
+
+
+def test_a_catalogue_is_ranked_without_what_is_excluded_or_left_out_of_it() -> None:
+    """By hand: item 3 is not in the catalogue, and the second user had the best two items."""
+    items = np.array([[3], [2], [1], [9]], np.float32)
+    catalogue = np.array([True, True, True, False])
+    excluded = Ragged.from_rows([[], [0, 1], [2, 3]])
+    ranked = rank_catalogue(np.ones((3, 1), np.float32), items, catalogue, excluded, 3, block=2)
+    assert ranked.tolist() == [[0, 1, 2], [2, -1, -1], [0, 1, -1]]

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from tests.unit.test_page import Page, drawn, overlap, read
-from train.plots import png, svg
-from tune import plots, setting_plots
-from tune.importance import importances, why_not
-from tune.page import write_page
-from tune.records import best_so_far, front, log_settings, ranked, shown, values, varied
-from tune.scales import scale, wrapped
+from train.report.plots import png, svg
+from tune.report import plots, setting_plots
+from tune.report.importance import importances, why_not
+from tune.report.page import write_page
+from tune.report.records import best_so_far, front, log_settings, ranked, shown, values, varied
+from tune.report.scales import scale, wrapped
 
 Record = dict[str, Any]
 ONE = {"ndcg": "max"}

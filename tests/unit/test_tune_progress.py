@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tune.progress import Progress
+from tune.trials.progress import Progress
 
 
 def trial(number: int, status: str, ndcg: float | None = None, **overrides: Any) -> Any:

@@ -8,11 +8,11 @@ import optuna
 import pytest
 
 from train.config import Run
-from tune.draws import override, suggest
-from tune.optuna_search import Search, sampler
-from tune.points import told
-from tune.spaces import parse
-from tune.trial import Directions
+from tune.space.draws import override, suggest
+from tune.space.points import told
+from tune.space.ranges import parse
+from tune.trials.optuna_search import Search, sampler
+from tune.trials.trial import Directions
 
 RUN = Run.model_validate({"data": "generated"})
 SPACE = parse(

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.command import run as command
-from train.config import Run, presets
-from train.losses import InBatchSoftmax
+from cluster.cli import run as command
+from train.config import Run
+from train.losses.softmax import InBatchSoftmax
+from train.run_files import presets
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
-from tune.draws import check, corners, override, samples, suggest
-from tune.points import point, told
-from tune.spaces import Space, parse
+from tune.space.draws import check, corners, override, samples, suggest
+from tune.space.points import point, told
+from tune.space.ranges import Space, parse
 from tune.subjects import SUBJECTS
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from train.loop import CHECKPOINT, checkpoint_bytes
-from tune.trial import newest
-from tune.tuner import trials_in
+from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes
+from tune.trials.trial import newest
+from tune.trials.tuner import trials_in
 
 
 def written(folder: Path, number: int, content: bytes | None) -> None:

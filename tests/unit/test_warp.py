@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from train.warp import WARP, _is_in, _Vectors
+from train.baselines.warp import WARP, _is_in, _Vectors
 
 ITEMS = 9
 

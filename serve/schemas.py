@@ -1,0 +1,43 @@
+"""Requests and answers of the HTTP API."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from train.recommender.requests import Id, Source
+
+
+class Query(BaseModel):
+    """Whom to recommend to. Ids are of the bundle's type: 5 and "5" are different users."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    user_id: Id | None = Field(None, description="A user of the bundle, or a new one.")
+    history: list[Id] = Field([], description="Item ids, oldest first; added to what is known.")
+    exclude: list[Id] = Field([], description="Item ids not to return. Seen ones never are.")
+    explain: bool = Field(False, description="Say where each item comes from.")
+
+
+class Item(BaseModel):
+    """One recommended item; the last four fields come with `explain`."""
+
+    item_id: Id
+    score: float = Field(description="Of the second stage, or of the first where it is skipped.")
+    title: str | None = None
+    retrieval_score: float | None = None
+    retrieval_rank: int | None = Field(None, description="Place among the candidates, from 1.")
+    ranking_score: float | None = None
+    similar_to: Id | None = Field(None, description="The item of the history nearest to this one.")
+
+
+class Answer(BaseModel):
+    """What is recommended, best first."""
+
+    items: list[Item]
+    source: Source = Field(description="What it rests on: the user, a history, or popularity.")
+    bundle: str = Field(description="Version of the bundle that answered.")
+    ignored: list[Id] | None = Field(None, description="Ids of the history that are unknown.")
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str

@@ -1,0 +1,133 @@
+"""A training that is broken after any epoch ends as the unbroken one; over `TOWERS`."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.recording import record
+from tests.training import make_job, suiting, validation
+from train.losses import LOSSES
+from train.losses.base import Loss
+from train.losses.pairwise import BPR
+from train.towers import TOWERS
+from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import read_checkpoint
+from train.trainer.job import Job, World
+from train.trainer.loop import train
+
+EPOCHS = 3
+SMALL: dict[str, Any] = {"width": 8, "history": 5}
+STEPPING = [name for name, tower in TOWERS.items() if not tower.at_once]
+AT_ONCE = [name for name, tower in TOWERS.items() if tower.at_once]
+
+
+def job_of(name: str, **changes: Any) -> Job:
+    """A short training, with dropout where the tower has any; validation keeps an epoch."""
+    tower = TOWERS[name].model_validate(SMALL | changes)
+    with suppress(ValidationError):
+        tower = TOWERS[name].model_validate({"dropout": 0.3} | SMALL | changes)
+    return short(tower=tower, loss=suiting(tower))
+
+
+def short(**changes: Any) -> Job:
+    values = {"epochs": EPOCHS, "patience": EPOCHS, "epoch_examples": 512}
+    return make_job(validation=validation(), **(values | changes))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether states are equal bit for bit, but for the seconds that they took."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        keys = one.keys() | other.keys()
+        return all(key == "seconds" or same(one.get(key), other.get(key)) for key in keys)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def check(job: Job) -> dict[str, Any]:
+    """Break a training after each of its epochs; return the state in which it ends unbroken."""
+    whole = record(job)
+    assert len(whole.recorder.checkpoints) == EPOCHS
+    for kept in whole.recorder.checkpoints:
+        again = train(job, World(), read_checkpoint(kept))
+        assert same(again, whole.state)
+    return whole.state
+
+
+def differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return not same(one["model"], other["model"])
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_it_ends_in_the_same_bytes(name: str) -> None:
+    """Dropout draws the same numbers, and another seed, or none, is another training."""
+    job = job_of(name)
+    state = check(job)
+    assert same(train(job, World()), state)
+    assert differ(train(replace(job, seed=1), World()), state)
+    if job.tower.dropout:
+        assert differ(train(job_of(name, dropout=0.0), World()), state)
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"name": "dssm", "encoder": "transformer"},
+    {"name": "dssm", "norm": "batch"},
+    {"name": "history_transformer", "block": "ligr"},
+    {"name": "two_tower", "pooling": "attention", "hidden": 8},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
+def test_its_variants_do_too(variant: dict[str, Any]) -> None:
+    check(job_of(**variant))
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "hard"])
+def test_every_loss_goes_on_too(loss: str) -> None:
+    chosen: Loss = BPR(hard=4, hard_pool=20) if loss == "hard" else LOSSES[loss]()
+    score = "dot" if chosen.needs("dot") is None else "cosine"
+    tower = TwoTower.model_validate({"dropout": 0.3, "score": score} | SMALL)
+    check(short(tower=tower, loss=chosen, half_life=30))
+
+
+@pytest.mark.parametrize("changes", [{"examples": "users"}, {"context": "before"}], ids=str)
+def test_all_kinds_of_examples_go_on_too(changes: dict[str, Any]) -> None:
+    check(short(loss=BPR(), tower=TwoTower(dropout=0.3, **SMALL), batch_size=16, **changes))
+
+
+def test_patience_counts_on_from_the_epochs_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [0.2, 0.4, 0.397, 0.3, 0.1, 0.9]
+    job = short(epochs=len(scores), patience=3)
+
+    def said(after: int) -> None:
+        rest = iter(scores[after:])
+        monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *given: next(rest))
+
+    said(after=0)
+    whole = record(job)
+    assert (whole.state["epoch"], whole.state["best"]["epoch"]) == (5, 3)
+    for done, kept in enumerate(whole.recorder.checkpoints, 1):
+        said(after=done)
+        assert same(train(job, World(), read_checkpoint(kept)), whole.state)
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_what_is_fitted_at_once_is_not_fitted_again(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = TOWERS[name].model_validate(SMALL)
+    job = short(tower=tower)
+    whole = record(job)
+
+    def fit(*given: Any) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(type(tower), "fit", fit)
+    [kept] = whole.recorder.checkpoints
+    assert same(train(job, World(), read_checkpoint(kept)), whole.state)

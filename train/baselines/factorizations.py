@@ -1,0 +1,191 @@
+"""Factorizations of who took what: baselines with a vector for every user and item.
+
+Shapes: U users, I items, B users asked for, h history length, m items looked up, d width.
+"""
+
+import warnings
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from train.baselines.base import Collaborative, Scorer, summed
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.encoders import Features
+from train.data.linear_score import told
+from train.data.snapshot import TowerInputs
+
+FOLDED = 256  # users folded in at a time where each has a matrix of its own
+
+
+class Factorization(Collaborative):
+    """Scores are inner products of a vector of the user and one of the item.
+
+    So it is a tower as well (`train.factorized`), and says how the items of a user whom it has not
+    seen become a vector.
+
+    Attributes:
+        size: the field that says how wide vectors are.
+        beyond: elements that they have beyond that.
+    """
+
+    size: ClassVar[str] = "factors"
+    beyond: ClassVar[int] = 0
+
+    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+        """Return the vectors of users and items, floats `[U, d]` and `[I, d]`.
+
+        Args:
+            taken: CSR float32 `[U, I]`; 0/1, if not said otherwise.
+            seed: of every draw.
+        """
+        raise NotImplementedError
+
+    def learn(self, taken: Any, seed: int) -> Scorer:
+        """Factorize."""
+        users, items = self.factorize(taken, seed)
+        return lambda rows: np.asarray(users[rows] @ items.T)
+
+    def vectors(self, known: Interactions, inputs: TowerInputs, seed: int) -> tuple[Array, Array]:
+        """Return the vectors of all users and items, 0 for the cold ones, float32.
+
+        Raises:
+            ValueError: fewer warm items than it needs.
+        """
+        self.check(int(inputs.warm_items.sum()), inputs.item_features)
+        found = self.factorize(self.taken(known, inputs), seed)
+        warm = inputs.warm_users, inputs.warm_items
+        users, items = (np.zeros((len(mask), found[0].shape[1]), np.float32) for mask in warm)
+        users[warm[0]], items[warm[1]] = found
+        return users, items
+
+    def folding(self, items: Array) -> Tensor:
+        """Return what `fold_in` needs to know of all items' vectors `[I, d]`, float32 `[d, d]`."""
+        return torch.eye(items.shape[1])
+
+    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
+        """Return the vectors of users by what they took, `[B, d]`; here the sum of its vectors.
+
+        Args:
+            vectors: of items, `[m, d]`.
+            place: of the users' items in `vectors`, `[B, h]`.
+            taken: which of these count, bool `[B, h]`: no item twice.
+            folding: see there.
+        """
+        return sum_of(vectors, place, taken)
+
+
+class SVD(Factorization):
+    """Truncated SVD of who took what (PureSVD, Cremonesi et al. 2010).
+
+    A user is projected, so the vector of a new one is the sum of the vectors of the items taken, as
+    it is for the others. With a regularization it is the ridge regression of what was taken on
+    itself in `rank` dimensions, which is EASE but for the diagonal: of a singular value s the share
+    `s^2 / (s^2 + regularization)` counts, instead of all or nothing (Jin et al., KDD 2021).
+
+    Attributes:
+        rank: singular values kept.
+        regularization: added to their squares.
+        weighted: an interaction counts by its weight (a rating, say) over the mean of all weights,
+            and those of one pair are added; else a pair counts 1. A user who is folded in is
+            described by items without weights.
+    """
+
+    size: ClassVar[str] = "rank"
+
+    name: Literal["svd"] = "svd"
+    rank: int = Field(default=5, ge=1)
+    regularization: float = Field(default=0.0, ge=0)
+    weighted: bool = False
+
+    def check(self, items: int, features: Features) -> None:
+        """Check that there are as many items as singular values."""
+        if items < self.rank:
+            raise ValueError(
+                f"svd of rank {self.rank} needs as many warm items, found {items}; lower its rank"
+            )
+
+    def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
+        """Return who took what, 0/1 or weighted."""
+        if not self.weighted:
+            return super().taken(known, inputs)
+        return summed(known, known.relative_weight(), inputs)
+
+    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+        """Factorize by random projections, `[U, rank]` and `[I, rank]`."""
+        from sklearn.decomposition import TruncatedSVD
+
+        svd = TruncatedSVD(self.rank, random_state=seed).fit(taken)
+        squares = told(svd.singular_values_, taken.shape) ** 2
+        shares = squares / np.maximum(squares + self.regularization, np.finfo(np.float32).tiny)
+        items = svd.components_.T * np.sqrt(shares)
+        return taken @ items, items
+
+
+class ALS(Factorization):
+    """Alternating least squares on implicit feedback (Hu, Koren, Volinsky 2008).
+
+    A new user is folded in: the least squares of a user are solved with the vectors of the items
+    as they are in the end. The others have theirs from the last iteration, which solved for the
+    users first, in a few steps of conjugate gradients, and for the items after that. With an alpha
+    other than 1 the fold-in solves equations of each user's own, for which ONNX has no operator.
+
+    Attributes:
+        factors: width of the vectors.
+        regularization: of the vectors' squares.
+        alpha: confidence in an interaction, where one in its absence is 1.
+        iterations: of both sides.
+    """
+
+    name: Literal["als"] = "als"
+    factors: int = Field(default=5, ge=1)
+    regularization: float = Field(default=0.01, ge=0)
+    alpha: float = Field(default=1.0, gt=0)
+    iterations: int = Field(default=15, ge=1)
+
+    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+        """Factorize, `[U, factors]` and `[I, factors]`."""
+        from implicit.cpu.als import AlternatingLeastSquares
+
+        with warnings.catch_warnings():
+            # It warns of BLAS threads, which matter for hundreds of factors only.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            model = AlternatingLeastSquares(**self.model_dump(exclude={"name"}), random_state=seed)
+        model.fit(taken, show_progress=False)
+        return model.user_factors, model.item_factors
+
+    def folding(self, items: Array) -> Tensor:
+        """Return `(Y^T Y + regularization I)^-1` of the items' vectors Y."""
+        exact = items.astype(np.float64)
+        squares = exact.T @ exact + self.regularization * np.eye(items.shape[1])
+        return torch.tensor(np.linalg.pinv(squares, hermitian=True), dtype=torch.float32)
+
+    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
+        """Solve `(Y^T Y + regularization I + (alpha - 1) V^T V) x = alpha V^T 1` for each user.
+
+        V are the vectors of the items taken. With an alpha of 1 that is a product with `folding`.
+        """
+        first = self.alpha * sum_of(vectors, place, taken) @ folding
+        if self.alpha == 1:
+            return first
+        blocks = zip(*(part.split(FOLDED) for part in (first, place, taken)), strict=True)
+        return torch.cat([self._solved(vectors, folding, *block) for block in blocks])
+
+    def _solved(
+        self, vectors: Tensor, folding: Tensor, first: Tensor, place: Tensor, taken: Tensor
+    ) -> Tensor:
+        own = vectors[place] * taken[..., None]
+        one = torch.eye(len(folding), device=folding.device)
+        left = one + (self.alpha - 1) * folding @ (own.mT @ own)
+        solved: Tensor = torch.linalg.solve(left, first)
+        return solved
+
+
+def sum_of(vectors: Tensor, place: Tensor, taken: Tensor) -> Tensor:
+    """Return the sum of the rows of `vectors` `[m, d]` at `place` `[B, h]` where `taken`."""
+    weights = taken.to(vectors.dtype)
+    return F.embedding_bag(place, vectors, per_sample_weights=weights, mode="sum")

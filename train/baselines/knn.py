@@ -1,0 +1,92 @@
+"""Neighbourhood models: itemKNN and userKNN."""
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from train.baselines.base import Collaborative, Scorer
+from train.core.ragged import Array
+
+
+class ItemKNN(Collaborative):
+    """Items near those of the user, by TF-IDF cosine (Sarwar et al. 2001, Deshpande, Karypis 2004).
+
+    A user who took few items says more about each of them: that is the IDF.
+
+    Attributes:
+        neighbours: kept of each item, itself among them.
+    """
+
+    name: Literal["itemknn"] = "itemknn"
+    neighbours: int = Field(default=312, ge=1)
+
+    def learn(self, taken: Any, seed: int) -> Scorer:
+        """Keep the nearest items of each item, `[I, I]` sparse."""
+        from sklearn.preprocessing import normalize
+
+        weighted = taken.T.tocsr().astype(np.float64).multiply(_idf(taken.T)[None]).tocsr()
+        # An item whose users all have weight 0 has length 0, and stays without neighbours.
+        similarity = _nearest(normalize(weighted), self.neighbours)
+        return lambda users: _dense(taken[users] @ similarity)
+
+
+class UserKNN(Collaborative):
+    """Items of the users nearest by BM25 (Robertson, Zaragoza 2009; Herlocker et al. 1999).
+
+    Attributes:
+        neighbours: kept of each user, themselves among them; memory grows with U x neighbours.
+    """
+
+    name: Literal["userknn"] = "userknn"
+    neighbours: int = Field(default=991, ge=1)
+
+    def learn(self, taken: Any, seed: int) -> Scorer:
+        """Keep the nearest users of each user, `[U, U]` sparse."""
+        weighted = taken.astype(np.float64).multiply(
+            _saturation(taken)[:, None] * _idf(taken)[None]
+        )
+        similarity = _nearest(weighted.tocsr(), self.neighbours)
+        return lambda users: _dense(similarity[users] @ taken)
+
+
+def _idf(rows: Any) -> Array:
+    """Return the inverse document frequency `ln(n / (1 + rows with the column))`, float64 `[m]`.
+
+    implicit has it as a difference of logarithms, which leaves rounding noise where 0 is right, on
+    some processors and not on others; a row of nothing but noise is then normalized to length 1.
+    The logarithm of the quotient is exactly 0 there, and taken with more bits than are kept of it,
+    it is the same on every processor.
+
+    Args:
+        rows: 0/1, sparse `[n, m]`.
+    """
+    count = np.bincount(rows.tocsr().indices, minlength=rows.shape[1])
+    quotient = rows.shape[0] / (1.0 + count)
+    return np.asarray(np.log(quotient.astype(np.longdouble)), np.float64)
+
+
+def _saturation(rows: Any, k1: float = 1.2, b: float = 0.75) -> Array:
+    """Return BM25's weight of a term that occurs once in each row, float64 `[n]`.
+
+    Args:
+        rows: 0/1, CSR `[n, m]`.
+        k1: how fast further occurrences stop counting.
+        b: how much the length of a row counts.
+    """
+    length = np.diff(rows.indptr)
+    relative = length / max(float(length.mean()), 1.0 / max(len(length), 1))
+    return np.asarray((k1 + 1) / (k1 * (1 - b + b * relative) + 1))
+
+
+def _nearest(rows: Any, count: int) -> Any:
+    """Return the largest inner products of each row with all rows, CSR [n, n]."""
+    from implicit.nearest_neighbours import ItemItemRecommender
+
+    model = ItemItemRecommender(K=count)
+    model.fit(rows.T.tocsr(), show_progress=False)
+    return model.similarity
+
+
+def _dense(scores: Any) -> Array:
+    return np.asarray(scores.toarray())

@@ -1,0 +1,93 @@
+"""What a data set is: three tables with canonical column names, and interactions as flat arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from train.core.ragged import Array
+
+Kind = Literal["category", "categories", "number", "flag", "text", "embedding"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A data set as it was read: external ids, canonical names, one row an item and a user.
+
+    Attributes:
+        interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
+            1970, or any order), `weight` (float32).
+        items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
+        users: `user_id`, then the columns of `user_columns`.
+        item_columns: kind of each attribute of an item. In the table a category is a string,
+            categories a list of strings, a number float32 (null when missing), a flag bool, a text
+            a string, an embedding a fixed-size list of float32.
+        user_columns: the same for users.
+    """
+
+    interactions: pa.Table
+    items: pa.Table
+    users: pa.Table
+    item_columns: Mapping[str, Kind]
+    user_columns: Mapping[str, Kind]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Encoded interactions, ordered by user and within a user by time (16 to 20 bytes each).
+
+    Attributes:
+        user: user index, int32 `[N]`.
+        item: item index, int32 `[N]`.
+        timestamp: seconds, int64 `[N]`.
+        weight: float32 `[N]`.
+    """
+
+    user: Array
+    item: Array
+    timestamp: Array
+    weight: Array
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, index: Array) -> "Interactions":
+        """Return the rows of a boolean mask `[N]` or of ascending positions `[M]`."""
+        return Interactions(
+            self.user[index], self.item[index], self.timestamp[index], self.weight[index]
+        )
+
+    def relative_weight(self) -> Array:
+        """Return weights over their mean, float32 `[N]`.
+
+        Raises:
+            ValueError: one is negative, or all are 0.
+        """
+        least, mean = self.weight.min(initial=0), self.weight.mean(dtype=np.float64)
+        if least < 0 or mean == 0:
+            found = f"one of {least:g}" if least < 0 else "only 0"
+            raise ValueError(
+                f"weighted: expected weights of 0 and more, not all of them 0, found {found}; "
+                "leave `weighted` out, or have another column as data.weight"
+            )
+        return np.asarray(self.weight / mean, dtype=np.float32)
+
+    def summed(self, weight: Array, n_users: int, n_items: int) -> Any:
+        """Return weights `[N]` of interactions, summed by pair, SciPy's CSR float32 `[U, I]`."""
+        from scipy.sparse import csr_matrix
+
+        pairs = weight.astype(np.float32), (self.user, self.item)
+        return csr_matrix(pairs, shape=(n_users, n_items))
+
+    @classmethod
+    def ordered(cls, user: Array, item: Array, timestamp: Array, weight: Array) -> "Interactions":
+        """Sort by user, then time, ties in the order given."""
+        order = np.lexsort((timestamp, user))
+        return cls(
+            user[order].astype(np.int32),
+            item[order].astype(np.int32),
+            timestamp[order].astype(np.int64),
+            weight[order].astype(np.float32),
+        )

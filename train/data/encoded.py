@@ -1,0 +1,81 @@
+"""The encoded data set: id maps, interactions and attributes in indices."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from train.core.schema import Interactions, Kind, Tables
+from train.data.encoders import Encoder, Features, embedding_rows, fit_embedding
+from train.data.ids import IdMap
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A data set in indices: what training, evaluation and the bundle work with.
+
+    Attributes:
+        attributes: sha256 over those of users and items as they were read. What they are encoded
+            to differs in the last bits between processors and numbers of threads.
+    """
+
+    users: IdMap
+    items: IdMap
+    interactions: Interactions
+    user_features: Features
+    item_features: Features
+    user_encoder: Encoder
+    item_encoder: Encoder
+    titles: pa.Array
+    attributes: str
+
+
+def encode(tables: Tables) -> Encoded:
+    """Number the users and items of all three tables, fit the encoders and encode everything."""
+    events = tables.interactions
+    users = IdMap.of(events["user_id"], tables.users["user_id"])
+    items = IdMap.of(events["item_id"], tables.items["item_id"])
+    user_encoder = Encoder.fit(tables.users, tables.user_columns)
+    item_encoder = Encoder.fit(tables.items, tables.item_columns)
+    user_table = _aligned(tables.users, "user_id", users)
+    item_table = _aligned(tables.items, "item_id", items)
+    return Encoded(
+        users=users,
+        items=items,
+        interactions=Interactions.ordered(
+            users.index(events["user_id"]),
+            items.index(events["item_id"]),
+            events["timestamp"].to_numpy(),
+            events["weight"].to_numpy(),
+        ),
+        user_features=user_encoder.encode(user_table),
+        item_features=item_encoder.encode(item_table),
+        user_encoder=user_encoder,
+        item_encoder=item_encoder,
+        titles=item_table["title"].combine_chunks(),
+        attributes=_digest((user_table, tables.user_columns), (item_table, tables.item_columns)),
+    )
+
+
+def _digest(*sides: tuple[pa.Table, Mapping[str, Kind]]) -> str:
+    """Return a sha256 over the columns of tables, whose rows are in the order of their ids."""
+    sha = hashlib.sha256()
+    for table, columns in sides:
+        for name, kind in columns.items():
+            column = table[name].combine_chunks()
+            sha.update(f"{name} {kind}\n".encode())
+            # Numbers as they are, for text of them takes long.
+            if kind == "number":
+                sha.update(pc.fill_null(column, float("nan")).to_numpy().tobytes())
+            elif kind == "embedding":
+                sha.update(embedding_rows(column, fit_embedding(column)).tobytes())
+            else:
+                sha.update(json.dumps(column.to_pylist()).encode())
+    return sha.hexdigest()
+
+
+def _aligned(table: pa.Table, key: str, ids: IdMap) -> pa.Table:
+    return table.take(pc.index_in(ids.ids, value_set=table[key].combine_chunks()))

@@ -1,0 +1,194 @@
+"""What was known about items and users at a time: popularity, recency, and items taken together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.data.linear_score import NONE, LinearModel, LinearScore
+
+DAY = 86_400
+NEIGHBOURS = 50
+MULTIPLICATIONS = 2 * 10**8
+BLOCK = 2**23
+SHRINK = 10.0
+LINEAR = ("linear_encode", "linear_decode", "linear_beyond")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts and times of the interactions before `as_of`, and nothing of what came later.
+
+    Attributes:
+        as_of: the time, seconds, int64 `[]`.
+        recent_days: lengths of the recent windows `[as_of - days, as_of)`, int64 `[W]`.
+        item_count: interactions of each item, int64 `[I]`.
+        item_recent: interactions of each item in each recent window, int64 `[W, I]`.
+        item_first: time of each item's first interaction, seconds, int64 `[I]`; `as_of` for none.
+        item_last: time of each item's last interaction, likewise.
+        user_count: interactions of each user, int64 `[U]`.
+        user_last: time of each user's last interaction, seconds, int64 `[U]`; `as_of` for none.
+        neighbours: the items most often taken by the same users, int32 `[I, 50]`, best first.
+        neighbour_weights: `c_ij / (sqrt(c_i c_j) + 10)` of these, with `c_ij` the users of both
+            and `c_i` those of one, float32 `[I, 50]`; 0 where an item has fewer neighbours.
+        linear_encode, linear_decode, linear_beyond: of the model of the linear score, if any; see
+            `LinearModel`.
+    """
+
+    as_of: Array
+    recent_days: Array
+    item_count: Array
+    item_recent: Array
+    item_first: Array
+    item_last: Array
+    user_count: Array
+    user_last: Array
+    neighbours: Array
+    neighbour_weights: Array
+    linear_encode: Array
+    linear_decode: Array
+    linear_beyond: Array
+
+    @classmethod
+    def from_interactions(
+        cls,
+        interactions: Interactions,
+        n_users: int,
+        n_items: int,
+        as_of: int,
+        recent_days: tuple[int, ...] = (7, 30),
+        linear_score: LinearScore = NONE,
+    ) -> "Statistics":
+        """Count the interactions before `as_of` (seconds); later ones may be there, unused."""
+        known = interactions.take(interactions.timestamp < as_of)
+        user, item, time = known.user, known.item, known.timestamp
+        recent = [item[time >= as_of - days * DAY] for days in recent_days]
+        neighbours, weights = _neighbours(user, item, n_users, n_items)
+        linear = linear_score.fit(known, n_users, n_items)
+        return cls(
+            as_of=np.array(as_of, dtype=np.int64),
+            recent_days=np.array(recent_days, dtype=np.int64),
+            item_count=np.bincount(item, minlength=n_items),
+            item_recent=np.array([np.bincount(part, minlength=n_items) for part in recent]).reshape(
+                len(recent_days), n_items
+            ),
+            item_first=_extreme(np.minimum, item, time, n_items, as_of),
+            item_last=_extreme(np.maximum, item, time, n_items, as_of),
+            user_count=np.bincount(user, minlength=n_users),
+            user_last=_extreme(np.maximum, user, time, n_users, as_of),
+            neighbours=neighbours,
+            neighbour_weights=weights,
+            **_linear_arrays(linear),
+        )
+
+    @property
+    def linear(self) -> LinearModel:
+        """The model of the linear score."""
+        return LinearModel(self.linear_encode, self.linear_decode, self.linear_beyond)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return every array by its name, to be stored."""
+        kept = [field.name for field in fields(self)]
+        if not self.linear:
+            kept = [name for name in kept if name not in LINEAR]
+        return {name: getattr(self, name) for name in kept}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Statistics":
+        """Rebuild from what `arrays` returned.
+
+        Raises:
+            ValueError: an array is missing.
+        """
+        given = {**_linear_arrays(LinearModel.none()), **arrays}
+        names = [field.name for field in fields(cls)]
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise ValueError(f"statistics need the arrays {names}; missing: {missing}")
+        return cls(**{name: given[name] for name in names})
+
+    def popular(self, recent: bool = False) -> Array:
+        """Return all items, most popular first, int32 `[I]`.
+
+        Args:
+            recent: order by the longest recent window, equal ones by all time; else by all time.
+        """
+        order = np.argsort(-self.item_count, kind="stable")
+        if recent and len(self.recent_days):
+            window = self.item_recent[int(np.argmax(self.recent_days))]
+            order = order[np.argsort(-window[order], kind="stable")]
+        return order.astype(np.int32)
+
+
+def _linear_arrays(linear: LinearModel) -> dict[str, Array]:
+    return dict(zip(LINEAR, (linear.encode, linear.decode, linear.beyond), strict=True))
+
+
+def _extreme(pick: Any, index: Array, time: Array, count: int, missing: int) -> Array:
+    """Return the least or greatest `time` [N] of each of `count` indices, `missing` for none."""
+    start = np.iinfo(np.int64).max if pick is np.minimum else np.iinfo(np.int64).min
+    found = np.full(count, start, dtype=np.int64)
+    pick.at(found, index, time)
+    return np.where(found == start, missing, found)
+
+
+def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[Array, Array]:
+    """Return each item's strongest co-occurrences, int32 and float32 [I, 50].
+
+    The products run over blocks of items, and only over each user's last interactions where there
+    are many, so that memory and time are bounded whatever the data.
+    """
+    taken = _matrix(user, item, n_users, n_items)
+    by_item = taken.T.tocsr()
+    popularity = np.maximum(np.diff(by_item.indptr), 1).astype(np.float32)
+    work = np.cumsum(by_item @ np.diff(taken.indptr))
+    starts = np.searchsorted(work, np.arange(0, work.max(initial=0) + 1, BLOCK))
+    bounds = np.unique([0, *starts, n_items])
+    parts = [
+        _strongest(by_item[low:high] @ taken, low, popularity) for low, high in pairwise(bounds)
+    ]
+    empty = np.empty((0, NEIGHBOURS))
+    return (
+        np.concatenate([empty.astype(np.int32), *(part[0] for part in parts)]),
+        np.concatenate([empty.astype(np.float32), *(part[1] for part in parts)]),
+    )
+
+
+def _matrix(user: Array, item: Array, n_users: int, n_items: int) -> Any:
+    """Return who took what, 0/1 CSR [U, I]: of each user the last interactions, if many."""
+    lengths = np.bincount(user, minlength=n_users)
+    limits = (1000, 500, 200, 100, 70, 50, 35, 20)
+    cost = [(np.minimum(lengths, limit).astype(np.int64) ** 2).sum() for limit in limits]
+    limit = next((n for n, c in zip(limits, cost, strict=True) if c <= MULTIPLICATIONS), limits[-1])
+    from_end = np.cumsum(lengths)[user] - np.arange(len(user))
+    kept = from_end <= limit
+    keys = np.unique(user[kept].astype(np.int64) * n_items + item[kept])
+    rows, columns = np.divmod(keys, max(n_items, 1))
+    ones = np.ones(len(keys), dtype=np.float32)
+    return scipy.sparse.csr_matrix((ones, (rows, columns)), shape=(n_users, n_items))
+
+
+def _strongest(counts: Any, first: int, popularity: Array) -> tuple[Array, Array]:
+    """Return the greatest weights of each row of a block of co-occurrence counts."""
+    counts.sort_indices()
+    rows, columns = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr)), counts.indices
+    other = columns != rows + first
+    rows, columns, count = rows[other], columns[other], counts.data[other]
+    weight = count / (np.sqrt(popularity[rows + first] * popularity[columns]) + np.float32(SHRINK))
+    # The bits of positive floats are ordered as they are: row and descending weight in one key.
+    key = (rows.astype(np.uint64) << 32) | (0xFFFFFFFF - weight.view(np.uint32)).astype(np.uint64)
+    order = np.argsort(key, kind="stable")
+    rows, columns, weight = rows[order], columns[order], weight[order]
+    starts = np.searchsorted(rows, np.arange(counts.shape[0]))
+    place = np.arange(len(rows)) - starts[rows]
+    kept = place < NEIGHBOURS
+    neighbours = np.zeros((counts.shape[0], NEIGHBOURS), dtype=np.int32)
+    weights = np.zeros((counts.shape[0], NEIGHBOURS), dtype=np.float32)
+    neighbours[rows[kept], place[kept]] = columns[kept]
+    weights[rows[kept], place[kept]] = weight[kept]
+    return neighbours, weights

@@ -1,0 +1,40 @@
+"""Base class of the data sets that a run can name."""
+
+from pathlib import Path
+
+from train.core.schema import Tables
+from train.core.settings import Settings
+from train.datasets.tables import at_least
+
+
+class Dataset(Settings):
+    """A data set and how to get it.
+
+    Attributes:
+        min_weight: interactions with a smaller weight (a rating below 4, say) are left out of
+            everything; all count when it is not set.
+    """
+
+    min_weight: float | None = None
+
+    def load(self) -> Tables:
+        """Read the tables, checked and under canonical names.
+
+        Raises:
+            OSError: a file is missing or cannot be fetched.
+            ValueError: a file holds something else than declared, or nothing is left.
+        """
+        return at_least(self.read(), self.min_weight)
+
+    def read(self) -> Tables:
+        """Read the tables with all interactions."""
+        raise NotImplementedError
+
+
+def given_path(path: Path | None, name: str, key: str, file: str, place: str) -> Path:
+    """Return the path of a data set that is not fetched, or raise ValueError where it is None."""
+    if path is None:
+        raise ValueError(
+            f"{name} is not fetched by itself: get {file} from {place}, and set data.{key} to it"
+        )
+    return path

@@ -1,0 +1,105 @@
+"""Your own tables: the data set `files`."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from train.core.schema import Kind, Tables
+from train.datasets.base import Dataset
+from train.datasets.readers import Source
+from train.datasets.tables import Events, Side, read_tables
+from train.datasets.times import TimeUnit
+
+
+def _known_kinds(value: Any) -> Any:
+    kinds = get_args(Kind)
+    for column, kind in value.items() if isinstance(value, dict) else ():
+        if kind not in kinds:
+            raise ValueError(
+                f"unknown kind {kind!r} of column {column!r}; available: {', '.join(kinds)}"
+            )
+    return value
+
+
+Columns = Annotated[dict[str, Kind], BeforeValidator(_known_kinds)]
+
+
+class Files(Dataset):
+    """Your own tables, CSV or Parquet: each one file, a folder of them, or a URI.
+
+    Ids are integers or strings and stay what they are; in CSV a column of plain integers (7, not
+    007) has integers. Times are numbers in `timestamp_unit` since 1970 (or any order), ISO
+    dates and times, or datetimes; without a zone they are UTC. They are kept in whole seconds,
+    after the rows were put in the order that finer times give.
+
+    Attributes:
+        interactions: a row for each event.
+        items: a row for each item, if there are attributes or titles. Items that are in only one
+            of the two tables are fine.
+        users: the same for users.
+        user_id: column of the user ids, in every table.
+        item_id: column of the item ids, in every table.
+        timestamp: column of the times.
+        timestamp_unit: of times that are numbers: s, ms, us or ns.
+        weight: column of a weight or rating; every interaction weighs 1 when it is not set.
+        title: column of the item table that names an item for people.
+        item_columns: kind of each attribute in the item table: category, categories, number, flag,
+            text or embedding. An embedding is a list column, or the common start of the names of
+            its columns (`clip_text_`).
+        user_columns: the same for the user table.
+        separator: between categories in one text column.
+        delimiter: between the columns of a CSV file.
+        encoding: of CSV files.
+    """
+
+    name: Literal["files"] = "files"
+    interactions: str
+    items: str | None = None
+    users: str | None = None
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    timestamp_unit: TimeUnit = "s"
+    weight: str | None = None
+    title: str | None = None
+    item_columns: Columns = Field(default_factory=dict)
+    user_columns: Columns = Field(default_factory=dict)
+    separator: str = Field(default="|", min_length=1)
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    encoding: str = "utf-8"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Files":
+        if (self.item_columns or self.title) and not self.items:
+            raise ValueError("item_columns and title are of the item table: set items to its file")
+        if self.user_columns and not self.users:
+            raise ValueError("user_columns are of the user table: set users to its file")
+        for column in ("user_id", "item_id", *(["title"] if self.title != "title" else [])):
+            if column in self.item_columns or (column in self.user_columns and column != "title"):
+                raise ValueError(
+                    f"{column!r} is the name of something else here and cannot be an attribute; "
+                    "rename this column in the file"
+                )
+        return self
+
+    def read(self) -> Tables:
+        """Read, check and convert the files."""
+        events = Events(
+            self._source(self.interactions),
+            self.user_id,
+            self.item_id,
+            self.timestamp,
+            self.timestamp_unit,
+            self.weight,
+        )
+        items = users = None
+        if self.items:
+            source = self._source(self.items)
+            items = Side(source, self.item_id, self.item_columns, self.title, self.separator)
+        if self.users:
+            source = self._source(self.users)
+            users = Side(source, self.user_id, self.user_columns, None, self.separator)
+        return read_tables(events, items, users)
+
+    def _source(self, location: str) -> Source:
+        return Source(location, self.delimiter, self.encoding)

@@ -1,0 +1,235 @@
+"""From files to `Tables`: picks the columns, checks them and gives them their canonical names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from train.core.schema import Kind, Tables
+from train.datasets.columns import (
+    CONVERT,
+    Column,
+    categories,
+    embedding,
+    fail,
+    integers,
+    mask,
+    matches,
+    numbers,
+    text,
+    wrong_type,
+)
+from train.datasets.readers import Source
+from train.datasets.times import TimeUnit, timestamps
+
+_INTEGER = r"^(0|-?[1-9][0-9]*)$"
+
+
+@dataclass(frozen=True)
+class Events:
+    """Where the interactions are, and what their columns are called there."""
+
+    source: Source
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    timestamp_unit: TimeUnit = "s"
+    weight: str | None = None
+
+    def read(self) -> dict[str, Column]:
+        """Read the columns, still as they are in the file."""
+        names = [self.user_id, self.item_id, self.timestamp]
+        names += [self.weight] if self.weight else []
+        return self.source.read(lambda where, there: _present(where, there, names))
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where the items or the users are, and what their columns are called there.
+
+    Attributes:
+        columns: kind of each attribute. A name that is no column but the start of several makes
+            one embedding of them (`clip_text_` of `clip_text_0`, `clip_text_1`, ...).
+        separator: between the categories of a text column.
+    """
+
+    source: Source
+    id: str
+    columns: Mapping[str, Kind]
+    title: str | None = None
+    separator: str = "|"
+
+    def read(self) -> dict[str, Column]:
+        """Read the columns, still as they are in the file."""
+        return self.source.read(self._choose)
+
+    def _choose(self, where: str, there: Sequence[str]) -> list[str]:
+        chosen = _present(where, there, [self.id, self.title] if self.title else [self.id])
+        for name, kind in self.columns.items():
+            group = _prefixed(name, there) if kind == "embedding" else []
+            chosen += group or _present(where, there, [name])
+        return list(dict.fromkeys(chosen))
+
+    def convert(self, read: Mapping[str, Column]) -> dict[str, pa.ChunkedArray]:
+        """Return title (where there is one) and attributes under their canonical names."""
+        title = {"title": text(read[self.title])} if self.title else {}
+        return title | {name: self._attribute(name, read) for name in self.columns}
+
+    def _attribute(self, name: str, read: Mapping[str, Column]) -> pa.ChunkedArray:
+        kind = self.columns[name]
+        if kind == "embedding":
+            return embedding([read[n] for n in _prefixed(name, list(read)) or [name]])
+        if kind == "categories":
+            return categories(read[name], self.separator)
+        return CONVERT[kind](read[name])
+
+
+def read_tables(events: Events, items: Side | None, users: Side | None) -> Tables:
+    """Read, check and convert a data set; a side without a table of its own has ids only.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a column is missing, or holds what it should not; the message names file,
+            column, row count and the first bad values.
+    """
+    read = events.read()
+    item_read, user_read = (side.read() if side else {} for side in (items, users))
+    item_ids = _ids(read[events.item_id], item_read.get(items.id) if items else None)
+    user_ids = _ids(read[events.user_id], user_read.get(users.id) if users else None)
+    item_table = {"item_id": item_ids[1]} | (items.convert(item_read) if items else {})
+    item_table.setdefault("title", pa.chunked_array([pa.nulls(len(item_ids[1]), pa.string())]))
+    user_table = {"user_id": user_ids[1]} | (users.convert(user_read) if users else {})
+    return Tables(
+        interactions=_interactions(events, read, user_ids[0], item_ids[0]),
+        items=pa.table(item_table),
+        users=pa.table(user_table),
+        item_columns=items.columns if items else {},
+        user_columns=users.columns if users else {},
+    )
+
+
+def at_least(tables: Tables, min_weight: float | None) -> Tables:
+    """Return the tables with only the interactions of at least this weight; None keeps all.
+
+    Raises:
+        ValueError: none is left.
+    """
+    if min_weight is None:
+        return tables
+    weight = tables.interactions["weight"]
+    kept = tables.interactions.filter(pc.greater_equal(weight, min_weight))
+    if not len(kept):
+        raise ValueError(
+            f"no interaction has a weight of at least {min_weight:g}: the {len(weight):,} weights "
+            f"go up to {pc.max(weight).as_py():g}; lower min_weight"
+        )
+    return replace(tables, interactions=kept)
+
+
+def _present(where: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
+    missing = [name for name in dict.fromkeys(names) if name not in there]
+    if missing:
+        raise ValueError(
+            f"{where}: no column {', '.join(map(repr, missing))}; it has: {', '.join(there)}. "
+            "Set the column names in [dataset]"
+        )
+    return list(names)
+
+
+def _prefixed(name: str, there: Sequence[str]) -> list[str]:
+    """Return the columns `name0`, `name1`, ... in the order of their numbers."""
+    if name in there:
+        return []
+    found = [column for column in there if column.startswith(name)]
+    tails = [column.removeprefix(name) for column in found]
+    if all(tail.isdecimal() for tail in tails):
+        return [found[i] for i in np.argsort([int(tail) for tail in tails], kind="stable")]
+    return sorted(found)
+
+
+def _interactions(
+    events: Events, read: Mapping[str, Column], users: pa.ChunkedArray, items: pa.ChunkedArray
+) -> pa.Table:
+    ticks, per_second = timestamps(read[events.timestamp], events.timestamp_unit)
+    if events.weight:
+        weight = numbers(read[events.weight])
+        if weight.null_count:
+            missing = pc.is_null(weight)
+            fail(read[events.weight], missing, "a weight in every row", "Fill these rows in")
+    else:
+        weight = pa.chunked_array([np.ones(len(ticks), np.float32)])
+    columns = {
+        "user_id": users,
+        "item_id": items,
+        "timestamp": ticks // per_second,
+        "weight": weight.cast(pa.float32(), safe=False),
+    }
+    table = pa.table(columns)
+    # Whole seconds lose an order that finer times had; equal times keep the order of the rows.
+    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
+
+
+def _ids(event: Column, own: Column | None) -> list[pa.ChunkedArray]:
+    """Return the ids of the interactions and of the side's table, in one type."""
+    if own is None:
+        ids = one_id_type([event])[0]
+        return [ids, pa.chunked_array([pc.unique(ids)])]
+    ids, own_ids = one_id_type([event, own])
+    _check_unique(Column(own.source, own.name, own_ids))
+    return [ids, own_ids]
+
+
+def one_id_type(columns: Sequence[Column]) -> list[pa.ChunkedArray]:
+    """Return the ids of one kind in every table that names them: all int64, or all strings.
+
+    Text becomes int64 where every value of every column is an integer written the plain way:
+    `"7"` is, `"007"` is not.
+
+    Raises:
+        ValueError: an id is missing or neither integer nor string, or one table has integers and
+            the other does not.
+    """
+    columns = [_present_ids(column.plain()) for column in columns]
+    if not all(column.is_text for column in columns):
+        return [_as_integers(column, columns) for column in columns]
+    found = [_plain_integers(column) for column in columns]
+    whole = [values for values in found if values is not None]
+    return whole if len(whole) == len(columns) else [column.values for column in columns]
+
+
+def _present_ids(column: Column) -> Column:
+    if not (column.is_text or pa.types.is_integer(column.values.type)):
+        wrong_type(column, "ids, integers or strings")
+    missing = mask(pc.is_null(column.values))
+    if column.is_text:
+        missing = missing | mask(pc.equal(column.values, ""))
+    if missing.any():
+        fail(column, missing, "an id in every row", "Fill these rows in, or drop them")
+    return column
+
+
+def _plain_integers(column: Column) -> pa.ChunkedArray | None:
+    if not pc.all(matches(column.values, _INTEGER), min_count=0).as_py():
+        return None
+    return integers(column.values)
+
+
+def _as_integers(column: Column, columns: Sequence[Column]) -> pa.ChunkedArray:
+    found = _plain_integers(column) if column.is_text else column.values.cast(pa.int64())
+    if found is None:
+        other = next(c for c in columns if not c.is_text)
+        bad = ~mask(matches(column.values, _INTEGER))
+        expected = f"integers, as in {other.source}, column {other.name!r}"
+        fail(column, bad, expected, "Write the ids the same way in both")
+    return found
+
+
+def _check_unique(column: Column) -> None:
+    codes = column.values.combine_chunks().dictionary_encode()
+    if len(codes.dictionary) == len(column.values):
+        return
+    index = codes.indices.to_numpy()
+    repeated = np.bincount(index)[index] > 1
+    fail(column, repeated, "every id once", "Keep one row an id")

@@ -1,0 +1,40 @@
+"""Settings of `[evaluation]`."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from train.baselines import BASELINES
+from train.baselines.base import Baseline
+from train.baselines.popularity import Popularity, RecentPopularity
+from train.core.settings import Settings, one_of
+
+
+class Evaluation(Settings):
+    """How a bundle is measured.
+
+    Attributes:
+        k: the cut of every metric.
+        more_k: further cuts of recall and NDCG.
+        recent_days: window of the recent-popularity baseline.
+        resamples: of the bootstrap over users.
+        baselines: systems to compare with, names or tables with a name; flags take names.
+    """
+
+    k: int = Field(default=10, ge=1)
+    more_k: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    recent_days: int = Field(default=7, ge=1)
+    resamples: int = Field(default=2000, ge=100)
+    baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (
+        Popularity(),
+        RecentPopularity(),
+    )
+
+    @field_validator("baselines")
+    @classmethod
+    def _named_once(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
+        names = [baseline.name for baseline in baselines]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a baseline can be there once; more than once: {', '.join(twice)}")
+        return baselines

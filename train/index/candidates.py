@@ -1,0 +1,33 @@
+"""Requests in indices, and the candidates that stage 1 retrieves for them."""
+
+from dataclasses import dataclass
+
+from train.core.ragged import Array, Ragged
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Who asks.
+
+    Attributes:
+        user: int32 `[B]`, -1 for a user unknown at training time.
+        history: `B` rows of items, oldest first.
+        exclude: `B` rows of items that must not be recommended: seen ones and those asked for.
+    """
+
+    user: Array
+    history: Ragged
+    exclude: Ragged
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What stage 1 found, best first.
+
+    Attributes:
+        items: int32 `[B, C]`, -1 after the last.
+        scores: float32 `[B, C]`, -inf after the last.
+    """
+
+    items: Array
+    scores: Array

@@ -1,0 +1,197 @@
+"""Losses over a positive and its own negatives: BCE, gBCE, BPR, triplet, cosine contrastive."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from train.losses.base import Loss, Scored
+from train.losses.sampling import by_popularity, uniform
+from train.ops.tensors import products
+
+
+class PairLoss(Loss):
+    """A loss over each positive and negatives of its own: `[B]` of scores `[B]` and `[B, n]`.
+
+    Attributes:
+        count: negatives n of each positive.
+        sampling: "uniform", by "popularity" ** 0.75 (Mikolov et al. 2013), or "in_batch": all
+            positives of the step, whatever `count` is.
+        shared: all positives of a step share the drawn negatives; for large batches and counts.
+        hard: so many of the negatives are drawn from the best-ranked items that the user did not
+            take, as ranked at the start of the epoch (Xiong et al., ANCE, ICLR 2021); the first
+            epoch has none.
+        hard_pool: how many best-ranked items those are drawn from.
+    """
+
+    count: int = Field(default=16, ge=1)
+    sampling: Literal["uniform", "popularity", "in_batch"] = "uniform"
+    shared: bool = False
+    hard: int = Field(default=0, ge=0)
+    hard_pool: int = Field(default=200, ge=1)
+
+    @model_validator(mode="after")
+    def _hard_negatives_are_own_ones(self) -> "PairLoss":
+        if self.hard > self.count:
+            raise ValueError(f"hard: expected at most count, {self.count}, got {self.hard}")
+        if self.hard and (self.shared or self.sampling == "in_batch"):
+            raise ValueError(
+                "hard negatives are each user's own: set shared = false, and sampling to uniform "
+                "or popularity"
+            )
+        return self
+
+    @property
+    def in_batch(self) -> bool:
+        """Where sampling says so."""
+        return self.sampling == "in_batch"
+
+    def negatives(
+        self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
+    ) -> Tensor | None:
+        """`count` items for each positive, or for all of them, with replacement."""
+        if self.in_batch:
+            return None
+        draw = uniform if self.sampling == "uniform" else by_popularity(frequency)
+        if self.shared:
+            return draw(catalogue, self.count, seed)
+        return draw(catalogue, rows * self.count, seed).view(rows, self.count)
+
+    def __call__(self, scored: Scored) -> Tensor:
+        """Return the mean over the positives; a negative that is the positive itself counts 0."""
+        score = scored.head or products
+        users = scored.users if scored.rows is None else scored.users[scored.rows]
+        own = score(users, scored.positives[:, None])[:, 0].float() / self.temperature
+        others = score(users, scored.negatives).float() / self.temperature
+        real = scored.hits[0][:, None] != scored.hits[1]
+        losses = self.of_scores(own, others, real, scored.catalogue)
+        return (losses if scored.weight is None else losses * scored.weight).mean()
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """Return the loss of each positive, `[B]`.
+
+        Args:
+            own: scores of the positives, `[B]`.
+            others: scores of the negatives, `[B, n]`.
+            real: which of these count, bool `[B, n]`.
+            catalogue: how many items they are drawn from.
+        """
+        raise NotImplementedError
+
+
+class BCE(PairLoss):
+    """Binary cross-entropy, `softplus(-s_p) + sum_j softplus(s_j)` (He et al., NCF, WWW 2017).
+
+    Attributes:
+        from_chance: read scores as log-odds above those of a random item, `log(1 / n)`. The ranking
+            is the same, and the vectors are spared to learn a constant that they do not have.
+    """
+
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
+
+    name: Literal["bce"] = "bce"
+    from_chance: bool = True
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """`softplus` is `-log sigmoid` of the opposite sign."""
+        return _cross_entropy(own, others, real, 1.0, self.from_chance)
+
+
+class GBCE(PairLoss):
+    """Binary cross-entropy for few of many negatives (gBCE; Petrov and Macdonald, RecSys 2023).
+
+    `beta softplus(-s_p) + sum_j softplus(s_j)` with `beta = a (t (1 - 1 / a) + 1 / a)`, a the
+    share of the catalogue that is drawn: sampled negatives alone would make the model too sure.
+
+    Attributes:
+        calibration: t, from 0 (BCE) to 1 (scores as if the whole catalogue were scored).
+        from_chance: as in `bce`, with `log(beta / n)`.
+    """
+
+    suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
+
+    name: Literal["gbce"] = "gbce"
+    count: int = Field(default=64, ge=1)
+    calibration: float = Field(default=0.75, ge=0, le=1)
+    from_chance: bool = True
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """The positive's probability is raised to beta."""
+        share = min(1.0, others.shape[1] / max(1, catalogue - 1))
+        beta = share * (self.calibration * (1 - 1 / share) + 1 / share)
+        return _cross_entropy(own, others, real, beta, self.from_chance)
+
+
+class BPR(PairLoss):
+    """Bayesian personalised ranking, the mean of `softplus(s_j - s_p)` (Rendle et al. 2009).
+
+    Attributes:
+        form: "logistic", that; or "sigmoid", `1 - sigmoid(s_p - s_j)`, the share of wrong pairs,
+            whose gradient fades where a pair is far off.
+    """
+
+    name: Literal["bpr"] = "bpr"
+    form: Literal["logistic", "sigmoid"] = "logistic"
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """`-log sigmoid(s_p - s_j)` of each pair, or `sigmoid(s_j - s_p)`."""
+        of_pair = F.softplus if self.form == "logistic" else torch.sigmoid
+        return _mean(of_pair(others - own[:, None]), real)
+
+
+class Triplet(PairLoss):
+    """Triplet loss on scores, the mean of `max(0, margin + s_j - s_p)`.
+
+    Euclidean scores make it that on squared distances, `max(0, margin + |u - p|^2 - |u - n|^2)`
+    (Schroff et al., FaceNet, CVPR 2015).
+
+    Attributes:
+        margin: by which the positive should score higher.
+        hardest: only the negative that scores highest counts.
+    """
+
+    name: Literal["triplet"] = "triplet"
+    margin: float = Field(default=0.5, gt=0)
+    hardest: bool = False
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """A pair that is right by the margin has no gradient."""
+        losses = (self.margin + others - own[:, None]).clamp(min=0) * real
+        return losses.amax(1) if self.hardest else _mean(losses, real)
+
+
+class CosineContrastive(PairLoss):
+    """`1 - s_p + weight * mean max(0, s_j - margin)` of cosines (Mao et al., SimpleX, CIKM 2021).
+
+    Attributes:
+        margin: cosine below which a negative is left alone.
+        negative_weight: of the mean over the negatives. Far above 1 it may push everything
+            apart that is popular, and the ranking falls to that of chance.
+    """
+
+    suits: ClassVar[tuple[str, ...]] = ("cosine",)
+
+    name: Literal["cosine_contrastive"] = "cosine_contrastive"
+    count: int = Field(default=64, ge=1)
+    margin: float = Field(default=0.4, ge=-1, lt=1)
+    negative_weight: float = Field(default=1.0, gt=0)
+
+    def of_scores(self, own: Tensor, others: Tensor, real: Tensor, catalogue: int) -> Tensor:
+        """Negatives below the margin have no gradient."""
+        return 1 - own + self.negative_weight * _mean((others - self.margin).clamp(min=0), real)
+
+
+def _cross_entropy(
+    own: Tensor, others: Tensor, real: Tensor, beta: float, from_chance: bool
+) -> Tensor:
+    """Return `beta softplus(-s_p) + sum_j softplus(s_j)`, `[B]`."""
+    chance = math.log(beta / others.shape[1]) if from_chance else 0.0
+    return beta * F.softplus(-own - chance) + (F.softplus(others + chance) * real).sum(1)
+
+
+def _mean(values: Tensor, real: Tensor) -> Tensor:
+    """Return the mean over the columns that count, `[B]`; 0 where none does."""
+    return (values * real).sum(1) / real.sum(1).clamp(min=1)

@@ -1,0 +1,164 @@
+"""The recommender: everything that recommending needs, evaluated, stored, opened and served."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from train.core.ragged import Array, Ragged
+from train.data.encoded import Encoded
+from train.data.encoders import Features
+from train.data.ids import IdMap
+from train.data.snapshot import Snapshot
+from train.data.statistics import Statistics
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index
+from train.rerankers.base import Reranker
+from train.rerankers.features import Catalogue
+
+CANDIDATES = 200
+Encode = Callable[[Array, Ragged], Array]
+"""From user indices int32 `[B]` (-1 unknown) and histories `[B]` to vectors float32 `[B, d]`."""
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """Both stages in memory, with what was known when they were fitted.
+
+    The driver builds it, evaluation measures it, a bundle stores it, serving and exports answer
+    from it.
+
+    Attributes:
+        users: user ids and their indices, U of them.
+        items: item ids and their indices, I of them.
+        titles: strings `[I]` with nulls, or None.
+        user_vectors: float32 `[U, d]`.
+        item_vectors: float32 `[I, d]`.
+        catalogue: the items that may be recommended, bool `[I]`.
+        histories: items of each user, oldest first, U rows.
+        statistics: of items and users, as of the moment of the histories.
+        user_features: encoded attributes of the users.
+        item_features: encoded attributes of the items.
+        index: search over `item_vectors`; exhaustive where these are halves of a pair's score.
+        reranker: stage 2, or None.
+        earned: whether the reranker earned its place; where it did not, stage 1's order stays.
+        encode: vectors of users from histories that come with a request; None takes the mean of
+            the history's item vectors.
+        added: elements at the end of vectors that a score adds to the product of the others.
+        candidates: how many candidates stage 1 hands to stage 2, as many as the reranker was
+            fitted to.
+        version: of the bundle that it was opened from; empty before it is stored.
+    """
+
+    users: IdMap
+    items: IdMap
+    titles: pa.Array | None
+    user_vectors: Array
+    item_vectors: Array
+    catalogue: Array
+    histories: Ragged
+    statistics: Statistics
+    user_features: Features
+    item_features: Features
+    index: Index | PairIndex
+    reranker: Reranker | None = None
+    earned: bool = True
+    encode: Encode | None = None
+    added: int = 0
+    candidates: int = CANDIDATES
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the number of candidates."""
+        if self.candidates < 1:
+            raise ValueError(f"candidates: expected at least 1, got {self.candidates}")
+
+    @classmethod
+    def over(
+        cls,
+        data: Encoded,
+        known: Snapshot,
+        vectors: tuple[Array, Array],
+        index: Index | PairIndex,
+        **rest: Any,
+    ) -> "Recommender":
+        """Return stage 1 over a snapshot.
+
+        Args:
+            data: ids, titles and attributes.
+            known: histories, statistics and catalogue.
+            vectors: of users `[U, d]` and items `[I, d]`.
+            index: over the vectors of the items.
+            rest: further fields.
+        """
+        return cls(
+            users=data.users,
+            items=data.items,
+            titles=data.titles,
+            user_vectors=vectors[0],
+            item_vectors=vectors[1],
+            catalogue=known.catalogue,
+            histories=known.histories,
+            statistics=known.statistics,
+            user_features=data.user_features,
+            item_features=data.item_features,
+            index=index,
+            **rest,
+        )
+
+    @property
+    def reranks(self) -> bool:
+        """Whether the second stage is there and earned its place."""
+        return self.reranker is not None and self.earned
+
+    @property
+    def directions(self) -> Array:
+        """Item vectors without the elements that scores add, to compare items by, `[I, w]`."""
+        return self.item_vectors[:, : self.item_vectors.shape[1] - self.added]
+
+    @cached_property
+    def described(self) -> Catalogue:
+        """The tables that candidate features look up, computed once."""
+        return Catalogue(
+            item_vectors=self.directions,
+            item_features=self.item_features,
+            user_features=self.user_features,
+            statistics=self.statistics,
+        )
+
+    @cached_property
+    def item_names(self) -> tuple[list[Any], list[str | None]]:
+        """Ids and titles of all items as Python lists: a request wants ten, and fast."""
+        titles = [None] * len(self.items) if self.titles is None else self.titles.to_pylist()
+        return self.items.ids.to_pylist(), titles
+
+    @cached_property
+    def popular(self) -> Array:
+        """Items of the catalogue by recent popularity, the most popular first."""
+        order = self.statistics.popular(recent=True)
+        return np.asarray(order[self.catalogue[order]])
+
+    @cached_property
+    def popularity(self) -> Array:
+        """Counts that `popular` orders by: those of the longest recent window, `[I]`."""
+        known = self.statistics
+        if not len(known.recent_days):
+            return known.item_count
+        return np.asarray(known.item_recent[int(np.argmax(known.recent_days))])
+
+    def encode_users(self, user: Array, history: Ragged) -> Array:
+        """Return the vectors of users with histories that came with a request, float32 `[B, d]`.
+
+        Args:
+            user: int32 `[B]`, -1 for a user unknown at training time.
+            history: B rows of items, none of them empty.
+        """
+        if self.encode is not None:
+            return self.encode(user, history)
+        sums: Array = np.zeros((len(user), self.item_vectors.shape[1]), dtype=np.float32)
+        np.add.at(sums, history.rows, self.item_vectors[history.values])
+        sums /= np.maximum(history.lengths, 1)[:, None]
+        return sums

@@ -1,0 +1,99 @@
+"""Requests, in external ids and in indices, and the candidates retrieved for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from train.core.ragged import Array, Ragged
+from train.index.candidates import Candidates, Queries
+from train.recommender.recommender import Recommender
+
+Id = int | str
+Source = Literal["personal", "history", "popular"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request for one user's recommendations.
+
+    Attributes:
+        user_id: of a user in the bundle; anything else is an unknown user.
+        history: item ids, oldest first; appended to the stored history of the user.
+        k: how many items to return.
+        exclude: item ids not to return; items that the user has seen are never returned.
+        explain: whether to say where each item comes from.
+    """
+
+    user_id: Id | None = None
+    history: Sequence[Id] = ()
+    k: int = 10
+    exclude: Sequence[Id] = ()
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Stage 1's result for a list of requests.
+
+    Attributes:
+        queries: the requests in indices, B of them.
+        vectors: float32 `[B, d]`.
+        candidates: items and scores `[B, C]`, best first.
+        sources: what each answer rests on.
+        ignored: ids of each request's history that the bundle does not know.
+    """
+
+    queries: Queries
+    vectors: Array
+    candidates: Candidates
+    sources: list[Source]
+    ignored: list[list[Id]]
+
+
+def in_indices(
+    recommender: Recommender, requests: Sequence[Request]
+) -> tuple[Queries, list[list[Id]]]:
+    """Return the requests in indices, and the ids of each history that are unknown."""
+    user = recommender.users.index([request.user_id for request in requests])
+    given, ignored = _items(recommender, [request.history for request in requests])
+    excluded, _ = _items(recommender, [request.exclude for request in requests])
+    history = recommender.histories.take(user)
+    if len(given.values):
+        history = history.join(given)
+    exclude = history.join(excluded) if len(excluded.values) else history
+    return Queries(user=user, history=history, exclude=exclude), ignored
+
+
+def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) -> Queries:
+    """Return the requests of known users `[B]` with their stored histories alone.
+
+    Args:
+        recommender: with the histories.
+        users: indices.
+        unseen: whether items of the history are excluded, as in serving.
+    """
+    history = recommender.histories.take(users)
+    exclude = history if unseen else Ragged.empty(len(users))
+    return Queries(user=users.astype(np.int32), history=history, exclude=exclude)
+
+
+def is_popular(queries: Queries) -> Array:
+    """Whether only popularity can answer: neither user nor history is known, bool `[B]`."""
+    unknown: Array = (queries.user < 0) & (queries.history.lengths == 0)
+    return unknown
+
+
+def _items(recommender: Recommender, ids: Sequence[Sequence[Id]]) -> tuple[Ragged, list[list[Id]]]:
+    lengths = [len(row) for row in ids]
+    if not any(lengths):
+        return Ragged.empty(len(ids)), [[] for _ in ids]
+    flat = [i for row in ids for i in row]
+    index = recommender.items.index(flat)
+    rows = np.repeat(np.arange(len(ids)), lengths)
+    unknown: list[list[Id]] = [[] for _ in ids]
+    for position in np.flatnonzero(index < 0):
+        unknown[rows[position]].append(flat[position])
+    known = index >= 0
+    return Ragged.from_pairs(rows[known], index[known], len(ids)), unknown

@@ -1,0 +1,85 @@
+"""HTML of the reports: document, tables, figures."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from train.report import plots
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums;
+        font-size: 13px; display: block; overflow-x: auto; }
+caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+th, td { text-align: right; vertical-align: top; padding: .25rem .7rem; white-space: nowrap;
+         border-bottom: 1px solid #eee; }
+th:first-child, td:first-child { text-align: left; }
+figure { margin: 1rem 0; } img { max-width: 100%; }
+figcaption, .facts { color: #555; font-size: 14px; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
+"""
+
+
+def document(title: str, parts: Sequence[str], style: str = "") -> str:
+    """Return a whole HTML page that needs no other file.
+
+    Args:
+        title: as plain text.
+        parts: the HTML of its body, from top to bottom.
+        style: CSS of its own, after what all pages share.
+    """
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>{STYLE}{style}</style>\n</head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Return plain sentences as an HTML list."""
+    return "<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>"
+
+
+def folded(title: str, facts: Any) -> str:
+    """Return JSON values as HTML that shows them once its title is clicked on."""
+    text = html.escape(json.dumps(facts, indent=2, ensure_ascii=False))
+    return f"<details><summary>{html.escape(title)}</summary><pre>{text}</pre></details>"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an HTML table of plain texts; a line break in one is a line break in its cell."""
+    head = "".join(f"<th>{_cell(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>\n" for row in rows
+    )
+    return (
+        f"<table><caption>{html.escape(title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}</tbody></table>"
+    )
+
+
+def _cell(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def figure(title: str, caption: str, plot: Any, *arguments: Any) -> str:
+    """Return a plot as an HTML figure with the image in it.
+
+    Args:
+        title: what stands for the image where it cannot be seen.
+        caption: what stands below it.
+        plot: the function that draws it.
+        arguments: what the function is called with.
+    """
+    content = base64.b64encode(plots.svg(plot, *arguments)).decode()
+    return (
+        f'<figure><img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{content}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,169 @@
+"""The report of a run as one HTML file with everything in it: tables, plots, configuration."""
+
+import html
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster import storage
+from train.bundle import evaluation_arrays
+from train.bundle import manifest as manifests
+from train.bundle.bundle import Bundle, open_bundle
+from train.core.ragged import Array
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index, sweep
+from train.report import plots
+from train.report.html import bullets, document, figure, folded, table
+from train.report.item_map import item_map
+from train.report.text import remarks, tables
+
+FILE = "report.html"
+
+QUERIES = 500
+
+SCORES = 2**26
+
+BATCH = 32
+
+
+def write_page(location: str, to: str | None = None) -> str:
+    """Write the page of a bundle, whole or not at all.
+
+    Args:
+        location: a bundle's or a run's folder or URI.
+        to: path or URI of the page; by default `report.html` in the folder of the run.
+
+    Returns:
+        where it is.
+
+    Raises:
+        BundleError: as `open_bundle`.
+    """
+    bundle = open_bundle(location)
+    place = storage.absolute(to) if to else _beside(location)
+    storage.write_bytes(place, page(bundle).encode())
+    return place
+
+
+def page(bundle: Bundle) -> str:
+    """Return the HTML of a bundle's page; what an earlier version did not keep is left out."""
+    manifest = bundle.manifest
+    kept = evaluation_arrays.FILE in manifest["files"]
+    test = evaluation_arrays.read(str(bundle.folder), manifest) if kept else {}
+    parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
+    parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
+    return document(f"{manifest.get('name', 'bundle')}: report", parts)
+
+
+def _beside(location: str) -> str:
+    """Return the page's place in the run's folder; beside the bundle where it is in none."""
+    place = storage.absolute(location).rstrip("/")
+    if manifests.FILE in storage.names(place):
+        place = place.rpartition("/")[0]
+        place = place.removesuffix("/bundles")
+    return storage.join(place, FILE)
+
+
+def _head(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    data = manifest["config"].get("data", {}).get("name", "unknown data")
+    facts = (
+        f"bundle {bundle.version}, made {manifest['created']} from {data}: "
+        f"{len(bundle.recommender.users):,} users, {len(bundle.recommender.items):,} items"
+    )
+    yield f"<h1>{html.escape(str(manifest.get('name', 'bundle')))}</h1>"
+    yield f'<p class="facts">{html.escape(facts)}</p>'
+
+
+def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
+    report = manifest.get("metrics") or {}
+    if "systems" not in report:
+        return
+    first, *others = tables(report)
+    yield "<h2>The test</h2>"
+    yield table(*first)
+    yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, report)
+    yield bullets(remarks(report, manifest["reranker"]))
+    yield from (table(*one) for one in others)
+
+
+def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
+    training = manifest.get("training") or {}
+    # A tower that is fitted at once has no curve.
+    if not any("loss" in row for row in training.get("select", [])):
+        return
+    yield "<h2>Training</h2>"
+    caption = (
+        "Towers on what was before the validation window, which decides how many epochs "
+        "the towers that are measured and served are fitted for."
+    )
+    yield figure(
+        "Learning curves", caption, plots.learning_curves, training["select"], training["epochs"]
+    )
+
+
+def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
+    yield "<h2>Stage 1</h2>"
+    if "score_edges" in test:
+        caption = (
+            "A test pair scores higher than a random unseen item of the same users with "
+            f"a chance of {test['score_auc'][0]:.3f}; 0.5 would be no order at all."
+        )
+        yield figure("Scores of pairs", caption, plots.score_densities, test)
+    if "recall_counts" in test:
+        caption = "Recall on the test: what stage 2 is not given, it cannot recommend."
+        yield figure(
+            "Recall by candidates",
+            caption,
+            plots.recall_by_count,
+            test,
+            bundle.recommender.candidates,
+        )
+    if isinstance(bundle.recommender.index, PairIndex):
+        yield "<p>Its layers score pairs, which nothing can index: a search tries every item.</p>"
+    else:
+        yield _searched(bundle, bundle.recommender.index)
+
+
+def _searched(bundle: Bundle, index: Index) -> str:
+    recommender = bundle.recommender
+    known = recommender.user_vectors[recommender.histories.lengths > 0]
+    # Exact search keeps the scores of all queries in memory.
+    count = max(BATCH, min(QUERIES, SCORES // len(recommender.items)))
+    queries = (known if len(known) else recommender.item_vectors)[:count]
+    k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
+    report = index.report
+    how = f"by HNSW at ef {report['ef']}" if report["used"] == "hnsw" else "exactly"
+    caption = (
+        f"Search over {report['count']:,} vectors of width {report['width']}, timed where this "
+        f"page was made; numbers are ef. This bundle is searched {how}."
+    )
+    rows = sweep(index, queries, k)
+    return figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
+
+
+def _items(bundle: Bundle) -> Iterator[str]:
+    euclidean = bundle.manifest["config"].get("tower", {}).get("score") == "euclidean"
+    count = bundle.recommender.statistics.item_count
+    found = item_map(
+        bundle.recommender.directions,
+        bundle.recommender.item_features,
+        count,
+        directions=not euclidean,
+    )
+    if found is None:
+        return
+    of = f", coloured by {found.column}" if found.column else ""
+    caption = (
+        f"The {len(found.items):,} most popular items by t-SNE of their vectors{of}: near ones "
+        "score alike for the same users; distances between groups far apart mean nothing."
+    )
+    if found.column:
+        caption += " An item with several values has the colour of its rarest frequent one."
+    yield "<h2>Items</h2>"
+    yield figure("Map of the items", caption, plots.items_on_a_plane, found)
+
+
+def _configuration(manifest: Mapping[str, Any]) -> Iterator[str]:
+    facts = {key: manifest[key] for key in ("config", "data", "libraries") if key in manifest}
+    yield "<h2>Configuration</h2>"
+    yield folded("config, data and libraries", facts)

@@ -1,0 +1,109 @@
+"""The reranker `catboost`: boosted trees with a ranking loss."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from train.core.ragged import Array
+from train.rerankers.base import Given, Reranker, RerankerSettings
+from train.rerankers.pairs import Pairs, log_drawn
+
+
+class CatBoost(RerankerSettings):
+    """Boosted trees with a ranking loss over groups, one a query.
+
+    The softmax over a query's candidates (ListNet; Cao et al., 2007) learns from few queries: on
+    some hundred of them YetiRank is slower and gains a third as much.
+
+    Attributes:
+        loss: CatBoost's `loss_function`, a ranking loss over groups.
+        iterations: trees, at most.
+        depth: of each tree.
+        learning_rate: weight of each tree.
+        l2: penalty on the squared leaf values.
+        patience: trees without a better NDCG@10 on held-out requests before fitting stops.
+    """
+
+    name: Literal["catboost"] = "catboost"
+    loss: str = "QuerySoftMax"
+    iterations: int = Field(default=200, gt=0)
+    depth: int = Field(default=3, ge=1, le=10)
+    learning_rate: float = Field(default=0.05, gt=0)
+    l2: float = Field(default=3.0, ge=0)
+    patience: int = Field(default=30, gt=0)
+
+    def _fit(self, given: Given) -> Reranker:
+        from catboost import CatBoost as Model
+
+        model = Model(
+            {
+                "loss_function": self.loss,
+                "eval_metric": "NDCG:top=10",
+                "iterations": self.iterations,
+                "depth": self.depth,
+                "learning_rate": self.learning_rate,
+                "l2_leaf_reg": self.l2,
+                "random_seed": given.seed,
+                "thread_count": given.threads,
+                "allow_writing_files": False,
+                "verbose": False,
+            }
+        )
+        names = given.feature_names
+        other = self._pool(*given.evaluation, names) if given.evaluation else None
+        model.fit(
+            self._pool(given.pairs, given.labels, names),
+            eval_set=other,
+            early_stopping_rounds=self.patience if other else None,
+        )
+        return Trees(model)
+
+    def load(self, folder: Path, item_vectors: Array) -> Reranker:
+        """Read `reranker.cbm`."""
+        return Trees.load(folder)
+
+    def _pool(self, pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> Any:
+        from catboost import Pool
+
+        pool = Pool(pairs.features, labels, group_id=pairs.query, feature_names=list(feature_names))
+        if self.loss.startswith("QuerySoftMax"):
+            pool.set_baseline(log_drawn(pairs))
+        return pool
+
+
+class Trees:
+    """Boosted trees, scored by CatBoost's own evaluator in one thread."""
+
+    name = "catboost"
+    file = "reranker.cbm"
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def score(self, pairs: Pairs) -> Array:
+        """Return a score for each row, float32 `[R]`."""
+        if not len(pairs.features):
+            return np.empty(0, dtype=np.float32)
+        scores = self._model.predict(pairs.features, thread_count=1)
+        return np.asarray(scores, dtype=np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write `reranker.cbm`, CatBoost's own format."""
+        self._model.save_model(str(folder / self.file))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Trees":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file is missing or not CatBoost's.
+        """
+        from catboost import CatBoost as Model
+        from catboost import CatBoostError
+
+        try:
+            return cls(Model().load_model(str(folder / cls.file)))
+        except CatBoostError as error:
+            raise ValueError(f"{folder / cls.file} is not a CatBoost model: {error}") from error

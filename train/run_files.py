@@ -1,0 +1,167 @@
+"""Run files: TOML, presets, `extends` and flags."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import create_model
+
+from cluster import storage
+from train.config import Draft, Run, name_of
+from train.evaluation.settings import Evaluation
+
+CHOICES = ("data", "split", "tower", "loss", "reranker", "tracking")
+
+
+def read_run(source: str, flags: Sequence[str] = ()) -> Run:
+    """Read a run from a TOML file, or a preset by its name, and apply flags over it.
+
+    Args:
+        source: path or URI of a TOML file, or the name of one of `presets()`.
+        flags: `--loss.temperature 0.05 ...`; `--loss.name NAME` puts that entry in the place of
+            the whole table.
+
+    Raises:
+        FileNotFoundError: there is neither such a file nor such a preset.
+        ValueError: not TOML, or a key or value that is not known.
+    """
+    return apply_flags(read_table(source), flags)
+
+
+def read_table(source: str, package: str = "train") -> dict[str, Any]:
+    """Read a TOML file, or a preset by its name, over the one that its key `extends` names.
+
+    Tables are merged key by key, but a table with another `name` takes the whole place of that in
+    the extended file, and so does every other value.
+
+    Raises:
+        FileNotFoundError: there is neither such a file nor such a preset.
+        ValueError: not TOML, or `extends` is no name or path, or leads back to where it began.
+    """
+    return _extended(source, package, ())
+
+
+def _extended(source: str, package: str, chain: tuple[str, ...]) -> dict[str, Any]:
+    """Return the table of a source that those in the chain extend, one after the other."""
+    if source in chain:
+        raise ValueError(f"extends goes in a circle: {' -> '.join([*chain, source])}")
+    table = _table(source, package)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise ValueError(f"{source}: extends: expected a preset or a TOML file, got {base!r}")
+    try:
+        return _merged(_extended(base, package, (*chain, source)), table)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source} extends what is not there: {error}") from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tables merged; what is only a name is the table that has it."""
+    merged = dict(base)
+    for key, value in over.items():
+        earlier = merged.get(key)
+        if isinstance(earlier, str):
+            earlier = {"name": earlier}
+        if isinstance(value, dict) and isinstance(earlier, dict) and _same_name(earlier, value):
+            merged[key] = _merged(earlier, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_name(earlier: Mapping[str, Any], table: Mapping[str, Any]) -> bool:
+    return bool(table.get("name", earlier.get("name")) == earlier.get("name"))
+
+
+def _table(source: str, package: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_text(source, package))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source} is not TOML: {error}") from error
+
+
+def presets(package: str = "train") -> dict[str, str]:
+    """Return the text of each preset of a package by its name."""
+    folder = files(package) / "presets"
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
+    return {entry.name.removesuffix(".toml"): entry.read_text() for entry in found}
+
+
+def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
+    """Return the run of a table of settings with flags applied over it.
+
+    Raises:
+        ValueError: a key or value that is not known.
+    """
+    table, rest = _chosen(dict(table), list(flags))
+    if not rest:
+        return Run.model_validate(table)
+    import tyro
+
+    # Flags may mend what does not go together.
+    run = Draft.model_validate(table)
+    # Flags need to know which entry of each choice is meant.
+    concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
+    evaluation = _with_baseline_names().model_construct(**dict(run.evaluation))
+    concrete["evaluation"] = (type(evaluation), evaluation)
+    model = create_model("Draft", __base__=Draft, **concrete)
+    parsed = tyro.cli(
+        model,
+        prog="python -m train fit RUN.toml",
+        default=model.model_construct(**{**dict(run), "evaluation": evaluation}),
+        args=rest,
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
+    )
+    return Run.model_validate(parsed.model_dump(mode="json", serialize_as_any=True))
+
+
+def _with_baseline_names() -> type[Evaluation]:
+    """Return the evaluation with baselines that are names to tyro; unnamed, they stay as given."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    names: Any = PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME ...]",
+        instance_from_str=tuple,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [entry.name for entry in value],
+    )
+    entries = Evaluation.model_fields["baselines"].annotation
+    field: Any = Annotated[entries, names]
+    return create_model("Evaluation", __base__=Evaluation, baselines=(field, ...))
+
+
+def _chosen(table: dict[str, Any], flags: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Take `--loss.name NAME` out of the flags and make it the table's whole entry."""
+    rest: list[str] = []
+    words = iter(
+        [part for flag in flags for part in (flag.split("=", 1) if flag[:2] == "--" else [flag])]
+    )
+    for word in words:
+        part = word.removeprefix("--").removesuffix(".name")
+        if word == f"--{part}.name" and part in CHOICES:
+            name = next(words, "")
+            if name_of(table.get(part)) != name:
+                table[part] = {"name": name}
+        else:
+            rest.append(word)
+    return table, rest
+
+
+def _text(source: str, package: str) -> str:
+    known = presets(package)
+    if source in known:
+        return known[source]
+    path = Path(source)
+    if storage.is_uri(source) and storage.exists(source):
+        return storage.read_bytes(source).decode()
+    if not path.is_file():
+        available = ", ".join(sorted(known))
+        raise FileNotFoundError(
+            f"no file {source!r}; expected a TOML file or one of the presets: {available}"
+        )
+    return path.read_text(encoding="utf-8")

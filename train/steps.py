@@ -1,0 +1,218 @@
+"""Steps that runs and sweeps share: prepare, snapshots, towers, both stages."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cluster import storage
+from cluster.cpus import available_cpus
+from train.config import Run
+from train.core.ragged import Array
+from train.data.encoded import Encoded, encode
+from train.data.snapshot import (
+    Holdout,
+    Snapshot,
+    like_test,
+    recent_windows,
+    snapshot,
+    some_users,
+    validation_holdout,
+)
+from train.data.splits import LEFT_OUT, TRAIN, Folds
+from train.index.pair_index import PairIndex
+from train.index.vector_index import Index, check_kind
+from train.recommender.recommender import Recommender
+from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
+from train.rerankers.base import RerankerSettings
+from train.rerankers.features import names_of
+from train.towers.base import TwoTowerModel
+from train.towers.encode import encode_catalogue, encode_users
+from train.tracking.base import Tracker
+from train.trainer.job import Job, Validation
+from train.trainer.workers import train_here, train_on_ray
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Trained towers, and how that went: a row of `curve` an epoch, `epoch` the best one."""
+
+    model: TwoTowerModel
+    epoch: int
+    curve: list[dict[str, Any]]
+
+
+def prepare(run: Run) -> tuple[Encoded, Folds]:
+    """Load, check, encode and split the run's data.
+
+    Raises:
+        ValueError: the data, or what the tower or a baseline cannot be fitted to.
+    """
+    tables = run.data.load()
+    data = encode(tables)
+    parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
+    if any(getattr(part, "weighted", False) for part in parts):
+        data.interactions.relative_weight()  # refuses here what would fail in training
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    # Baselines are fitted last; what they refuse is refused before any tower is trained.
+    item, features = data.interactions.item, data.item_features
+    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
+    run.tower.check(first, features)
+    check_kind(run.index)
+    for baseline in run.evaluation.baselines:
+        baseline.check(warm, features)
+    if isinstance(run.reranker, RerankerSettings):
+        run.reranker.check(_feature_names(run, data))
+    counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
+    logger.info(
+        "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
+        getattr(run.data, "name", "data"),
+        *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
+    )
+    return data, folds
+
+
+def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
+    days = recent_windows(run.evaluation.recent_days)
+    return names_of(data.item_features, data.user_features, days, run.linear_score.rank > 0)
+
+
+def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
+    """Return the validation users of [t1, t2), with the snapshot before t1."""
+    return validation_holdout(data, folds, _known(run, data, folds.fold == TRAIN, folds.t1))
+
+
+def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
+    """Return the snapshot before t2, which the towers that are measured learn from."""
+    return _known(run, data, folds.before_test, folds.t2)
+
+
+def final_snapshot(run: Run, data: Encoded) -> Snapshot:
+    """Return the snapshot of everything, which the towers that are served learn from."""
+    everything = np.ones(len(data.interactions), dtype=bool)
+    return _known(run, data, everything, int(data.interactions.timestamp.max()) + 1)
+
+
+def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
+    options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
+    return snapshot(data, known, as_of, *options)
+
+
+def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommender, Holdout]:
+    """Train towers on interactions before t1, stopped by the validation users, or read them.
+
+    Args:
+        home: of the run; the same one finds its checkpoints again.
+        run: with the towers.
+        data: as `prepare` gives it.
+        folds: likewise.
+
+    Returns:
+        stage 1 with the towers, and the validation users.
+    """
+    holdout = select_holdout(run, data, folds)
+    towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
+    return stage_one(run, data, holdout.known, towers["select"].model), holdout
+
+
+def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) -> Recommender:
+    """Return stage 1 over a snapshot: all users and items encoded, the items indexed."""
+    users = np.arange(len(known.histories))
+    vectors = encode_users(model, users, known.histories), encode_catalogue(model)
+    return Recommender.over(
+        data,
+        known,
+        vectors,
+        _index(run, known, model, vectors[1]),
+        encode=partial(encode_users, model),
+        added=run.tower.added,
+        candidates=run.candidates,
+    )
+
+
+def _index(run: Run, known: Snapshot, model: TwoTowerModel, items: Array) -> Index | PairIndex:
+    if model.head is not None:
+        return PairIndex.build(items, known.catalogue, model.head.trained())
+    return Index.build(run.index, items, known.catalogue, run.seed)
+
+
+def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:
+    """Return the users whose candidates a reranker learns from: like the test's, if some are."""
+    return like_test(holdout, run.split, MIN_GROUPS)
+
+
+def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
+    """Fit the run's reranker, if it has one, to the candidates of the validation users."""
+    if not isinstance(run.reranker, RerankerSettings):
+        return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
+    holdout = reranker_holdout(run, holdout)
+    logger.info("rerank: candidates of %s users", f"{len(holdout.users):,}")
+    threads = available_cpus()
+    second = fit_reranker(run.reranker, selected, holdout, run.seed, threads)
+    logger.info("rerank: %s", json.dumps(second.facts))
+    return second
+
+
+def on_ray(run: Run) -> bool:
+    """Whether workers train the towers: those that are fitted at once are fitted here."""
+    return run.train.workers > 0 and not run.tower.at_once
+
+
+def fit_towers(
+    home: str, run: Run, phases: Mapping[str, Snapshot], holdout: Holdout, tracker: Tracker
+) -> dict[str, Fitted]:
+    """Train the towers of every phase, or read those of phases that were finished before.
+
+    Args:
+        home: of the run; its checkpoints lie in `training`.
+        run: with the towers.
+        phases: the snapshot that each learns from; `select` comes first.
+        holdout: stops the training of `select`.
+        tracker: is told of every epoch.
+    """
+    jobs = {
+        phase: tower_job(run, known, holdout if phase == "select" else None)
+        for phase, known in phases.items()
+    }
+    trained = train_on_ray if on_ray(run) else train_here
+    states = trained(jobs, storage.join(home, "training"), tracker.epoch)
+    for phase, state in states.items():
+        tracker.curve(phase, state["curve"])
+    return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
+
+
+def _fitted_towers(run: Run, job: Job, state: dict[str, Any]) -> Fitted:
+    model = run.tower.build(job.inputs)
+    model.load_state_dict(state["best"]["weights"])
+    model.eval()
+    return Fitted(model, state["best"]["epoch"], state["curve"])
+
+
+def tower_job(run: Run, known: Snapshot, holdout: Holdout | None = None) -> Job:
+    """Return the training job of the run's towers on a snapshot.
+
+    Args:
+        run: with the towers, their loss and how they are trained.
+        known: its interactions are learned from.
+        holdout: stops the training; without one there is no validation.
+    """
+    validation = None
+    if holdout is not None:
+        some = some_users(like_test(holdout, run.split), run.train.validation_users)
+        histories = known.histories.take(some.users)
+        validation = Validation(some.users, histories, some.relevant, known.catalogue)
+    return Job(
+        tower=run.tower,
+        loss=run.loss,
+        training=run.train,
+        seed=run.seed,
+        inputs=known.inputs,
+        interactions=known.interactions,
+        validation=validation,
+    )

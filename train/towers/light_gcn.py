@@ -1,0 +1,229 @@
+"""LightGCN: vectors are averages over the graph of who took what (He et al., SIGIR 2020).
+
+Shapes: U users and I items, and one row more of each for whoever is unknown; B users, h history
+length, m items looked up, d width of the vectors.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from train.core.schema import Interactions
+from train.data.snapshot import TowerInputs
+from train.towers.base import Parts, Tower, TwoTowerModel
+from train.towers.embeddings import Side
+
+
+class LightGCN(Tower):
+    """Two-tower model whose users and items are what their neighbours are (LightGCN).
+
+    A layer makes users sums of their items and items sums of their users, each neighbour divided by
+    the square roots of both degrees; vectors are means over the layers, of which ids and attributes
+    are the first. In training that is done at each step, over the whole graph. In serving items are
+    a table, and users are summed over their histories: so a new one has a vector as well.
+
+    Attributes:
+        layers: how often neighbours are summed.
+    """
+
+    graph: ClassVar[bool] = True
+
+    name: Literal["light_gcn"] = "light_gcn"
+    history: int = Field(default=1000, ge=1)
+    layers: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _there_is_no_layer_to_drop_out(self) -> "LightGCN":
+        if self.dropout:
+            raise ValueError(f"dropout: light_gcn has none; expected 0, got {self.dropout}")
+        return self
+
+    def parts(self) -> Parts:
+        """Sums and shares alone, without weights."""
+        history = HistorySum(self.width) if self.history else None
+        mean = Mean(self.layers + 1, self.width)
+        return Parts(history, nn.Identity(), mean, mean)
+
+    def build(self, inputs: TowerInputs) -> TwoTowerModel:
+        """Return a freshly initialised module over these tables, without a graph."""
+        return LightGCNModel(self, inputs)
+
+    def prepare(self, model: TwoTowerModel, known: Interactions) -> None:
+        """Hand the graph of the training interactions to a fresh module."""
+        assert isinstance(model, LightGCNModel)
+        counts = model.user_input.count, model.item_input.count
+        model.graph = Graph.of(known, *counts, model.device)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Who took what, each interaction divided by the roots of both degrees.
+
+    Attributes:
+        users: items of each user, sparse `[U + 1, I + 1]`.
+        items: users of each item, its transpose.
+        roots: of the items' degrees, at least 1, `[I + 1, 1]`.
+    """
+
+    users: Tensor
+    items: Tensor
+    roots: Tensor
+
+    @classmethod
+    def of(cls, known: Interactions, n_users: int, n_items: int, device: torch.device) -> "Graph":
+        """Return the graph of interactions on a device."""
+        roots = _roots(known.user, n_users + 1), _roots(known.item, n_items + 1)
+        weight = 1 / (roots[0][known.user] * roots[1][known.item])
+        taken = csr_matrix((weight, (known.user, known.item)), (n_users + 1, n_items + 1))
+        users, items = (_by_rows(side).to(device) for side in (taken, taken.T))
+        return cls(users, items, torch.tensor(roots[1])[:, None].to(device))
+
+    def propagated(self, users: Tensor, items: Tensor, layers: int) -> tuple[Tensor, Tensor]:
+        """Return the sums over all layers of users, `[U + 1, d]`, and the table of items.
+
+        Args:
+            users: layer 0 of all users, `[U + 1, d]`.
+            items: layer 0 of all items, `[I + 1, d]`.
+            layers: how many there are beside it.
+
+        Returns:
+            Users; and items `[I + 1, 2 d]`: the sum over all layers, and what a history sums, which
+            is that over all but the last, divided by the root of the degree.
+        """
+        all_users, all_items, but_last = users, items, items
+        for _ in range(layers):
+            but_last = all_items
+            users, items = (
+                _Product.apply(self.users, self.items, items),
+                _Product.apply(self.items, self.users, users),
+            )
+            all_users, all_items = all_users + users, all_items + items
+        return all_users, torch.cat([all_items, but_last / self.roots], dim=1)
+
+
+def _roots(index: Any, size: int) -> Any:
+    return np.sqrt(np.maximum(np.bincount(index, minlength=size), 1)).astype(np.float32)
+
+
+def _by_rows(matrix: Any) -> Tensor:
+    """Return a sparse tensor; what occurs several times is summed already."""
+    rows = matrix.tocsr()
+    with warnings.catch_warnings():
+        # Products with dense matrices, all that is asked of it, are what torch has had for long.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.tensor(rows.indptr),
+            torch.tensor(rows.indices),
+            torch.tensor(rows.data),
+            rows.shape,
+            check_invariants=False,
+        )
+
+
+class _Product(torch.autograd.Function):
+    """A sparse matrix times a dense one; torch would transpose it at each step for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, ctx.transposed @ gradient.contiguous()
+
+
+class ItemTable(Side):
+    """Items as their rows in a table, `[I + 1, 2 d]`, which training makes of ids and attributes.
+
+    Before, and without a graph, both halves of a row are what a side is elsewhere.
+    """
+
+    def __init__(self, *options: Any) -> None:
+        super().__init__(*options)
+        self.table: Tensor
+        self.register_buffer("table", super().everything().detach().repeat(1, 2))
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Look up indices `[m]`, -1 for unknown."""
+        return self.table[torch.where(index < 0, self.count, index)]
+
+    def everything(self) -> Tensor:
+        """Return the table."""
+        return self.table
+
+    def first_layer(self) -> Tensor:
+        """Return ids and attributes of all, `[I + 1, d]`."""
+        return super().everything()
+
+
+class LightGCNModel(TwoTowerModel):
+    """The module of LightGCN.
+
+    Attributes:
+        graph: of the training interactions, while it is trained.
+    """
+
+    item_side = ItemTable
+    item_input: ItemTable
+
+    def __init__(self, settings: LightGCN, inputs: TowerInputs) -> None:
+        super().__init__(settings, inputs)
+        self.layers = settings.layers
+        self.graph: Graph | None = None
+
+    def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode users `[B]` and items `[M]`; in training the graph has the histories."""
+        if not self.training or self.graph is None:
+            return super().forward(users, history, items)
+        everybody, table = self._propagated(self.graph)
+        asking, asked = F.embedding(users, everybody), F.embedding(items, table)
+        return self.finish_users(asking), self.item_vectors(asked)
+
+    def train(self, mode: bool = True) -> "LightGCNModel":
+        """Set whether this is training; when that ends, items become a table."""
+        if self.training and not mode and self.graph is not None:
+            with torch.no_grad():
+                self.item_input.table.copy_(self._propagated(self.graph)[1])
+        super().train(mode)
+        return self
+
+    def _propagated(self, graph: Graph) -> tuple[Tensor, Tensor]:
+        first = self.user_input.everything(), self.item_input.first_layer()
+        # Products with sparse matrices are of float32.
+        with torch.autocast(self.device.type, enabled=False):
+            return graph.propagated(*first, self.layers)
+
+
+class HistorySum(nn.Module):
+    """The sum of the second halves of a history's rows, divided by the root of their number."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, inputs: Tensor, place: Tensor, present: Tensor) -> Tensor:
+        """Sum the rows of `inputs` `[m, 2 d]` at `place` `[B, h]` where `present`: `[B, d]`."""
+        here = present.to(inputs.dtype)
+        weight = here / here.sum(1, keepdim=True).clamp(min=1).sqrt()
+        rows = inputs[:, self.width :]
+        return F.embedding_bag(place, rows, per_sample_weights=weight, mode="sum")
+
+
+class Mean(nn.Module):
+    """Sums over layers to means, of the first half of what there is: `[m, w] -> [m, d]`."""
+
+    def __init__(self, layers: int, width: int) -> None:
+        super().__init__()
+        self.layers, self.width = layers, width
+
+    def forward(self, sums: Tensor) -> Tensor:
+        """Divide the first d elements."""
+        return sums[:, : self.width] / self.layers

@@ -1,0 +1,6 @@
+"""Trackers by name."""
+
+from train.tracking.base import NoTracking, Tracking
+from train.tracking.mlflow_tracker import MLflow
+
+TRACKING: dict[str, type[Tracking]] = {"none": NoTracking, "mlflow": MLflow}

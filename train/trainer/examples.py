@@ -1,0 +1,84 @@
+"""Training interactions on a device, with their weights in the loss."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.core.ragged import Array
+from train.core.schema import Interactions
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training interactions on a device, ordered by user and time.
+
+    Attributes:
+        users: int32 `[N]`.
+        items: int32 `[N]`.
+        starts: position of the first interaction of each user, int64 `[U + 1]`.
+        weights: of the loss, 1 on average, float32 `[N]`; None where all are 1.
+    """
+
+    users: Tensor
+    items: Tensor
+    starts: Tensor
+    weights: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+def examples(
+    interactions: Interactions,
+    n_users: int,
+    device: torch.device,
+    half_life: float | None = None,
+    weighted: bool = False,
+) -> Examples:
+    """Move the interactions to a device.
+
+    Args:
+        interactions: the training part.
+        n_users: U.
+        device: where to.
+        half_life: days after which an interaction weighs half of a new one.
+        weighted: each counts in proportion to its own weight as well.
+    """
+    known = _weights(interactions, half_life, weighted)
+    weights = None if known is None else torch.tensor(known).to(device)
+    starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
+    users, items = _shared(interactions.user), _shared(interactions.item)
+    return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
+
+
+def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array | None:
+    """Return what interactions count in the loss, mean 1, float32 `[N]`; None for all the same."""
+    recent = None if half_life is None else recency(interactions.timestamp, half_life)
+    own = interactions.relative_weight() if weighted else None
+    if recent is None or own is None:
+        return own if recent is None else recent
+    both = recent * own
+    return np.asarray(both / both.mean())
+
+
+def recency(timestamp: Array, half_life: float) -> Array:
+    """Return weights that halve every `half_life` days back from the newest, mean 1, `[N]`."""
+    days = (timestamp.max() - timestamp) / 86_400
+    weights = 0.5 ** (days / half_life)
+    return np.asarray(weights / weights.mean(), dtype=np.float32)
+
+
+def _shared(values: Array) -> Tensor:
+    """Return a tensor over the array's own memory: all workers of a node read one copy."""
+    with warnings.catch_warnings():
+        # The object store hands out read-only arrays, and nothing here writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def item_frequency(items: Array, n_items: int) -> Tensor:
+    """Return how often each item is in the training interactions, float32 `[I]`."""
+    return torch.tensor(np.bincount(items, minlength=n_items), dtype=torch.float32)

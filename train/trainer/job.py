@@ -1,0 +1,122 @@
+"""What a worker is given to train: settings, data, validation, and its place among the others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
+from train.core.settings import Settings
+from train.data.snapshot import TowerInputs
+from train.losses.base import Loss
+from train.towers.base import Tower
+
+
+class Training(Settings):
+    """How towers are trained.
+
+    Attributes:
+        workers: Ray Train workers; 0 trains in the driver's own process.
+        gpu: one GPU a worker; "auto" takes them where the cluster has them.
+        threads: torch threads a worker; 0 shares the CPUs that this machine
+            may use among the workers on it.
+        examples: "interactions"; or "users" with all their interactions, whose scores are computed
+            once for all positives of a user. Of a tower with a history a random half of the
+            interactions is that, and the others are the positives. history_transformer has
+            examples of its own, whole histories, and learns from every item of one.
+        batch_size: examples a worker and step.
+        epochs: at the most; the learning rate falls linearly to 0 over them.
+        epoch_examples: cut an epoch at so many examples; all by default.
+        validation_users: rank for so many users of the validation window after each epoch, the same
+            ones each time; all by default.
+        patience: stop after so many epochs without a better validation NDCG@10.
+        tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
+            its learning rate is lower, and smaller differences are noise.
+        learning_rate: of AdamW (Loshchilov and Hutter 2019).
+        weight_decay: of AdamW; it pulls rare users and items towards zero.
+        context: what describes the user of an interaction: "all" the other items of the user, or
+            only those "before" it; history_transformer always learns from those before.
+        context_length: items drawn (all) or newest items taken (before) for that.
+        half_life: days after which an interaction weighs half of a new one in the loss, for
+            catalogues whose tastes drift; all weigh the same by default.
+        weighted: an interaction counts in the loss in proportion to its weight (`data.weight`: a
+            rating, say), beside `half_life`; all count the same by default.
+        max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
+    """
+
+    workers: int = Field(default=1, ge=0)
+    gpu: bool | Literal["auto"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    examples: Literal["interactions", "users"] = "interactions"
+    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=10, ge=1)
+    epoch_examples: int | None = Field(default=None, ge=1)
+    validation_users: int | None = Field(default=None, ge=1)
+    patience: int = Field(default=2, ge=1)
+    tolerance: float = Field(default=0.01, ge=0, lt=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    context: Literal["all", "before"] = "all"
+    context_length: int = Field(default=50, ge=1)
+    half_life: float | None = Field(default=None, gt=0)
+    weighted: bool = False
+    max_failures: int = Field(default=2, ge=0)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Users whose whole-catalogue ranking decides when to stop.
+
+    Attributes:
+        users: int32 `[V]`.
+        histories: items of each before the window, oldest first; these are not ranked again.
+        relevant: items of each within the window.
+    """
+
+    users: Array
+    histories: Ragged
+    relevant: Ragged
+    catalogue: Array
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one worker needs.
+
+    Attributes:
+        stop_after: train exactly so many epochs, without validation (a refit).
+    """
+
+    tower: Tower
+    loss: Loss
+    training: Training
+    seed: int
+    inputs: TowerInputs
+    interactions: Interactions
+    validation: Validation | None = None
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True)
+class World:
+    """This worker's place among all, and how it reports.
+
+    Attributes:
+        report: called after each epoch with the metrics and the state to keep (rank 0) or None.
+        wrap: makes the module's gradients the average over all workers.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    report: Callable[[dict[str, Any], dict[str, Any] | None], None] = lambda metrics, state: None
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products are computed in bfloat16, as GPUs do it fast."""
+        return self.device.type == "cuda"

@@ -1,0 +1,210 @@
+"""Training on Ray Train workers, or in this process: all of training that knows Ray."""
+
+import json
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from cluster import storage
+from cluster.cpus import available_cpus
+from cluster.session import scaling
+from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
+from train.trainer.job import Job, World
+from train.trainer.phases import State, read_phases, train_phases
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "towers"
+
+Watch = Callable[[str, dict[str, Any]], None]
+"""Is told the phase and the metrics of an epoch."""
+
+
+def train_on_ray(
+    jobs: Mapping[str, Job], place: str, watch: Watch | None = None
+) -> dict[str, State]:
+    """Train jobs one after the other on the same Ray Train workers, which take long to start.
+
+    Args:
+        jobs: what to train, by phase; see `phases.train_phases`.
+        place: folder or URI of the checkpoints; the same place resumes from the last one there.
+        watch: is told of every epoch as it ends, in a thread of its own.
+
+    Returns:
+        what is kept of each job.
+
+    Raises:
+        ValueError: training diverged.
+    """
+    _announce(jobs)
+    done = read_phases(jobs, place)
+    if len(done) == len(jobs):
+        return done
+    training = next(iter(jobs.values())).training
+    with _logged(watch) as epochs:
+        trainer = ray.train.torch.TorchTrainer(
+            _worker,  # type: ignore[arg-type]
+            train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
+            scaling_config=scaling(training.workers, training.gpu),
+            run_config=ray.train.RunConfig(
+                name=FOLDER,
+                storage_path=place,
+                failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
+            ),
+        )
+        with interruptible():
+            result: Any = trainer.fit()
+    if result.return_value:
+        raise ValueError(result.return_value)
+    return read_phases(jobs, place)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C stop the workers and then be a KeyboardInterrupt, as everywhere else.
+
+    Ray handles it by an exit with code 0, and goes on to do so once training is over.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) -> dict[str, State]:
+    """Train in this process, without Ray; arguments, result and errors are those on Ray."""
+    _announce(jobs)
+    kept = storage.join(place, FOLDER, CHECKPOINT)
+    training = next(iter(jobs.values())).training
+    cuda = training.gpu is not False and torch.cuda.is_available()
+
+    def report(metrics: dict[str, Any], state: State | None) -> None:
+        assert state is not None
+        storage.write_bytes(kept, checkpoint_bytes(state))
+        _log(metrics, watch)
+
+    world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
+    state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
+    with _threads(training.threads):
+        return train_phases(jobs, place, world, state)
+
+
+def _announce(jobs: Mapping[str, Job]) -> None:
+    sizes = ", ".join(f"{phase} {len(job.interactions):,}" for phase, job in jobs.items())
+    logger.info("interactions to learn from: %s", sizes)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads for a while; 0 is as many as before, if there are the CPUs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or min(before, available_cpus()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _worker(config: dict[str, Any]) -> str | None:
+    """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
+    jobs: Mapping[str, Job] = ray.get(config["jobs"])
+    context = ray.train.get_context()
+    size = context.get_world_size()
+    threads = next(iter(jobs.values())).training.threads
+    # Workers on other machines have CPUs of their own.
+    torch.set_num_threads(threads or max(1, available_cpus() // context.get_local_world_size()))
+    world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
+    checkpoint = ray.train.get_checkpoint()
+    state = None
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+    try:
+        train_phases(jobs, config["place"], world, state)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _report(metrics: dict[str, Any], state: State | None) -> None:
+    if state is None:
+        ray.train.report(metrics)
+        return
+    with TemporaryDirectory() as folder:
+        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(state))
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _wrap(model: torch.nn.Module) -> torch.nn.Module:
+    # The buffers are tables that are the same everywhere; sending them at each step is waste.
+    wrapped: torch.nn.Module = ray.train.torch.prepare_model(
+        model, parallel_strategy_kwargs={"broadcast_buffers": False}
+    )
+    return wrapped
+
+
+class _Epochs(ray.train.UserCallback):
+    """Appends the metrics of rank 0 to a file.
+
+    Ray calls it in a process of its own, on the driver's machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def after_report(
+        self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+    ) -> None:
+        """Append a line."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(metrics[0]) + "\n")
+
+
+@contextmanager
+def _logged(watch: Watch | None) -> Iterator[Path]:
+    """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
+    with TemporaryDirectory() as folder:
+        path, done = Path(folder) / "epochs", threading.Event()
+        path.touch()
+        thread = threading.Thread(target=_follow, args=(path, done, watch))
+        thread.start()
+        try:
+            yield path
+        finally:
+            done.set()
+            thread.join()
+
+
+def _follow(path: Path, done: threading.Event, watch: Watch | None) -> None:
+    with path.open() as lines:
+        last = False
+        while not last:
+            last = done.wait(0.2)
+            for line in lines:
+                _log(json.loads(line), watch)
+
+
+def _log(metrics: Mapping[str, Any], watch: Watch | None) -> None:
+    row = dict(metrics)
+    phase = row.pop("phase")
+    loss = f", loss {row['loss']:.4f}" if "loss" in row else ""
+    ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
+    logger.info("%s: epoch %d%s%s, %.1f s", phase, row["epoch"], loss, ndcg, row["seconds"])
+    if watch:
+        watch(phase, row)

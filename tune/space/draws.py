@@ -1,0 +1,124 @@
+"""Draws of a space: suggested by Optuna, put over a run, and checked before anything starts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial
+
+from cluster.cli import message
+from train.config import Run
+from tune.space.ranges import TOGETHER, Choice, Space
+
+
+def suggest(space: Space, trial: BaseTrial) -> dict[str, Any]:
+    """Return one draw of each key of a space; those of "*" among the others."""
+    return spread({key: _draw(trial, key, range_) for key, range_ in space.items()})
+
+
+def spread(drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Return draws with the keys that "*" chose in its place."""
+    apart = {key: value for key, value in drawn.items() if key != TOGETHER}
+    return {**apart, **drawn.get(TOGETHER, {})}
+
+
+def _draw(trial: BaseTrial, name: str, range_: Any) -> Any:
+    if isinstance(range_, FloatDistribution):
+        return trial.suggest_float(name, range_.low, range_.high, step=range_.step, log=range_.log)
+    if isinstance(range_, IntDistribution):
+        return trial.suggest_int(name, range_.low, range_.high)
+    if isinstance(range_, Choice):
+        label = trial.suggest_categorical(name, list(range_.options))
+        return _draw(trial, f"{name}.{label}", range_.options[label])
+    if not isinstance(range_, dict):
+        return range_
+    return {key: _draw(trial, f"{name}.{key}", inner) for key, inner in range_.items()}
+
+
+def override(run: Run, overrides: Mapping[str, Any]) -> Run:
+    """Return the run with the values at some keys (`loss`, `train.epochs`) replaced.
+
+    A `loss.name` that is another one takes the place of the whole table.
+
+    Raises:
+        ValueError: a key or value that the run does not know.
+    """
+    table = run.table()
+    # Tables first, then what is changed within them.
+    for key in sorted(overrides, key=lambda key: (key.count("."), not key.endswith(".name"))):
+        _put(table, key, overrides[key])
+    return Run.model_validate(table)
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    inner = table
+    for part in above:
+        inner = inner.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f"{key}: {part} is a value ({inner!r}), not a table")
+    if above and last == "name" and inner.get("name", value) != value:
+        inner.clear()
+    inner[last] = value
+
+
+SAMPLES = 1000
+
+
+def check(space: Space, run: Run, keys: Sequence[str], fixed: Sequence[str] = ()) -> list[Run]:
+    """Return the runs at the ends of every range and at every option, and many drawn ones, checked.
+
+    Args:
+        space: of a sweep.
+        run: what is varied.
+        keys: tables of a run that trials look at.
+        fixed: keys within them that change nothing in what they measure.
+
+    Raises:
+        ValueError: a key or value that the run does not know, or a key that a trial ignores.
+    """
+    found = [*corners(space), *samples(space, SAMPLES)]
+    runs = [_checked(run, drawn) for drawn in found]
+    for key in sorted({key for corner in found for key in corner}):
+        if key.split(".")[0] not in keys or key in fixed:
+            but = f", but for {', '.join(fixed)}" if fixed else ""
+            raise ValueError(
+                f"space: {key} changes nothing that a trial measures; it can be a key of "
+                f"{', '.join(keys)}{but}"
+            )
+    return runs
+
+
+def _checked(run: Run, drawn: Mapping[str, Any]) -> Run:
+    try:
+        return override(run, drawn)
+    except ValueError as error:
+        raise ValueError(f"space: {json.dumps(drawn)} is not a run: {message(error)}") from error
+
+
+def samples(space: Space, count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return so many random draws of a space."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    return [suggest(space, study.ask()) for _ in range(count)]
+
+
+def corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return draws in which each end of a range and each option occurs, one key after another."""
+    return [spread(corner) for corner in _corners(space)]
+
+
+def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    ends = {key: _ends(range_) for key, range_ in space.items()}
+    first = {key: values[0] for key, values in ends.items()}
+    return [first | {key: value} for key, values in ends.items() for value in values]
+
+
+def _ends(range_: Any) -> Sequence[Any]:
+    if isinstance(range_, FloatDistribution | IntDistribution):
+        return [range_.low, range_.high]
+    if isinstance(range_, Choice):
+        return [end for option in range_.options.values() for end in _ends(option)]
+    return _corners(range_) if isinstance(range_, dict) and range_ else [range_]

@@ -1,0 +1,80 @@
+"""Points of a space: the draw that gives a run, and trials told to Optuna from outside a sweep."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FixedTrial, FrozenTrial, create_trial
+
+from train.config import Run
+from tune.space.draws import override, suggest
+from tune.space.ranges import TOGETHER, Choice, Space
+
+Point = dict[str, Any]
+
+
+def point(space: Space, run: Run, wanted: Run) -> Point | None:
+    """Return what Optuna would have to suggest, by its own names, to make a run out of another.
+
+    Args:
+        space: of a sweep.
+        run: what is varied.
+        wanted: the run to make.
+
+    Returns:
+        None where no draw of the space gives it.
+    """
+    table = wanted.table()
+    found = _each({key: (range_, _at(table, key)) for key, range_ in space.items()}, "")
+    # Options may be told apart only by what they leave to a default.
+    right = (one for one in found if override(run, suggest(space, FixedTrial(one))) == wanted)
+    return next(right, None)
+
+
+def _each(pairs: Mapping[str, tuple[Any, Any]], path: str) -> Iterator[Point]:
+    """Yield points that draw all of several values, each from its range."""
+    parts = [list(_locate(f"{path}{key}", *pair)) for key, pair in pairs.items()]
+    for chosen in itertools.product(*parts):
+        yield {name: value for part in chosen for name, value in part.items()}
+
+
+def _locate(name: str, range_: Any, value: Any) -> Iterator[Point]:
+    """Yield the parts of a point that draw a value from a range."""
+    if isinstance(range_, FloatDistribution | IntDistribution):
+        if _holds(range_, value):
+            yield {name: value}
+    elif isinstance(range_, Choice):
+        for label, option in range_.options.items():
+            for part in _locate(f"{name}.{label}", option, value):
+                yield {name: label, **part}
+    elif isinstance(range_, dict) and isinstance(value, dict):
+        yield from _each({k: (part, _at(value, k)) for k, part in range_.items()}, f"{name}.")
+    elif range_ == value:
+        yield {}
+
+
+def _holds(range_: FloatDistribution | IntDistribution, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and bool(range_._contains(value))
+
+
+def _at(table: Any, key: str) -> Any:
+    if key == TOGETHER:
+        return table
+    for part in key.split("."):
+        table = table.get(part) if isinstance(table, dict) else None
+    return table
+
+
+def told(space: Space, found: Point, values: Sequence[float]) -> FrozenTrial:
+    """Return a finished trial at a point, which a study takes as if it had suggested it.
+
+    Args:
+        space: of the sweep.
+        found: see `point`.
+        values: one for each metric.
+    """
+    fixed = FixedTrial(found)
+    suggest(space, fixed)
+    return create_trial(params=found, distributions=fixed.distributions, values=list(values))

@@ -1,0 +1,184 @@
+"""Ray Tune's part of a sweep: the tuner of a new one, or of one that goes on."""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import optuna
+import ray.tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+from cluster import storage
+from cluster.session import scaling
+from train.config import Run
+from tune.config import Sweep
+from tune.space.draws import corners, override, suggest
+from tune.space.points import Point, point, told
+from tune.space.ranges import Space
+from tune.trials.optuna_search import Search, sampler
+from tune.trials.progress import Progress
+from tune.trials.trial import RUNG, trial
+
+TRIALS = "trials-"
+REDUCTION = 3
+# What a kill may lose of the search's state; Tune's own choice is 10 seconds or more, and much less
+# than this has its copying of one snapshot meet the writing of the next.
+SNAPSHOT_SECONDS = "1"
+
+
+def quiet() -> None:
+    """Keep Tune and Optuna from saying what is said here, at greater length.
+
+    A failed trial's traceback is in its folder.
+    """
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", SNAPSHOT_SECONDS)
+    for name in ("execution.tune_controller", "execution.experiment_state", "tune"):
+        logging.getLogger(f"ray.tune.{name}").setLevel(logging.CRITICAL)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def resources(sweep: Sweep, run: Run) -> dict[str, float]:
+    """Return what Ray reserves for a trial."""
+    gpus = sweep.gpus
+    if gpus is None:
+        gpus = scaling(1, run.train.gpu).num_gpus_per_worker
+    return {"cpu": sweep.cpus, "gpu": gpus}
+
+
+def trials_in(home: str) -> str:
+    """Return the folder or URI of a sweep's trials, the one that is there or a new one.
+
+    Tune gathers what it writes in a folder of the machine, named like this one and by the second:
+    sweeps that begin at once would write into each other's, were the name not one of a kind.
+    """
+    there = [name for name in storage.names(home) if name.startswith(TRIALS)]
+    return storage.join(home, there[0] if there else f"{TRIALS}{uuid.uuid4().hex[:8]}")
+
+
+def measured(sweep: Sweep, run: Run, shared: Any, place: str) -> Any:
+    """Return what Tune runs for each trial, with what all of them share in the object store."""
+    function = ray.tune.with_parameters(
+        trial,
+        subject=sweep.subject.name,
+        run=run,
+        shared=shared,
+        metrics=sweep.directions(),
+        seeds=sweep.seeds,
+        threads=max(1, int(sweep.cpus)),
+        place=place,
+    )
+    return ray.tune.with_resources(function, resources(sweep, run))
+
+
+def new(
+    sweep: Sweep, run: Run, trainable: Any, place: str, earlier: Sequence[tuple[Point, list[float]]]
+) -> ray.tune.Tuner:
+    """Return the tuner of a sweep that begins.
+
+    Args:
+        sweep: what to vary.
+        run: what is varied.
+        trainable: see `measured`.
+        place: `trials_in` the folder or URI of the sweep.
+        earlier: points with their values, which the search knows before it begins.
+
+    Raises:
+        ValueError: `sweep.optuna` has a study of this name.
+    """
+    space = sweep.ranges()
+    home, name = place.rsplit("/", 1)
+    searcher = Search(
+        partial(_draw, space),
+        sweep.directions(),
+        sampler(sweep.search, sweep.seed),
+        as_it_is=_as_it_is(space, run),
+        start=sweep.points(run),
+        storage=_study_storage(sweep, home),
+        study_name=sweep.name,
+    )
+    searcher.tell(earlier, space)
+    config = ray.tune.TuneConfig(
+        num_samples=sweep.trials or -1,
+        time_budget_s=None if sweep.hours is None else sweep.hours * 3600,
+        max_concurrent_trials=sweep.trials_at_once,
+        search_alg=searcher,
+        scheduler=_scheduler(sweep, run),
+        reuse_actors=True,
+        trial_dirname_creator=_folder,
+    )
+    return ray.tune.Tuner(
+        trainable,
+        tune_config=config,
+        run_config=ray.tune.RunConfig(
+            name=name,
+            storage_path=home,
+            callbacks=[Progress(sweep.name, sweep.directions(), sweep.trials, sweep.hours)],
+            checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
+            # What a trial itself raises, it reports; this is for a lost process or node.
+            failure_config=ray.tune.FailureConfig(max_failures=run.train.max_failures),
+            verbose=0,
+        ),
+    )
+
+
+def resumed(trainable: Any, place: str) -> ray.tune.Tuner:
+    """Return the tuner of an interrupted sweep: what had ended counts, the rest goes on.
+
+    Raises:
+        ValueError: it was interrupted before its first trial.
+    """
+    if not ray.tune.Tuner.can_restore(place):
+        home = place.rsplit("/", 1)[0]
+        raise ValueError(f"{home} has no trials to go on with; delete that folder and begin anew")
+    return ray.tune.Tuner.restore(place, trainable, resume_unfinished=True)
+
+
+def _folder(started: Any) -> str:
+    return str(started.trial_id)
+
+
+def _draw(space: Space, suggester: Any) -> dict[str, Any]:
+    # What Optuna was asked for, by its own names, is beside it in a trial's config.
+    return {"overrides": suggest(space, suggester)}
+
+
+def _as_it_is(space: Space, run: Run) -> Callable[[Sequence[float]], Any]:
+    """Return what makes the run as it is a trial of the study; None where no draw gives it."""
+    found = point(space, run, run)
+    return _nothing if found is None else partial(told, space, found)
+
+
+def _nothing(_values: Sequence[float]) -> None:
+    return None
+
+
+def _study_storage(sweep: Sweep, home: str) -> optuna.storages.BaseStorage | None:
+    if sweep.optuna is None and storage.is_uri(home):
+        return None
+    url = sweep.optuna or f"sqlite:///{storage.join(home, 'optuna.db')}"
+    kept = optuna.storages.RDBStorage(url)
+    if sweep.name in optuna.study.get_all_study_names(kept):
+        raise ValueError(f"{url} has a study {sweep.name!r}; choose another --name")
+    return kept
+
+
+def _scheduler(sweep: Sweep, run: Run) -> Any:
+    if sweep.scheduler == "none" or sweep.subject.name != "towers":
+        return FIFOScheduler()
+    varied = [override(run, corner) for corner in corners(sweep.ranges())]
+    epochs = max(one.train.epochs for one in [run, *varied])
+    name, mode = next(iter(sweep.directions().items()))
+    # A trial is never stopped for having had all of its epochs: further seeds may follow. What
+    # reports no epochs is never compared.
+    return ASHAScheduler(
+        time_attr=RUNG,
+        metric=name,
+        mode=mode,
+        max_t=epochs + 1,
+        grace_period=min(sweep.grace_epochs, epochs),
+        reduction_factor=REDUCTION,
+    )
