@@ -29,6 +29,7 @@ RUN_BY = {
     "test_docs_training": ("docs/training.md",),
     "test_docs_tuning": ("docs/tuning.md",),
     "test_docs_http": ("docs/http.md",),
+    "test_docs_mlflow": ("docs/mlflow.md",),
     "test_docs_operations": ("docs/operations.md",),
 }
 PAGES = {

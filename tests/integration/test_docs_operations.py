@@ -8,5 +8,5 @@ from tests.documents import Section, run, sections
 
 
 @pytest.mark.parametrize("section", sections("test_docs_operations"), ids=str)
-def test_commands_do_what_they_say(section: Section, trained: Path) -> None:
-    run(section, trained)
+def test_commands_do_what_they_say(section: Section, checkout: Path) -> None:
+    run(section, checkout)
