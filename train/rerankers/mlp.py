@@ -89,7 +89,17 @@ def standardised(features: Array, mean: Array, scale: Array) -> Array:
 
 
 class MLP(RerankerSettings):
-    """A perceptron of the pair's features and both vectors, with a softmax over the candidates."""
+    """A perceptron of the pair's features and both vectors, with a softmax over the candidates.
+
+    Attributes:
+        hidden: widths of the two hidden layers.
+        epochs: passes over the requests, at most.
+        batch: requests a step.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        dropout: share of hidden units that are set to 0 in fitting.
+        patience: epochs without a lower loss on held-out requests before fitting stops.
+    """
 
     reads_vectors: ClassVar[bool] = True
 
