@@ -32,7 +32,7 @@ from tests.training import (
 )
 from tests.waiting import wait_until
 from train.losses import LOSSES
-from train.losses.base import Scored
+from train.losses.base import LossInputs
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
@@ -228,10 +228,10 @@ class Held(InBatchSoftmax):
     steps: int
     file: str
 
-    def __call__(self, scored: Scored) -> torch.Tensor:
+    def __call__(self, inputs: LossInputs) -> torch.Tensor:
         if next(self.taken) == self.steps:
             wait_until(Path(self.file).exists, self.file)
-        return super().__call__(scored)
+        return super().__call__(inputs)
 
 
 def kill_a_worker(file: Path) -> None:

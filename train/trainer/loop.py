@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.losses.base import Loss, Scored
+from train.losses.base import Loss, LossInputs
 from train.losses.pairwise import PairLoss
 from train.towers.base import TwoTowerModel
 from train.towers.weights import head_of
@@ -187,18 +187,29 @@ def batch_loss(
     them itself, which is less work than to score them, and waits for nobody. Their gradients meet
     in the average that DDP takes, so that each step is that of one worker with the whole batch.
     """
-    beside = batch.step_items if loss.in_batch else batch.items
-    wanted = beside if drawn is None else torch.cat([beside, drawn.flatten()])
-    users, items = model(batch.users, batch.history, wanted)
+    positive_ids = batch.step_items if loss.in_batch else batch.items
+    item_ids = positive_ids if drawn is None else torch.cat([positive_ids, drawn.flatten()])
+    users, items = model(batch.users, batch.history, item_ids)
     if loss.in_batch or drawn is None:
-        ids, positives, others = wanted, items[batch.own], items
+        negative_ids, positives, vectors = item_ids, items[batch.own], items
     else:
-        positives, others = items.split([len(beside), drawn.numel()])
-        ids, others = drawn, others.unflatten(0, drawn.shape)
-    hits, log_q = (batch.items, ids), negatives.log_q
-    shares = None if log_q is None else (log_q[batch.items], log_q[ids])
-    rest = batch.weights, len(negatives.catalogue), head_of(model), batch.rows
-    return batch.share * loss(Scored(users, positives, others, hits, shares, *rest))
+        positives, vectors = items.split([len(positive_ids), drawn.numel()])
+        negative_ids, vectors = drawn, vectors.unflatten(0, drawn.shape)
+    log_q = negatives.log_q
+    inputs = LossInputs(
+        users=users,
+        positives=positives,
+        negatives=vectors,
+        positive_ids=batch.items,
+        negative_ids=negative_ids,
+        positive_log_q=None if log_q is None else log_q[batch.items],
+        negative_log_q=None if log_q is None else log_q[negative_ids],
+        weight=batch.weights,
+        catalogue=len(negatives.catalogue),
+        head=head_of(model),
+        rows=batch.rows,
+    )
+    return batch.share * loss(inputs)
 
 
 def _next_state(
