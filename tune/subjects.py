@@ -25,12 +25,12 @@ from train.rerankers.cross_validation import cross_fit, ranked
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank
+from train.trainer.checkpoint import State
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
-State = dict[str, Any]
 Report = Callable[[dict[str, Any], State | None], None]
 
 
@@ -85,6 +85,7 @@ def _towers(
         worker.report({**where, **best, **costs}, now)
 
     best = train(one, dataclasses.replace(worker, report=report), state)["best"]
+    assert best["ndcg"] is not None, "every trial validates"
     return {"ndcg": best["ndcg"], **costs}, best["weights"]
 
 

@@ -23,9 +23,10 @@ from train.towers.matching_mlp import MatchingMLP
 from train.towers.ncf import NCF
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch, history_sample
+from train.trainer.epoch import batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Worker
-from train.trainer.loop import batch_loss, train
+from train.trainer.loop import train
 from train.trainer.negatives import Negatives
 
 

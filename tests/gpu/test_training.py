@@ -53,10 +53,12 @@ def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
     ids, negative_ids = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
 
     def loss_and_gradients(device: torch.device) -> list[torch.Tensor]:
-        here = [part.detach().to(device).requires_grad_() for part in vectors]
+        users, positives, negatives = (
+            part.detach().to(device).requires_grad_() for part in vectors
+        )
         sample = SampleInfo(positive_ids=ids.to(device), negative_ids=negative_ids.to(device))
-        loss = softmax_loss(*here, sample)
-        gradients = torch.autograd.grad(loss, here)
+        loss = softmax_loss(users, positives, negatives, sample)
+        gradients = torch.autograd.grad(loss, (users, positives, negatives))
         return [part.cpu() for part in (loss.detach(), *gradients)]
 
     there, here = loss_and_gradients(GPU), loss_and_gradients(torch.device("cpu"))

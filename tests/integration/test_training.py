@@ -37,9 +37,9 @@ from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import PhaseResult, State, read_phases
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
-from train.trainer.phases import read_phases
 from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -57,7 +57,7 @@ def phases(**changes: Any) -> dict[str, Job]:
     return {"select": job(**changes), "refit": job(validation=None, **changes)}
 
 
-def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_weights(one: PhaseResult | State, other: PhaseResult | State) -> bool:
     weights, others = one["best"]["weights"], other["best"]["weights"]
     return all(torch.equal(weights[name], others[name]) for name in weights)
 

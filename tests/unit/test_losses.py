@@ -19,8 +19,9 @@ from train.losses.pairwise import BCE, BPR, GBCE, CosineContrastive, PairLoss, T
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch
+from train.trainer.epoch import batch_loss
 from train.trainer.job import Training, Worker
-from train.trainer.loop import batch_loss, train
+from train.trainer.loop import train
 from train.trainer.negatives import Negatives, hard_pool
 
 

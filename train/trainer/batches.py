@@ -15,6 +15,7 @@ from torch import Tensor
 
 from train.ops.tensors import rows_and_places
 from train.trainer.examples import Examples
+from train.trainer.seeds import mix, random_integers
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,28 @@ class Batch:
     Attributes:
         users: `[B]`.
         history: items that describe each user, `[B, h]`, -1 padded.
-        step_items: the positives of all workers, in order of rank, `[W B]`; or one for each item of
-            the histories of all workers, or of their users, row by row.
-        own: which of these are this worker's.
-        share: by which the mean over this worker's positives counts more than another's.
+        global_items: the positives of all workers, in order of rank, `[W B]`; or one for each item
+            of the histories of all workers, or of their users, row by row.
+        local: the slice of these that is this worker's.
+        loss_scale: factor of this worker's mean loss, 1 on average over the workers: what makes
+            the average of the means that over all positives.
         weights: of this worker's positives, or None.
-        rows: of `users`, where a user has several positives: whose each one is, ascending `[N]`.
+        rows: index into `users` of each positive's user, ascending `[N]`, where a user has several
+            positives.
     """
 
     users: Tensor
     history: Tensor
-    step_items: Tensor
-    own: slice
-    share: float = 1.0
+    global_items: Tensor
+    local: slice
+    loss_scale: float = 1.0
     weights: Tensor | None = None
     rows: Tensor | None = None
 
     @property
     def items(self) -> Tensor:
         """This worker's positives, `[B]`, or `[N]` of N items in the histories or of the users."""
-        return self.step_items[self.own]
+        return self.global_items[self.local]
 
     @property
     def positive_users(self) -> Tensor:
@@ -89,16 +92,16 @@ def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: 
     present = history >= 0
     counts = present.sum(1).view(workers, -1).sum(1).tolist()
     first, size = sum(counts[:rank]), counts[rank]
-    own = slice(first, first + size)
+    local = slice(first, first + size)
     places = place[present]
     index = step.chunk(workers)[rank]
     return Batch(
         users=data.users[index].long(),
         history=history.chunk(workers)[rank],
-        step_items=data.items[places].long(),
-        own=own,
-        share=size * workers / len(places),
-        weights=None if data.weights is None else data.weights[places[own]],
+        global_items=data.items[places].long(),
+        local=local,
+        loss_scale=size * workers / len(places),
+        weights=None if data.weights is None else data.weights[places[local]],
     )
 
 
@@ -127,15 +130,15 @@ def user_batch(
         row, place = row[hidden], place[hidden]
         history = _visible_sample(data, users, length, seed)
     counts = torch.bincount(row // size, minlength=workers).tolist()
-    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    local = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
     return Batch(
         users=users,
         history=history,
-        step_items=data.items[place].long(),
-        own=own,
-        share=counts[rank] * workers / len(place),
-        weights=None if data.weights is None else data.weights[place[own]],
-        rows=row[own] - rank * size,
+        global_items=data.items[place].long(),
+        local=local,
+        loss_scale=counts[rank] * workers / len(place),
+        weights=None if data.weights is None else data.weights[place[local]],
+        rows=row[local] - rank * size,
     )
 
 
@@ -148,15 +151,15 @@ def _interactions(data: Examples, users: Tensor) -> tuple[Tensor, Tensor]:
 def _is_hidden(data: Examples, users: Tensor, place: Tensor, seed: int) -> Tensor:
     """Return whether an interaction is hidden from the history of its user, of one shape."""
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
-    always = first + _hash(users * 1_000_003 + seed * 7_368_787) % count
-    return (_hash(place * 1_000_003 + seed * 7_368_787 + 1) % 2 == 0) | (place == always)
+    always = first + random_integers(mix(users, 0), seed) % count
+    return (random_integers(mix(place, 0), seed, stream=1) % 2 == 0) | (place == always)
 
 
 def _visible_sample(data: Examples, users: Tensor, length: int, seed: int) -> Tensor:
     """Return `length` draws from what is not hidden of the users `[B]`, `[B, h]`, -1 padded."""
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
     slot = torch.arange(length, device=users.device)
-    drawn = _hash((users[:, None] * 1_000_003 + slot) * 1_000_003 + seed * 7_368_787 + 2)
+    drawn = random_integers(mix(mix(users[:, None], slot), 0), seed, stream=2)
     place = first[:, None] + drawn % count[:, None]
     hidden = _is_hidden(data, users[:, None].expand_as(place), place, seed)
     return torch.where(hidden, -1, data.items[place]).long()
@@ -177,13 +180,6 @@ def history_sample(data: Examples, index: Tensor, length: int, seed: int) -> Ten
     users = data.users[index].long()
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
     slot = torch.arange(length, device=index.device)
-    drawn = _hash(index[:, None] * 1_000_003 + slot + seed * 7_368_787) % count[:, None]
+    drawn = random_integers(mix(index[:, None], slot), seed) % count[:, None]
     items = data.items[first[:, None] + drawn]
     return torch.where(items == data.items[index][:, None], -1, items).long()
-
-
-def _hash(value: Tensor) -> Tensor:
-    """Mix int64 to non-negative int64 (the finaliser of SplitMix64; Steele et al. 2014)."""
-    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return (value ^ ((value >> 31) & 0x1FFFFFFFF)) & 0x7FFFFFFFFFFFFFFF

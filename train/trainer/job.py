@@ -14,6 +14,7 @@ from train.core.settings import Settings
 from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.towers.base import Tower
+from train.trainer.checkpoint import State
 
 
 class Training(Settings):
@@ -113,7 +114,7 @@ class Worker:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    report: Callable[[dict[str, Any], dict[str, Any] | None], None] = lambda metrics, state: None
+    report: Callable[[dict[str, Any], State | None], None] = lambda metrics, state: None
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
     @property

@@ -63,16 +63,16 @@ class Negatives:
 
         None is for the positives of the whole step alone.
         """
-        drawn = self.loss.negatives(self.catalogue, self.frequency, len(batch.step_items), seed)
+        drawn = self.loss.negatives(self.catalogue, self.frequency, len(batch.global_items), seed)
         if drawn is None or drawn.dim() == 1:
             return drawn
-        own = drawn[batch.own]
+        own = drawn[batch.local]
         if self.pool is None or not isinstance(self.loss, PairLoss):
             return own
         count = min(self.loss.hard, own.shape[1])
         generator = torch.Generator().manual_seed(seed + 1)
         place = torch.randint(self.pool.shape[1], (len(drawn), count), generator=generator)
-        hard = self.pool[batch.positive_users].gather(1, place[batch.own].to(own.device))
+        hard = self.pool[batch.positive_users].gather(1, place[batch.local].to(own.device))
         return torch.cat([torch.where(hard < 0, own[:, :count], hard), own[:, count:]], dim=1)
 
 

@@ -18,9 +18,16 @@ import torch
 from cluster import storage
 from cluster.cpus import available_cpus
 from cluster.session import scaling
-from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
+from train.trainer.checkpoint import (
+    CHECKPOINT,
+    PhaseResult,
+    State,
+    read_phases,
+    read_state,
+    write_state,
+)
 from train.trainer.job import Job, Worker
-from train.trainer.phases import State, read_phases, train_phases
+from train.trainer.phases import train_phases
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +39,7 @@ Watch = Callable[[str, dict[str, Any]], None]
 
 def train_on_ray(
     jobs: Mapping[str, Job], place: str, watch: Watch | None = None
-) -> dict[str, State]:
+) -> dict[str, PhaseResult]:
     """Train jobs one after the other on the same Ray Train workers, which take long to start.
 
     Args:
@@ -87,22 +94,23 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) -> dict[str, State]:
+def train_here(
+    jobs: Mapping[str, Job], place: str, watch: Watch | None = None
+) -> dict[str, PhaseResult]:
     """Train in this process, without Ray; arguments, result and errors are those on Ray."""
     _announce(jobs)
-    kept = storage.join(place, FOLDER, CHECKPOINT)
+    folder = storage.join(place, FOLDER)
     training = next(iter(jobs.values())).training
     cuda = training.gpu is not False and torch.cuda.is_available()
 
     def report(metrics: dict[str, Any], state: State | None) -> None:
         assert state is not None
-        storage.write_bytes(kept, checkpoint_bytes(state))
+        write_state(folder, state)
         _log(metrics, watch)
 
     worker = Worker(device=torch.device("cuda" if cuda else "cpu"), report=report)
-    state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
     with _threads(training.threads):
-        return train_phases(jobs, place, worker, state)
+        return train_phases(jobs, place, worker, read_state(folder))
 
 
 def _announce(jobs: Mapping[str, Job]) -> None:
@@ -134,7 +142,8 @@ def _worker(config: dict[str, Any]) -> str | None:
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+            state = read_state(folder)
+            assert state is not None, f"no {CHECKPOINT} in Ray's checkpoint"
     try:
         train_phases(jobs, config["place"], worker, state)
     except ValueError as error:
@@ -147,7 +156,7 @@ def _report(metrics: dict[str, Any], state: State | None) -> None:
         ray.train.report(metrics)
         return
     with TemporaryDirectory() as folder:
-        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(state))
+        write_state(folder, state)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
