@@ -1,4 +1,4 @@
-"""Losses over a positive and its own negatives: BCE, gBCE, BPR, triplet, cosine contrastive."""
+"""Losses over pairs of a positive and a negative: BCE, gBCE, BPR, triplet, cosine contrastive."""
 
 import math
 from typing import ClassVar, Literal
@@ -14,17 +14,17 @@ from train.ops.tensors import products
 
 
 class PairLoss(Loss):
-    """A loss over each positive and negatives of its own: `[B]` of scores `[B]` and `[B, n]`.
+    """A loss over the scores of each positive, `[B]`, and of n negatives for it, `[B, n]`.
 
     Attributes:
         count: negatives n of each positive.
         sampling: "uniform", by "popularity" ** 0.75 (Mikolov et al. 2013), or "in_batch": all
             positives of the step, whatever `count` is.
         shared: all positives of a step share the drawn negatives; for large batches and counts.
-        hard: so many of the negatives are drawn from the best-ranked items that the user did not
-            take, as ranked at the start of the epoch (Xiong et al., ANCE, ICLR 2021); the first
-            epoch has none.
-        hard_pool: how many best-ranked items those are drawn from.
+        hard: so many of the negatives are hard: drawn from the best-ranked items without an
+            interaction of the user, as ranked at the start of the epoch (Xiong et al., ANCE, ICLR
+            2021); the first epoch has none.
+        hard_pool: number of best-ranked items that those are drawn from.
     """
 
     count: int = Field(default=16, ge=1)
@@ -46,7 +46,7 @@ class PairLoss(Loss):
 
     @property
     def in_batch(self) -> bool:
-        """Where sampling says so."""
+        """Whether `sampling` is "in_batch"."""
         return self.sampling == "in_batch"
 
     def negatives(
@@ -86,7 +86,7 @@ class BCE(PairLoss):
 
     Attributes:
         from_chance: read scores as log-odds above those of a random item, `log(1 / n)`. The ranking
-            is the same, and the vectors are spared to learn a constant that they do not have.
+            is the same, and the vectors need not learn a constant, for which they have no bias.
     """
 
     suits: ClassVar[tuple[str, ...]] = ("dot", "cosine", "pair")
@@ -167,8 +167,8 @@ class CosineContrastive(PairLoss):
 
     Attributes:
         margin: cosine below which a negative is left alone.
-        negative_weight: of the mean over the negatives. Far above 1 it may push everything
-            apart that is popular, and the ranking falls to that of chance.
+        negative_weight: of the mean over the negatives. Far above 1 it may push all popular items
+            away from all users, and the ranking falls to that of chance.
     """
 
     suits: ClassVar[tuple[str, ...]] = ("cosine",)

@@ -1,7 +1,7 @@
 """Checkpoints of training, typed: written and read here alone.
 
-`checkpoint.pt` holds the state after the newest epoch, from which a training resumes. `PHASE.pt`
-holds what is kept after a phase completes, with which its towers are used.
+`checkpoint.pt` holds the state after the newest epoch, from which a training resumes; `PHASE.pt`
+the state kept after a phase completes, with the weights that its towers are used with.
 """
 
 import io
@@ -76,14 +76,14 @@ def read_state(folder: str) -> State | None:
 
 
 def write_phase(place: str, phase: str, state: State) -> PhaseResult:
-    """Write what is kept of a phase after its last epoch, and return it."""
+    """Write the result of a phase, from the state after its last epoch, and return it."""
     result = phase_result(state)
     storage.write_bytes(_phase_file(place, phase), checkpoint_bytes(result))
     return result
 
 
 def phase_result(state: State) -> PhaseResult:
-    """Return what is kept of a phase after its last epoch."""
+    """Return the result of a phase, from the state after its last epoch."""
     return {"epoch": state["epoch"], "best": state["best"], "curve": state["curve"]}
 
 

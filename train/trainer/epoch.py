@@ -31,7 +31,7 @@ from train.trainer.validation import all_sum
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that an epoch is trained with.
+    """Everything that an epoch needs, made once for a training.
 
     Attributes:
         job: settings, data and seed.
@@ -115,8 +115,8 @@ def _check_finite(loss: float, epoch: int, job: Job) -> None:
 
 
 def with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int) -> Negatives:
-    """Return the same with the hard negatives of an epoch, where the loss has any."""
-    # Before the first epoch the towers rank at random.
+    """Return the negatives with a pool of hard ones for an epoch, where the loss has any."""
+    # Before the first epoch the towers rank at random, so that no item is harder than another.
     if not isinstance(job.loss, PairLoss) or not job.loss.hard or not epoch:
         return negatives
     size = min(job.loss.hard_pool, len(negatives.catalogue))
@@ -160,26 +160,33 @@ def _batch(data: Examples, step: Tensor, job: Job, worker: Worker, seed: int) ->
 def batch_loss(
     model: nn.Module, loss: Loss, batch: Batch, drawn: Tensor | None, negatives: Negatives
 ) -> Tensor:
-    """Return the mean loss over this worker's positives, in its share of that over all of them.
+    """Return the mean loss over this worker's positives, scaled to its part in that over all.
 
-    Drawn are `[M]` for all of them, or `[B, n]` for each its own; in-batch losses score all
-    workers' positives, and what is drawn beside them. Each worker encodes the positives of all of
-    them itself, which is less work than to score them, and waits for nobody. Their gradients meet
-    in the average that DDP takes, so that each step is that of one worker with the whole batch.
+    In-batch losses score the positives of all workers, and the drawn negatives in addition. Each
+    worker encodes all of these itself, which is less work than to score them, and waits for nobody.
+    The gradients meet in the average that DDP takes, so that each step is that of one worker with
+    the whole batch.
+
+    Args:
+        model: as the worker wraps it.
+        loss: settings of the loss.
+        batch: this worker's part of the step.
+        drawn: sampled negatives, `[M]` for all positives or `[B, n]`, n for each; None for none.
+        negatives: that sampled them.
     """
     positive_ids = batch.global_items if loss.in_batch else batch.items
     item_ids = positive_ids if drawn is None else torch.cat([positive_ids, drawn.flatten()])
     users, items = model(batch.users, batch.history, item_ids)
     if loss.in_batch or drawn is None:
-        negative_ids, positives, vectors = item_ids, items[batch.local], items
+        positives, negative_vectors, negative_ids = items[batch.local], items, item_ids
     else:
-        positives, vectors = items.split([len(positive_ids), drawn.numel()])
-        negative_ids, vectors = drawn, vectors.unflatten(0, drawn.shape)
+        positives, sampled = items.split([len(positive_ids), drawn.numel()])
+        negative_vectors, negative_ids = sampled.unflatten(0, drawn.shape), drawn
     log_q = negatives.log_q
     inputs = LossInputs(
         users=users,
         positives=positives,
-        negatives=vectors,
+        negatives=negative_vectors,
         positive_ids=batch.items,
         negative_ids=negative_ids,
         positive_log_q=None if log_q is None else log_q[batch.items],
@@ -202,5 +209,7 @@ def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, training: Training, epochs_done: float) -> None:
+    # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
+    # that it repeats.
     for group in optimizer.param_groups:
         group["lr"] = training.learning_rate * (1 - epochs_done / training.epochs)

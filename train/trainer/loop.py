@@ -16,7 +16,12 @@ from train.trainer.validation import validation_ndcg
 def train(job: Job, worker: Worker, state: State | None = None) -> State:
     """Train towers from the start or from a checkpoint's state; return the last state.
 
-    A tower that is fitted at once has a single epoch, without a loss.
+    A tower that is fitted in closed form has a single epoch, without a loss.
+
+    Args:
+        job: towers, loss, settings and data.
+        worker: that this is; its `report` is called after each epoch.
+        state: to resume from.
 
     Raises:
         ValueError: the loss is no longer finite.
@@ -40,7 +45,7 @@ def train(job: Job, worker: Worker, state: State | None = None) -> State:
 
 
 def _fit_at_once(state: State | None, job: Job, worker: Worker, model: TwoTowerModel) -> State:
-    """Fit a tower that takes no steps, unless this is the state of one that is fitted."""
+    """Fit a tower in closed form, unless this is the state of one that is fitted."""
     if state is not None:
         return state
     began = time.perf_counter()
@@ -57,7 +62,7 @@ def _next_state(
     model: TwoTowerModel,
     measured: dict[str, float],
 ) -> State:
-    """Return the state after an epoch, with what it measured and the weights to keep so far."""
+    """Validate, and return the state after an epoch with its metrics and the best epoch so far."""
     curve = [] if state is None else state["curve"]
     row: dict[str, Any] = {"epoch": len(curve) + 1, **measured}
     peak = _peak(curve)

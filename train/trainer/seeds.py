@@ -42,7 +42,8 @@ def random_integers(keys: Tensor, seed: int, stream: int = 0) -> Tensor:
     any batch and on any worker. The hash is the finalizer of SplitMix64 (Steele et al., 2014).
 
     Args:
-        keys: int64 of any shape, such as `mix` makes of example and slot.
+        keys: int64 of any shape, such as `mix` makes of example and slot. With several streams they
+            leave the last digit to these, as `mix(key, 0)` does.
         seed: of the epoch.
         stream: another one gives the same keys other numbers.
     """

@@ -1,4 +1,4 @@
-"""Training on Ray Train workers, or in this process: all of training that knows Ray."""
+"""Training on Ray Train workers, or in this process: the only module of training with Ray."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "towers"
 
 Watch = Callable[[str, dict[str, Any]], None]
-"""Is told the phase and the metrics of an epoch."""
+"""Called with the phase and the metrics of an epoch."""
 
 
 def train_on_ray(
@@ -43,12 +43,12 @@ def train_on_ray(
     """Train jobs one after the other on the same Ray Train workers, which take long to start.
 
     Args:
-        jobs: what to train, by phase; see `phases.train_phases`.
+        jobs: by phase; see `phases.train_phases`.
         place: folder or URI of the checkpoints; the same place resumes from the last one there.
-        watch: is told of every epoch as it ends, in a thread of its own.
+        watch: called after every epoch, in a thread of its own.
 
     Returns:
-        what is kept of each job.
+        the result of each phase.
 
     Raises:
         ValueError: training diverged.
@@ -120,7 +120,7 @@ def _announce(jobs: Mapping[str, Job]) -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads for a while; 0 is as many as before, if there are the CPUs."""
+    """Let torch use so many threads; 0 for as many as before, but no more than there are CPUs."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or min(before, available_cpus()))
     try:
@@ -130,7 +130,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> str | None:
-    """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
+    """Run the loop on one Ray Train worker; return the message of a user's mistake, if any."""
     jobs: Mapping[str, Job] = ray.get(config["jobs"])
     context = ray.train.get_context()
     size = context.get_world_size()
