@@ -25,7 +25,7 @@ from train.data.snapshot import (
 )
 from train.data.splits import LEFT_OUT, TRAIN, Folds
 from train.index.pair_index import PairIndex
-from train.index.vector_index import Index, check_kind
+from train.index.vector_index import VectorIndex, check_kind
 from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
@@ -136,10 +136,12 @@ def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) ->
     )
 
 
-def _index(run: Run, known: Snapshot, model: TwoTowerModel, items: Array) -> Index | PairIndex:
+def _index(
+    run: Run, known: Snapshot, model: TwoTowerModel, items: Array
+) -> VectorIndex | PairIndex:
     if model.head is not None:
         return PairIndex.build(items, known.catalogue, model.head.trained())
-    return Index.build(run.index, items, known.catalogue, run.seed)
+    return VectorIndex.build(run.index, items, known.catalogue, run.seed)
 
 
 def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:

@@ -17,7 +17,7 @@ from train.core.ragged import Array
 from train.data.encoded import Encoded
 from train.data.splits import Folds
 from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.vector_index import VectorIndex
 from train.metrics.ranking import per_user
 from train.recommender.stage_two import Learned, learned
 from train.rerankers.base import RerankerSettings
@@ -191,7 +191,7 @@ def _index(
     shared: tuple[Array, Array, Array], run: Run, asked: Collection[str], *_: Any
 ) -> tuple[Values, Any]:
     queries, vectors, catalogue = shared
-    found = Index.build(run.index, vectors, catalogue, run.seed, queries).report
+    found = VectorIndex.build(run.index, vectors, catalogue, run.seed, queries).report
     exact = found["used"] == "exact"
     recall = 1.0 if exact else found["recall"]
     return {"recall": recall, "microseconds": found["exact_us" if exact else "hnsw_us"]}, None

@@ -15,7 +15,7 @@ from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index import hnsw
-from train.index.vector_index import Index, IndexSettings, check_kind, sweep
+from train.index.vector_index import IndexSettings, VectorIndex, check_kind, sweep
 from train.recommender.answers import recommend
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Request
@@ -41,16 +41,16 @@ def _vectors(count: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
 
 
-def _build(kind: Any) -> Index:
+def _build(kind: Any) -> VectorIndex:
     catalogue = np.arange(2_000) % 3 > 0
-    return Index.build(IndexSettings(kind=kind), _vectors(2_000), catalogue)
+    return VectorIndex.build(IndexSettings(kind=kind), _vectors(2_000), catalogue)
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.name == "train.index.hnsw"]
 
 
-def _with_index(parts: Recommender, index: Index, folder: Path) -> Path:
+def _with_index(parts: Recommender, index: VectorIndex, folder: Path) -> Path:
     whole = dataclasses.replace(parts, index=index)
     return folder / bundle.write(folder, whole, {"name": "planted", "config": {}})
 
@@ -110,7 +110,7 @@ def test_a_bundle_with_a_graph_opens_without_hnswlib_and_says_so(
 ) -> None:
     parts = make_recommender(users=30, items=400, trees=5)
     settings = IndexSettings(kind="hnsw", recall=1.0)
-    index = Index.build(settings, parts.item_vectors, parts.catalogue)
+    index = VectorIndex.build(settings, parts.item_vectors, parts.catalogue)
     place = _with_index(parts, index, tmp_path)
     before = _answers(open_bundle(place))
     request.getfixturevalue("without")
@@ -132,7 +132,7 @@ def test_a_damaged_graph_is_found_without_hnswlib_too(
     request.getfixturevalue("without")
     fewer = np.arange(2_000) % 3 > 1
     with pytest.raises(ValueError, match="is not an HNSW index of 666 vectors of width 16"):
-        Index.load(tmp_path / "index.hnsw", index.vectors, fewer, index.report)
+        VectorIndex.load(tmp_path / "index.hnsw", index.vectors, fewer, index.report)
 
 
 def test_a_bundle_without_a_graph_opens_everywhere(
@@ -142,7 +142,7 @@ def test_a_bundle_without_a_graph_opens_everywhere(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "hnswlib", None)
         place = _with_index(
-            parts, Index.build(IndexSettings(), parts.item_vectors, parts.catalogue), tmp_path
+            parts, VectorIndex.build(IndexSettings(), parts.item_vectors, parts.catalogue), tmp_path
         )
     assert not (place / "index.hnsw").exists()
     caplog.clear()
@@ -154,7 +154,7 @@ def test_a_bundle_without_a_graph_opens_everywhere(
     assert _said(caplog) == []
     assert _answers(here) == _answers(elsewhere)
     # It is written again as it is.
-    assert isinstance(elsewhere.recommender.index, Index)
+    assert isinstance(elsewhere.recommender.index, VectorIndex)
     again = open_bundle(
         _with_index(here.recommender, elsewhere.recommender.index, tmp_path / "again")
     )

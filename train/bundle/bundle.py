@@ -28,7 +28,7 @@ from train.data.ids import IdMap
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.vector_index import VectorIndex
 from train.recommender.recommender import CANDIDATES, Recommender
 from train.rerankers import stored
 
@@ -267,13 +267,13 @@ def _model(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> "Tw
 
 def _read_index(
     folder: Path, vectors: Array, catalogue: Array, manifest: Mapping[str, Any]
-) -> Index | PairIndex:
+) -> VectorIndex | PairIndex:
     report = manifest["index"]
     if report.get("used") == "exhaustive":
         return PairIndex.load(folder / HEAD, vectors, catalogue)
     # Where hnswlib was missing, there is no graph.
     graph = folder / GRAPH if GRAPH in manifest["files"] else None
-    return Index.load(graph, vectors, catalogue, report)
+    return VectorIndex.load(graph, vectors, catalogue, report)
 
 
 def _check(recommender: Recommender) -> None:

@@ -150,7 +150,7 @@ class PairIndex:
         return cls(np.ascontiguousarray(vectors, np.float32), catalogue, head, report)
 
     def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
-        """Return the `k` best items of every query; arguments and result are `Index.search`'s."""
+        """Return the `k` best items of every query; arguments and result are `VectorIndex.search`'s."""
         if k < 1 or vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
             raise ValueError(
                 f"search needs k >= 1 and vectors [B, {self.vectors.shape[1]}], "

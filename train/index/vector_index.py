@@ -44,7 +44,7 @@ class IndexSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Index:
+class VectorIndex:
     """Finds the items of the catalogue with the greatest inner products.
 
     Attributes:
@@ -71,7 +71,7 @@ class Index:
         seed: int = 0,
         queries: Array | None = None,
         threads: int = 1,
-    ) -> "Index":
+    ) -> "VectorIndex":
         """Build HNSW, raise `ef` until its recall is reached, and pick what searches.
 
         Args:
@@ -218,7 +218,7 @@ class Index:
     @classmethod
     def load(
         cls, path: Path | None, vectors: Array, catalogue: Array, report: Mapping[str, Any]
-    ) -> "Index":
+    ) -> "VectorIndex":
         """Read what `save` wrote, over the same vectors, catalogue and report.
 
         Without hnswlib, exact search answers whatever the report says.
@@ -281,8 +281,8 @@ def _sample(queries: Array, count: int, seed: int) -> Array:
     return np.ascontiguousarray(queries[chosen], dtype=np.float32)
 
 
-def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str, Any]:
-    """Return the report of an index; see `Index`."""
+def _measure(settings: IndexSettings, index: VectorIndex, queries: Array) -> dict[str, Any]:
+    """Return the report of an index; see `VectorIndex`."""
     count = len(index.members)
     k = min(settings.recall_k, count)
     exact = replace(index, report={"used": "exact"})
@@ -302,7 +302,7 @@ def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str,
 
 
 def _chosen(
-    settings: IndexSettings, index: Index, queries: Array, report: Mapping[str, Any]
+    settings: IndexSettings, index: VectorIndex, queries: Array, report: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what searches, and the least `ef` of a geometric row that has the recall."""
     k, count = report["recall_k"], report["count"]
@@ -323,7 +323,7 @@ def _chosen(
     return {"used": used, "recall": recall, "ef": ef, "hnsw_us": microseconds}
 
 
-def sweep(index: Index, queries: Array, k: int) -> list[dict[str, float]]:
+def sweep(index: VectorIndex, queries: Array, k: int) -> list[dict[str, float]]:
     """Return recall@k and microseconds a query of HNSW at rising `ef`, then of exact search.
 
     Args:
@@ -359,7 +359,7 @@ def _power_of_two(least: Array) -> Array:
     return np.left_shift(np.int64(1), exponent.astype(np.int64))
 
 
-def _recall(index: Index, queries: Array, k: int, worst: Array) -> float:
+def _recall(index: VectorIndex, queries: Array, k: int, worst: Array) -> float:
     """Return the share of the k found that score as high as the k-th best, [Q, 1], does."""
     found = index.search(queries, k)[1]
     return float((found >= worst - 1e-6 * np.abs(worst)).mean())
@@ -372,7 +372,7 @@ def _efs(k: int, count: int) -> list[int]:
     return [min(limit, int(k * 1.5**step)) for step in range(steps + 1)]
 
 
-def _microseconds(index: Index, queries: Array, k: int, batch: int = 16) -> float:
+def _microseconds(index: VectorIndex, queries: Array, k: int, batch: int = 16) -> float:
     """Return microseconds a query: the median over batches, after one to warm up."""
     seconds = []
     for start in range(0, min(len(queries), 20 * batch), batch):

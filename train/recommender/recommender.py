@@ -15,7 +15,7 @@ from train.data.ids import IdMap
 from train.data.snapshot import Snapshot
 from train.data.statistics import Statistics
 from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.vector_index import VectorIndex
 from train.rerankers.base import Reranker
 from train.rerankers.features import Catalogue
 
@@ -63,7 +63,7 @@ class Recommender:
     statistics: Statistics
     user_features: Features
     item_features: Features
-    index: Index | PairIndex
+    index: VectorIndex | PairIndex
     reranker: Reranker | None = None
     earned: bool = True
     encode: Encode | None = None
@@ -82,7 +82,7 @@ class Recommender:
         data: Encoded,
         known: Snapshot,
         vectors: tuple[Array, Array],
-        index: Index | PairIndex,
+        index: VectorIndex | PairIndex,
         **rest: Any,
     ) -> "Recommender":
         """Return stage 1 over a snapshot.

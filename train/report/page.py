@@ -10,7 +10,7 @@ from train.bundle import manifest as manifests
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index.pair_index import PairIndex
-from train.index.vector_index import Index, sweep
+from train.index.vector_index import VectorIndex, sweep
 from train.report import plots
 from train.report.html import bullets, document, figure, folded, table
 from train.report.item_map import item_map
@@ -124,7 +124,7 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
         yield _searched(bundle, bundle.recommender.index)
 
 
-def _searched(bundle: Bundle, index: Index) -> str:
+def _searched(bundle: Bundle, index: VectorIndex) -> str:
     recommender = bundle.recommender
     known = recommender.user_vectors[recommender.histories.lengths > 0]
     # Exact search keeps the scores of all queries in memory.
