@@ -14,7 +14,7 @@ from ray.util import ActorPool
 from cluster import storage
 from cluster.session import connect, scaling
 from train.core.ragged import Array
-from train.datasets.readers import Source
+from train.datasets.readers import TableFile
 from train.datasets.sentence_encoder import SentenceEncoder, joined_texts, model_folder
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def embed_text(
         ValueError: a column is missing or holds no text, the name is taken, or the workers do not
             fit this Ray.
     """
-    read = Source(source).read(lambda where, there: there)
+    read = TableFile(source).read(lambda where, there: there)
     if name in read:
         raise ValueError(f"{source}: has a column {name!r} already; choose another --name")
     texts = joined_texts(read, columns)

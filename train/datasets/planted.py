@@ -62,7 +62,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class World:
+class PlantedWorld:
     """The planted truth: what nobody sees who only has the tables.
 
     Attributes:
@@ -111,11 +111,11 @@ def generate(plan: Plan) -> Tables:
     )
 
 
-def plant(plan: Plan, random: np.random.Generator) -> World:
+def plant(plan: Plan, random: np.random.Generator) -> PlantedWorld:
     """Draw the truth of a plan."""
     rank = random.permutation(plan.items)
     activity = random.lognormal(0.0, 1.0, plan.users)
-    return World(
+    return PlantedWorld(
         taste=random.permutation(plan.items) % plan.tastes,
         popularity=(rank + 10.0) ** -plan.zipf,
         born=_starts(random, plan.items, plan.cold_items, plan.days, old=0.5),
@@ -142,7 +142,9 @@ def _user_tastes(plan: Plan, random: np.random.Generator) -> Array:
     return np.column_stack([first, others])
 
 
-def draw(plan: Plan, world: World, random: np.random.Generator) -> tuple[Array, Array, Array]:
+def draw(
+    plan: Plan, world: PlantedWorld, random: np.random.Generator
+) -> tuple[Array, Array, Array]:
     """Draw different pairs: user and item, int64 `[N]`, and the day of each, float64 `[N]`.
 
     Raises:
@@ -164,7 +166,9 @@ def draw(plan: Plan, world: World, random: np.random.Generator) -> tuple[Array, 
     )
 
 
-def _chunks(plan: Plan, world: World, random: np.random.Generator) -> Iterator[tuple[Array, Array]]:
+def _chunks(
+    plan: Plan, world: PlantedWorld, random: np.random.Generator
+) -> Iterator[tuple[Array, Array]]:
     popularity = _Popularity.of(plan, world)
     users = np.cumsum(world.activity)
     size = min(_CHUNK, plan.interactions)
@@ -179,7 +183,7 @@ def _chunks(plan: Plan, world: World, random: np.random.Generator) -> Iterator[t
 
 
 def _tastes(
-    plan: Plan, world: World, random: np.random.Generator, user: Array, life: Array
+    plan: Plan, world: PlantedWorld, random: np.random.Generator, user: Array, life: Array
 ) -> Array:
     early = (random.random(len(user)) < life).astype(np.int64)
     bounds = np.cumsum(_PROPORTIONS, axis=1)[early]
@@ -206,7 +210,7 @@ class _Popularity:
     period_days: float
 
     @classmethod
-    def of(cls, plan: Plan, world: World) -> "_Popularity":
+    def of(cls, plan: Plan, world: PlantedWorld) -> "_Popularity":
         periods = max(1, min(plan.days, 40))
         length = plan.days / periods
         order = np.argsort(world.taste, kind="stable")
@@ -236,7 +240,9 @@ def _told(plan: Plan, random: np.random.Generator, truth: Array, kinds: int) -> 
     )
 
 
-def _item_attributes(plan: Plan, world: World, random: np.random.Generator) -> dict[str, pa.Array]:
+def _item_attributes(
+    plan: Plan, world: PlantedWorld, random: np.random.Generator
+) -> dict[str, pa.Array]:
     families = (plan.tastes + 1) // 2
     family = _told(plan, random, world.taste // 2, families)
     told = _told(plan, random, world.taste, plan.tastes)
@@ -258,7 +264,7 @@ def _item_attributes(plan: Plan, world: World, random: np.random.Generator) -> d
     return columns | _image(plan, world, random)
 
 
-def _image(plan: Plan, world: World, random: np.random.Generator) -> dict[str, pa.Array]:
+def _image(plan: Plan, world: PlantedWorld, random: np.random.Generator) -> dict[str, pa.Array]:
     if not plan.embedding:
         return {}
     centres = random.normal(size=(plan.tastes, plan.embedding))
@@ -267,7 +273,9 @@ def _image(plan: Plan, world: World, random: np.random.Generator) -> dict[str, p
     return {"image": pa.FixedSizeListArray.from_arrays(pa.array(flat), plan.embedding)}
 
 
-def _user_attributes(plan: Plan, world: World, random: np.random.Generator) -> dict[str, pa.Array]:
+def _user_attributes(
+    plan: Plan, world: PlantedWorld, random: np.random.Generator
+) -> dict[str, pa.Array]:
     first, last = world.user_tastes[:, 0], world.user_tastes[:, -1]
     age = np.clip(20.0 + 3 * (first % 10) + random.normal(0, 8, plan.users), 14, 99)
     return {
