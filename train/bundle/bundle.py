@@ -27,8 +27,7 @@ from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
-from train.index.pair_index import PairIndex
-from train.index.vector_index import VectorIndex
+from train.index.build import open_index
 from train.recommender.recommender import CANDIDATES, Recommender
 from train.rerankers import stored
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Bundle", "BundleError", "check", "open_bundle", "write"]
 
 TOWER = "tower.safetensors"
-HEAD = "head.safetensors"
-GRAPH = "index.hnsw"
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def _fill(
     _save(draft / "statistics.safetensors", **recommender.statistics.arrays())
     _write_features(draft, "user", recommender.user_features)
     _write_features(draft, "item", recommender.item_features)
-    recommender.index.save(draft / (HEAD if isinstance(recommender.index, PairIndex) else GRAPH))
+    recommender.index.save(draft)
     recorded = {
         "config": {},
         "index": recommender.index.report,
@@ -218,7 +215,7 @@ def _load(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         ),
         user_features=_read_features(folder, "user"),
         item_features=_read_features(folder, "item"),
-        index=_read_index(folder, vectors["item"], catalogue, manifest),
+        index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
         reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
         earned=bool(manifest["reranker"].get("earned", True)),
         added=manifest.get("added", 0),
@@ -263,17 +260,6 @@ def _model(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> "Tw
         warm_items=known.statistics.item_count > 0,
     )
     return load(tower, inputs, folder / TOWER)
-
-
-def _read_index(
-    folder: Path, vectors: Array, catalogue: Array, manifest: Mapping[str, Any]
-) -> VectorIndex | PairIndex:
-    report = manifest["index"]
-    if report.get("used") == "exhaustive":
-        return PairIndex.load(folder / HEAD, vectors, catalogue)
-    # Where hnswlib was missing, there is no graph.
-    graph = folder / GRAPH if GRAPH in manifest["files"] else None
-    return VectorIndex.load(graph, vectors, catalogue, report)
 
 
 def _check(recommender: Recommender) -> None:

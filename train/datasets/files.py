@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset
 from train.datasets.readers import TableFile
-from train.datasets.tables import Events, AttributeTable, read_tables
+from train.datasets.tables import AttributeTable, Events, read_tables
 from train.datasets.times import TimeUnit
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset, given_path
 from train.datasets.readers import TableFile
-from train.datasets.tables import Events, AttributeTable, read_tables
+from train.datasets.tables import AttributeTable, Events, read_tables
 
 
 class Kion(Dataset):
