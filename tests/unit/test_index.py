@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.core.ragged import Array, Ragged
+from train.index import hnsw
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index, sweep
 from train.index.vector_index import VectorIndex, _power_of_two
@@ -64,6 +65,22 @@ def test_always_k_and_never_an_excluded_item(kind: str, data: st.DataObject) -> 
         assert (np.diff(scores[row][: len(real)]) <= 0).all()
         if kind == "exact":
             np.testing.assert_allclose(scores[row][: len(real)], values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(hnsw.library() is None, reason="needs hnswlib; see README: Install")
+def test_hnsw_finds_nothing_that_is_excluded() -> None:
+    """The nearest items of each query are excluded, and the next ones are found in their place."""
+    # So broad a search of so few items misses none, whatever the order of its sums.
+    index = _build("hnsw", _vectors(2_000)).at(1_000)
+    queries = _vectors(16, seed=1)
+    nearest, _ = index.search(queries, 30)
+    # Not the first alone, and not as many for each.
+    excluded = [row[: 2 * place : 2].tolist() for place, row in enumerate(nearest)]
+    items, scores = index.search(queries, 10, Ragged.from_rows(excluded))
+    for row, banned, best in zip(items, excluded, nearest, strict=True):
+        assert not set(row.tolist()) & set(banned)
+        assert row.tolist() == [item for item in best.tolist() if item not in banned][:10]
+    assert (scores > -np.inf).all()
 
 
 def test_exact_breaks_ties_by_item() -> None:
