@@ -45,7 +45,7 @@ def embed_text(
     target: str,
     columns: list[str],
     name: str = "text_embedding",
-    encoding: Encoding = Encoding(),  # noqa: B008
+    encoding: Encoding = Encoding(),
 ) -> str:
     """Write a table with all of its columns and one more, the embedding of its texts.
 
