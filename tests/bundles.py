@@ -15,8 +15,10 @@ from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, Statistics
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.index.candidates import Candidates, Queries
-from train.index.vector_index import Index, IndexSettings
+from train.index.vector_index import VectorIndex
 from train.recommender.recommender import Recommender
 from train.rerankers.base import Reranker
 from train.rerankers.catboost_reranker import CatBoost
@@ -51,7 +53,7 @@ def make_recommender(
     statistics = Statistics.from_interactions(interactions, users, items, AS_OF, linear_score=score)
     catalogue = np.arange(items) % 10 != 9
     features = _features(rng, users), _features(rng, items)
-    index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
+    index = build_vector_index(IndexSettings(), item_vectors, catalogue, seed)
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
     known = Catalogue(item_vectors, features[1], features[0], statistics)
@@ -106,7 +108,7 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
         item_vectors=models.encode_catalogue(model),
     )
     parts = dataclasses.replace(
-        parts, index=Index.build(IndexSettings(), parts.item_vectors, parts.catalogue)
+        parts, index=build_vector_index(IndexSettings(), parts.item_vectors, parts.catalogue)
     )
     facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
     files = {bundle.TOWER: state_bytes(model)}
@@ -144,7 +146,7 @@ def _reranker(
     known: Catalogue,
     vectors: Array,
     histories: Ragged,
-    index: Index,
+    index: VectorIndex,
     settings: CatBoost,
 ) -> Reranker:
     """Fit CatBoost to a planted preference: near items, and among these those of a high size."""

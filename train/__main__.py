@@ -117,7 +117,8 @@ def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
     from train.datasets import embed_text as driver
 
     options = {key: value for key, value in vars(arguments).items() if key != "call"}
-    print(driver.embed_text(**options))
+    encoding = {key: options.pop(key) for key in ("model", "workers", "batch_size", "address")}
+    print(driver.embed_text(**options, encoding=driver.Encoding(**encoding)))
 
 
 def _positive(word: str) -> int:

@@ -10,7 +10,7 @@ from train.data.splits import SPLITS, Split, Time
 from train.datasets import DATASETS
 from train.datasets.base import Dataset
 from train.evaluation.settings import Evaluation
-from train.index.vector_index import IndexSettings
+from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.base import Loss
 from train.losses.softmax import InBatchSoftmax

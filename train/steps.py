@@ -24,8 +24,7 @@ from train.data.snapshot import (
     validation_holdout,
 )
 from train.data.splits import LEFT_OUT, TRAIN, Folds
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index, check_kind
+from train.index.build import build_index, check_kind
 from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
@@ -126,21 +125,16 @@ def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) ->
     """Return stage 1 over a snapshot: all users and items encoded, the items indexed."""
     users = np.arange(len(known.histories))
     vectors = encode_users(model, users, known.histories), encode_catalogue(model)
+    head = None if model.head is None else model.head.trained()
     return Recommender.over(
         data,
         known,
         vectors,
-        _index(run, known, model, vectors[1]),
+        build_index(run.index, vectors[1], known.catalogue, head, run.seed),
         encode=partial(encode_users, model),
         added=run.tower.added,
         candidates=run.candidates,
     )
-
-
-def _index(run: Run, known: Snapshot, model: TwoTowerModel, items: Array) -> Index | PairIndex:
-    if model.head is not None:
-        return PairIndex.build(items, known.catalogue, model.head.trained())
-    return Index.build(run.index, items, known.catalogue, run.seed)
 
 
 def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:

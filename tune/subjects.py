@@ -16,8 +16,7 @@ from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded
 from train.data.splits import Folds
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.build import build_vector_index
 from train.metrics.ranking import per_user
 from train.recommender.stage_two import Learned, learned
 from train.rerankers.base import RerankerSettings
@@ -179,7 +178,7 @@ def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
 def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:
     """Return queries `[Q, d]`, item vectors `[I, d]` and the catalogue `[I]` of the towers."""
     recommender, holdout = selected(home, run, data, folds)
-    if isinstance(recommender.index, PairIndex):
+    if not recommender.index.tunable:
         raise ValueError(
             f"tower {run.tower.model_dump()['name']!r} scores every pair and has no index to tune; "
             "choose a tower whose score is dot, cosine or euclidean"
@@ -192,7 +191,7 @@ def _index(
     shared: tuple[Array, Array, Array], run: Run, asked: Collection[str], *_: Any
 ) -> tuple[Values, Any]:
     queries, vectors, catalogue = shared
-    found = Index.build(run.index, vectors, catalogue, run.seed, queries).report
+    found = build_vector_index(run.index, vectors, catalogue, run.seed, queries).report
     exact = found["used"] == "exact"
     recall = 1.0 if exact else found["recall"]
     return {"recall": recall, "microseconds": found["exact_us" if exact else "hnsw_us"]}, None

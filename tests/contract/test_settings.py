@@ -35,7 +35,8 @@ from train.data.snapshot import Holdout, Snapshot
 from train.data.splits import SPLITS, Split
 from train.datasets.base import Dataset
 from train.datasets.generated import Generated
-from train.index.vector_index import Index, IndexSettings
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.losses import LOSSES
 from train.losses.base import Loss
 from train.recommender.stage_two import Learned, learned
@@ -340,6 +341,6 @@ def test_a_setting_of_an_index_changes_it_or_what_is_measured(entry: str, key: s
     base = {**INDEX_BASE, **({"m": 32, "ef_construction": 200} if key == "kind" else {})}
     settings = two({entry: IndexSettings}, entry, key, base, INDEX_OTHERS)
     vectors = np.random.default_rng(0).normal(size=(1000, 24))
-    reports = [Index.build(of, vectors, np.ones(1000, bool)).report for of in settings]
+    reports = [build_vector_index(of, vectors, np.ones(1000, bool)).report for of in settings]
     first, other = ({k: v for k, v in of.items() if not k.endswith("_us")} for of in reports)
     assert first != other

@@ -16,7 +16,7 @@ from train.config import NoReranker, Run
 from train.data.splits import SPLITS, LastDays, Time
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
-from train.index.vector_index import IndexSettings
+from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.pairwise import CosineContrastive
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax

@@ -22,8 +22,7 @@ from train.core.ragged import Array, Ragged
 from train.data.ids import IdMap
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.build import open_index
 from train.recommender.recommender import CANDIDATES, Recommender
 from train.rerankers import stored
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from train.towers.base import TwoTowerModel
 
 TOWER = "tower.safetensors"
-HEAD = "head.safetensors"
-GRAPH = "index.hnsw"
 
 
 def write_recommender(draft: Path, recommender: Recommender) -> None:
@@ -49,8 +46,7 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
     write_arrays(draft / "statistics.safetensors", **recommender.statistics.arrays())
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
-    index = recommender.index
-    index.save(draft / (HEAD if isinstance(index, PairIndex) else GRAPH))
+    recommender.index.save(draft)
     if recommender.reranker is not None:
         recommender.reranker.save(draft)
 
@@ -74,7 +70,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         ),
         user_features=read_features(folder, "user"),
         item_features=read_features(folder, "item"),
-        index=_read_index(folder, vectors["item"], catalogue, manifest),
+        index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
         reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
         earned=bool(manifest["reranker"].get("earned", True)),
         added=manifest.get("added", 0),
@@ -129,17 +125,6 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
         warm_items=known.statistics.item_count > 0,
     )
     return load(tower, inputs, folder / TOWER)
-
-
-def _read_index(
-    folder: Path, vectors: Array, catalogue: Array, manifest: Mapping[str, Any]
-) -> Index | PairIndex:
-    report = manifest["index"]
-    if report.get("used") == "exhaustive":
-        return PairIndex.load(folder / HEAD, vectors, catalogue)
-    # Where hnswlib was missing, there is no graph.
-    graph = folder / GRAPH if GRAPH in manifest["files"] else None
-    return Index.load(graph, vectors, catalogue, report)
 
 
 def _check(recommender: Recommender) -> None:

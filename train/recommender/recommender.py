@@ -14,8 +14,7 @@ from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.snapshot import Snapshot
 from train.data.statistics import Statistics
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.base import Index
 from train.rerankers.base import Reranker
 from train.rerankers.features import Catalogue
 
@@ -63,7 +62,7 @@ class Recommender:
     statistics: Statistics
     user_features: Features
     item_features: Features
-    index: Index | PairIndex
+    index: Index
     reranker: Reranker | None = None
     earned: bool = True
     encode: Encode | None = None
@@ -82,7 +81,7 @@ class Recommender:
         data: Encoded,
         known: Snapshot,
         vectors: tuple[Array, Array],
-        index: Index | PairIndex,
+        index: Index,
         **rest: Any,
     ) -> "Recommender":
         """Return stage 1 over a snapshot.
