@@ -51,7 +51,7 @@ class Sweep(Settings):
         tracking: where each trial is logged too.
         start: overrides of trials that are tried first.
         after: folder of an earlier sweep, whose trials the search learns from before it begins.
-        space: what is varied, see `tune.spaces`.
+        space: what is varied, see `tune.space.ranges`.
     """
 
     name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -36,7 +36,7 @@ class Found:
     """What a sweep's trials came to.
 
     Attributes:
-        records: of the trials that ended, see `tune.report.Record`.
+        records: of the trials that ended, see `tune.report.records.Record`.
         kept: what the trials kept, one place for each record; a trial has it for each seed.
         shared: what all trials shared.
     """

@@ -333,9 +333,9 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
 WAITING = """
 import functools, time
 from pathlib import Path
-from cluster.command import run
-from tune import tuner
+from cluster.cli import run
 from tune.__main__ import main
+from tune.trials import tuner
 
 measure, go = tuner.trial, Path("go").absolute()
 

@@ -43,7 +43,7 @@ _NOUNS = ("tale", "song", "map", "letter", "garden", "engine", "winter", "voyage
 
 @dataclass(frozen=True)
 class Plan:
-    """What is generated; see `train.datasets.Generated` for the meaning of each number."""
+    """Sizes of the generated data; see `train.datasets.generated.Generated` for each number."""
 
     users: int
     items: int

@@ -31,7 +31,7 @@ class PairHead:
     """The layers over both halves in numpy, for the whole catalogue.
 
     Attributes:
-        weights: float32, by the names of the parameters of `sides.PairLayers`.
+        weights: float32, by the names of the parameters of `train.towers.layers.PairLayers`.
     """
 
     weights: Mapping[str, Array]

@@ -29,7 +29,7 @@ STYLE = """
 td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 16rem;
                                overflow-wrap: anywhere; }
 """
-# A name for the file, then what `train.page.figure` takes.
+# A name for the file, then what `train.report.html.figure` takes.
 Figures = Mapping[str, tuple[Any, ...]]
 HOW = {"tpe": "drawn by TPE", "random": "drawn at random"}
 ENDED = {"asha": "bad ones stopped early by ASHA", "none": "none stopped early"}
