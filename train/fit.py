@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train.bundle import bundle, evaluation_arrays, manifest
+from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.ragged import Array
 from train.core.redact import plain
@@ -81,7 +81,7 @@ def fit(run: Run, address: str | None = None) -> str:
         version = _write(home, run, data, _fitted(home, run, data, folds, tracker))
         storage.write_bytes(done, json.dumps({"version": version}).encode())
         place = storage.join(home, "bundles", version)
-        text = storage.read_bytes(storage.join(place, manifest.FILE)).decode()
+        text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
         tracker.results(place, text)
         # Last: whatever plots fail at, the bundle is there.
         if run.page:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.cli import run as command
+from cluster import cli
 from train.config import Run
 from train.losses.softmax import InBatchSoftmax
 from train.run_files import presets
@@ -317,7 +317,7 @@ def test_a_mistake_ends_the_command_before_anything_starts(
     space = "" if "space" in changes else 'space."train.epochs" = {int = [1, 2]}\n'
     Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 2\n{changes}\n{space}')
     with pytest.raises(SystemExit) as ended:
-        command(main, ["sweep.toml", *flags])
+        cli.run(main, ["sweep.toml", *flags])
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert message in said

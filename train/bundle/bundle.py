@@ -20,8 +20,13 @@ import pyarrow.fs
 import safetensors.numpy
 
 from cluster import storage
-from train.bundle import manifest as manifests
-from train.bundle.manifest import BundleError
+from train.bundle.manifest import (
+    BundleError,
+    create_manifest,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
 from train.data.ids import IdMap
@@ -141,16 +146,16 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
 def _pin(location: str | Path) -> str:
     """Return the bundle that `location` is, or the newest in its `bundles`, as `check` does."""
     place = storage.absolute(location)
-    if manifests.FILE in storage.names(place):
+    if storage.MANIFEST in storage.names(place):
         return place
     if not storage.exists(place):
         raise BundleError(f"no bundle at {location}: expected a bundle's or a run's folder")
     home = storage.join(place, "bundles")
     for name in reversed([name for name in storage.names(home) if not name.startswith(".")]):
-        if manifests.FILE in storage.names(storage.join(home, name)):
+        if storage.MANIFEST in storage.names(storage.join(home, name)):
             return storage.join(home, name)
     raise BundleError(
-        f"{location} is not a bundle: it holds no {manifests.FILE}, and no bundles/VERSION/ "
+        f"{location} is not a bundle: it holds no {storage.MANIFEST}, and no bundles/VERSION/ "
         "with one; give a folder that `python -m train fit` wrote"
     )
 
@@ -163,8 +168,8 @@ def _fetch(pinned: str) -> Path:
 
 
 def _verified(folder: Path) -> dict[str, Any]:
-    manifest = manifests.read(folder)
-    manifests.verify(folder, manifest)
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
     return manifest
 
 
@@ -195,8 +200,8 @@ def _fill(
         recorded["reranker"] = {"name": recommender.reranker.name, **recorded["reranker"]}
     for name, content in extra_files.items():
         (draft / name).write_bytes(content)
-    manifest = manifests.create(draft, recorded)
-    manifests.write(draft, manifest)
+    manifest = create_manifest(draft, recorded)
+    write_manifest(draft, manifest)
     return manifest
 
 

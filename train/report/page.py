@@ -6,7 +6,6 @@ from typing import Any
 
 from cluster import storage
 from train.bundle import evaluation_arrays
-from train.bundle import manifest as manifests
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index.pair_index import PairIndex
@@ -57,7 +56,7 @@ def page(bundle: Bundle) -> str:
 def _beside(location: str) -> str:
     """Return the page's place in the run's folder; beside the bundle where it is in none."""
     place = storage.absolute(location).rstrip("/")
-    if manifests.FILE in storage.names(place):
+    if storage.MANIFEST in storage.names(place):
         place = place.rpartition("/")[0]
         place = place.removesuffix("/bundles")
     return storage.join(place, FILE)
