@@ -23,7 +23,7 @@ from train.losses.softmax import InBatchSoftmax
 from train.recommender.recommender import Recommender
 from train.towers.base import Tower
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, Training, Validation, World
+from train.trainer.job import Job, Training, Validation, Worker
 from train.trainer.loop import train
 
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
@@ -125,7 +125,7 @@ def gloo_worker(rank: int, size: int, jobs: list[Job], folder: str, average: boo
         return DistributedDataParallel(model, broadcast_buffers=False) if average else model
 
     for number, job in enumerate(jobs):
-        state = train(job, World(rank, size, wrap=wrap))
+        state = train(job, Worker(rank, size, wrap=wrap))
         if rank == 0:
             (Path(folder) / f"{number}.json").write_text(json.dumps(state["curve"]))
     # A worker that leaves first closes connections that the other may still wait on.

@@ -38,7 +38,7 @@ from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import steps_per_epoch, windows
 from train.trainer.examples import examples
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 
 K, RATE = 10, 2e-3
@@ -137,14 +137,14 @@ def ours(
 def epoch_seconds(job: Job) -> float:
     """Return the seconds of the second epoch of two: the first one warms up."""
     marks: list[float] = []
-    train(job, World(report=lambda metrics, state: marks.append(time.process_time())))
+    train(job, Worker(report=lambda metrics, state: marks.append(time.process_time())))
     return marks[1] - marks[0]
 
 
 def timed(job: Job) -> tuple[dict[str, Any], float]:
     """Return the last state of a job and the seconds that this process computed for it."""
     began = time.process_time()
-    return train(job, World()), time.process_time() - began
+    return train(job, Worker()), time.process_time() - began
 
 
 def positions(job: Job) -> float:

@@ -24,7 +24,7 @@ from train.towers.ncf import NCF
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch, history_sample
 from train.trainer.examples import examples
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.loop import batch_loss, train
 from train.trainer.negatives import Negatives
 
@@ -90,7 +90,7 @@ def test_it_suits_some_tower(loss: Loss) -> None:
 
 
 def test_it_falls_over_a_few_epochs(loss: Loss) -> None:
-    curve = train(job_for(loss, epochs=4, learning_rate=0.01), World())["curve"]
+    curve = train(job_for(loss, epochs=4, learning_rate=0.01), Worker())["curve"]
     losses = [row["loss"] for row in curve]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
@@ -130,7 +130,7 @@ def best_ndcg(loss: Loss, tower: Tower | None = None, unit: str = "interactions"
         interactions=known.interactions,
         validation=validation(data, folds, known),
     )
-    return float(max(row["ndcg"] for row in train(job, World())["curve"]))
+    return float(max(row["ndcg"] for row in train(job, Worker())["curve"]))
 
 
 def test_it_learns_the_tastes(loss: Loss) -> None:

@@ -14,7 +14,7 @@ from train.ops.softmax import softmax_loss
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.workers import train_here, train_on_ray
 
@@ -40,7 +40,7 @@ STEPPED = [name for name, tower in TOWERS.items() if not tower.at_once]
 @pytest.mark.parametrize("name", [*LOSSES, *STEPPED, "hard negatives"])
 def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) -> None:
     job = replace(a_job(name), validation=validation())
-    here, there = train(job, World()), train(job, World(device=GPU))
+    here, there = train(job, Worker()), train(job, Worker(device=GPU))
     for ours, theirs in zip(there["curve"], here["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
         assert ours["ndcg"] == pytest.approx(theirs["ndcg"], abs=0.03)
@@ -65,9 +65,9 @@ def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
 
 def test_a_checkpoint_of_a_gpu_goes_on_on_a_processor() -> None:
     job = make_job(epochs=4)
-    begun = read_checkpoint(checkpoint_bytes(train(replace(job, stop_after=2), World(device=GPU))))
-    both = train(job, World(), begun)
-    alone = train(job, World())
+    begun = read_checkpoint(checkpoint_bytes(train(replace(job, stop_after=2), Worker(device=GPU))))
+    both = train(job, Worker(), begun)
+    alone = train(job, Worker())
     for ours, theirs in zip(both["curve"], alone["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
 

@@ -37,7 +37,7 @@ from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.phases import read_phases
 from train.trainer.workers import train_here, train_on_ray
@@ -150,7 +150,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
     spawn(gloo_worker, (2, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):
         training = half.training.model_copy(update={"batch_size": 64})
-        alone = train(replace(half, training=training), World())
+        alone = train(replace(half, training=training), Worker())
         shared = read_curve(tmp_path, number)
         for ours, single in zip(shared, alone["curve"], strict=True):
             assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
@@ -284,4 +284,4 @@ def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_chan
     assert epochs_logged(caplog).count(("select", 1)) == 1
     done = read_phases(both, str(tmp_path))
     assert done.keys() == {"select"}
-    assert same_weights(done["select"], train(rest, World()))
+    assert same_weights(done["select"], train(rest, Worker()))

@@ -19,7 +19,7 @@ from train.losses.pairwise import BCE, BPR, GBCE, CosineContrastive, PairLoss, T
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch
-from train.trainer.job import Training, World
+from train.trainer.job import Training, Worker
 from train.trainer.loop import batch_loss, train
 from train.trainer.negatives import Negatives, hard_pool
 
@@ -216,7 +216,7 @@ def learned(loss: Loss) -> Array:
         interactions=events(user, item),
         stop_after=training.epochs,
     )
-    weights = train(job, World())["model"]
+    weights = train(job, Worker())["model"]
     users, items = (weights[f"{side}_input.id.weight"][:-1] for side in ("user", "item"))
     return np.asarray(users @ items.T)
 

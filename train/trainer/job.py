@@ -102,8 +102,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class World:
-    """This worker's place among all, and how it reports.
+class Worker:
+    """One of the workers that train together: its rank among them, its device, how it reports.
 
     Attributes:
         report: called after each epoch with the metrics and the state to keep (rank 0) or None.

@@ -24,12 +24,12 @@ from train.trainer.batches import (
 )
 from train.trainer.checkpoint import restore
 from train.trainer.examples import Examples, examples
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
 from train.trainer.validation import all_sum, validation_ndcg
 
 
-def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[str, Any]:
+def train(job: Job, worker: Worker, state: dict[str, Any] | None = None) -> dict[str, Any]:
     """Train towers from the start or from a checkpoint's state; return the last state.
 
     A tower that is fitted at once has a single epoch, without a loss.
@@ -38,51 +38,51 @@ def train(job: Job, world: World, state: dict[str, Any] | None = None) -> dict[s
         ValueError: the loss is no longer finite.
     """
     torch.manual_seed(job.seed)
-    model = job.tower.build(job.inputs).to(world.device)
+    model = job.tower.build(job.inputs).to(worker.device)
     state = state or {"epoch": 0, "best": None, "curve": []}
     if job.tower.at_once:
-        return _fit_at_once(state, job, world, model)
+        return _fit_at_once(state, job, worker, model)
     job.tower.prepare(model, job.interactions)
-    wrapped = world.wrap(model)
+    wrapped = worker.wrap(model)
     optimizer = _optimizer(wrapped, job.training)
     data = examples(
         job.interactions,
         len(job.inputs.warm_users),
-        world.device,
+        worker.device,
         job.training.half_life,
         job.training.weighted,
     )
     restore(state, model, optimizer)
     candidates = _examples(data, job)
-    drawn = _negatives(job, world, len(data), len(candidates))
+    drawn = _negatives(job, worker, len(data), len(candidates))
     while not _finished(state, job):
         negatives = _with_hard(drawn, job, model, state["epoch"])
         loss, seconds = _epoch(
-            job, world, wrapped, optimizer, data, candidates, negatives, state["epoch"]
+            job, worker, wrapped, optimizer, data, candidates, negatives, state["epoch"]
         )
         measured = {"loss": loss, "seconds": seconds}
-        state = _next_state(state, job, world, model, measured)
+        state = _next_state(state, job, worker, model, measured)
         state["optimizer"] = optimizer.state_dict()
-        world.report(state["curve"][-1], state if world.rank == 0 else None)
+        worker.report(state["curve"][-1], state if worker.rank == 0 else None)
     return state
 
 
 def _fit_at_once(
-    state: dict[str, Any], job: Job, world: World, model: TwoTowerModel
+    state: dict[str, Any], job: Job, worker: Worker, model: TwoTowerModel
 ) -> dict[str, Any]:
     """Fit a tower that takes no steps, unless this is the state of one that is fitted."""
     if state["epoch"]:
         return state
     began = time.perf_counter()
     job.tower.fit(model, job.inputs, job.interactions, job.seed)
-    state = _next_state(state, job, world, model, {"seconds": time.perf_counter() - began})
-    world.report(state["curve"][-1], state if world.rank == 0 else None)
+    state = _next_state(state, job, worker, model, {"seconds": time.perf_counter() - began})
+    worker.report(state["curve"][-1], state if worker.rank == 0 else None)
     return state
 
 
 def _epoch(
     job: Job,
-    world: World,
+    worker: Worker,
     model: nn.Module,
     optimizer: Any,
     data: Examples,
@@ -93,27 +93,27 @@ def _epoch(
     """Train for one epoch; return the mean loss over all workers and the seconds it took."""
     training = job.training
     steps = steps_per_epoch(
-        len(candidates), training.batch_size, world.size, training.epoch_examples
+        len(candidates), training.batch_size, worker.size, training.epoch_examples
     )
     seed = job.seed * 1_000_003 + epoch
     # Dropout draws anew after a resume exactly as in an unbroken run.
-    torch.manual_seed(seed * 1009 + world.rank)
-    total, began = torch.zeros((), device=world.device), time.perf_counter()
+    torch.manual_seed(seed * 1009 + worker.rank)
+    total, began = torch.zeros((), device=worker.device), time.perf_counter()
     model.train()
     batches = epoch_batches(
-        candidates, batch=training.batch_size, workers=world.size, steps=steps, seed=seed
+        candidates, batch=training.batch_size, workers=worker.size, steps=steps, seed=seed
     )
     for step, index in enumerate(batches):
         _set_rate(optimizer, training, epoch + step / steps)
-        batch = _batch(data, index, job, world, seed)
+        batch = _batch(data, index, job, worker, seed)
         drawn = negatives.draw(batch, seed * 1_000_003 + step)
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=world.bfloat16):
+        with torch.autocast(worker.device.type, torch.bfloat16, enabled=worker.bfloat16):
             loss = batch_loss(model, job.loss, batch, drawn, negatives)
         loss.backward()
         optimizer.step()
         total += loss.detach()
-    mean = float(all_sum(total, world.size)) / (steps * world.size)
+    mean = float(all_sum(total, worker.size)) / (steps * worker.size)
     _check_finite(mean, epoch, job)
     return mean, time.perf_counter() - began
 
@@ -126,12 +126,12 @@ def _check_finite(loss: float, epoch: int, job: Job) -> None:
         )
 
 
-def _negatives(job: Job, world: World, interactions: int, examples: int) -> Negatives:
+def _negatives(job: Job, worker: Worker, interactions: int, examples: int) -> Negatives:
     """Return what draws the negatives, none of them hard."""
-    step = min(job.training.batch_size * world.size, examples)
+    step = min(job.training.batch_size * worker.size, examples)
     rows = max(1, interactions * step // examples)
     n_items = len(job.inputs.warm_items)
-    return Negatives.of(job.loss, job.interactions.item, n_items, rows, world.device)
+    return Negatives.of(job.loss, job.interactions.item, n_items, rows, worker.device)
 
 
 def _with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int) -> Negatives:
@@ -158,20 +158,20 @@ def _examples(data: Examples, job: Job) -> Tensor:
     return found
 
 
-def _batch(data: Examples, step: Tensor, job: Job, world: World, seed: int) -> Batch:
+def _batch(data: Examples, step: Tensor, job: Job, worker: Worker, seed: int) -> Batch:
     """Return this worker's share of the examples `[W B]` of a step."""
     if job.tower.sequential:
-        return window_batch(data, step, world.rank, world.size, job.tower.history)
+        return window_batch(data, step, worker.rank, worker.size, job.tower.history)
     drawn = job.tower.history and not job.tower.graph
     length = job.training.context_length if drawn else 0
     if job.training.examples == "users":
-        return user_batch(data, step, world.rank, world.size, length, seed)
-    index, length = step.chunk(world.size)[world.rank], max(1, length)
+        return user_batch(data, step, worker.rank, worker.size, length, seed)
+    index, length = step.chunk(worker.size)[worker.rank], max(1, length)
     if job.training.context == "before":
         history = history_before(data, index, length)
     else:
         history = history_sample(data, index, length, seed)
-    own = slice(world.rank * len(index), (world.rank + 1) * len(index))
+    own = slice(worker.rank * len(index), (worker.rank + 1) * len(index))
     weights = None if data.weights is None else data.weights[index]
     step_items = data.items[step].long()
     return Batch(data.users[index].long(), history, step_items, own, weights=weights)
@@ -204,7 +204,7 @@ def batch_loss(
 def _next_state(
     state: dict[str, Any],
     job: Job,
-    world: World,
+    worker: Worker,
     model: TwoTowerModel,
     measured: dict[str, float],
 ) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _next_state(
     # A tower may settle its tables as training ends, and what is kept is what is used.
     model.eval()
     if job.validation is not None:
-        row["ndcg"] = validation_ndcg(model, job, world)
+        row["ndcg"] = validation_ndcg(model, job, worker)
     if peak is None or row["ndcg"] >= peak["ndcg"] * (1 - job.training.tolerance):
         weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         best = {"epoch": row["epoch"], "ndcg": row.get("ndcg"), "weights": weights}

@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster import storage
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
 State = dict[str, Any]
@@ -16,7 +16,7 @@ KEPT = ("epoch", "best", "curve")
 
 
 def train_phases(
-    jobs: Mapping[str, Job], place: str, world: World, state: State | None = None
+    jobs: Mapping[str, Job], place: str, worker: Worker, state: State | None = None
 ) -> dict[str, State]:
     """Train each job in turn, but read what is over already; return what is kept of each.
 
@@ -26,7 +26,7 @@ def train_phases(
     Args:
         jobs: by phase, in order.
         place: folder or URI of what is kept.
-        world: every metric and state that it is told has the `phase` too.
+        worker: every metric and state that it is told has the `phase` too.
         state: of a checkpoint, which the phase that it is of goes on from.
 
     Raises:
@@ -37,9 +37,9 @@ def train_phases(
         if phase in done:
             continue
         begun = state if state and state["phase"] == phase else None
-        last = train(_as_long(job, done), _telling(world, phase), begun)
+        last = train(_as_long(job, done), _telling(worker, phase), begun)
         done[phase] = {key: last[key] for key in KEPT}
-        if world.rank == 0:
+        if worker.rank == 0:
             storage.write_bytes(_file(place, phase), checkpoint_bytes(done[phase]))
     return done
 
@@ -64,8 +64,8 @@ def _as_long(job: Job, done: Mapping[str, State]) -> Job:
     return job if first is None else replace(job, stop_after=first["best"]["epoch"])
 
 
-def _telling(world: World, phase: str) -> World:
+def _telling(worker: Worker, phase: str) -> Worker:
     def report(metrics: dict[str, Any], state: State | None) -> None:
-        world.report({"phase": phase, **metrics}, state and {"phase": phase, **state})
+        worker.report({"phase": phase, **metrics}, state and {"phase": phase, **state})
 
-    return replace(world, report=report)
+    return replace(worker, report=report)

@@ -19,7 +19,7 @@ from cluster import storage
 from cluster.cpus import available_cpus
 from cluster.session import scaling
 from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.phases import State, read_phases, train_phases
 
 logger = logging.getLogger(__name__)
@@ -99,10 +99,10 @@ def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) 
         storage.write_bytes(kept, checkpoint_bytes(state))
         _log(metrics, watch)
 
-    world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
+    worker = Worker(device=torch.device("cuda" if cuda else "cpu"), report=report)
     state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
     with _threads(training.threads):
-        return train_phases(jobs, place, world, state)
+        return train_phases(jobs, place, worker, state)
 
 
 def _announce(jobs: Mapping[str, Job]) -> None:
@@ -129,14 +129,14 @@ def _worker(config: dict[str, Any]) -> str | None:
     threads = next(iter(jobs.values())).training.threads
     # Workers on other machines have CPUs of their own.
     torch.set_num_threads(threads or max(1, available_cpus() // context.get_local_world_size()))
-    world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
+    worker = Worker(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
     checkpoint = ray.train.get_checkpoint()
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
     try:
-        train_phases(jobs, config["place"], world, state)
+        train_phases(jobs, config["place"], worker, state)
     except ValueError as error:
         return str(error)
     return None

@@ -14,7 +14,7 @@ import torch
 from cluster import storage
 from train.config import Run
 from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
-from train.trainer.job import World
+from train.trainer.job import Worker
 from tune.space.draws import override
 from tune.subjects import SUBJECTS, State
 
@@ -90,9 +90,9 @@ def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directi
             rung = row["epoch"] if kept["compared"] else 0
             _report(kept, row | {"curve": curve, RUNG: rung})
 
-    world = World(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
+    worker = Worker(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
     one = run.model_copy(update={"seed": run.seed + number})
-    values, rest = SUBJECTS[subject].measure(shared, one, metrics, world, kept["state"])
+    values, rest = SUBJECTS[subject].measure(shared, one, metrics, worker, kept["state"])
     kept.update(seeds=[*kept["seeds"], {"values": values, "kept": rest}], state=None)
 
 
