@@ -30,7 +30,7 @@ from train.trainer.loop import train
 from tune.__main__ import main
 from tune.config import Sweep
 from tune.outcome import outcome
-from tune.search import Found
+from tune.search import SearchResult
 from tune.space.draws import override
 from tune.subjects import SUBJECTS, varied
 from tune.trials import tuner
@@ -368,7 +368,7 @@ def reports(text: str) -> list[dict[str, Any]]:
 
 def test_a_sweep_without_a_single_result_says_why() -> None:
     run = Run.model_validate(tomllib.loads(RUN))
-    failed = Found([{"values": {}, "reason": "the loss is nan"}], [None], None)
+    failed = SearchResult([{"values": {}, "reason": "the loss is nan"}], [None], None)
     with pytest.raises(ValueError, match=r"^all 1 trials failed; the first: the loss is nan$"):
         outcome(Sweep.model_validate(tomllib.loads(SWEEP)), run, failed)
 

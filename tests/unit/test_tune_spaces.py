@@ -17,7 +17,7 @@ from train.run_files import presets
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
 from tune.space.draws import check, corners, override, samples, suggest
-from tune.space.points import point, told
+from tune.space.points import finished_trial, point
 from tune.space.ranges import Space, parse
 from tune.subjects import SUBJECTS
 
@@ -66,7 +66,7 @@ def test_a_run_drawn_from_a_preset_is_a_point_of_it(name: str, seed: int) -> Non
     assert found is not None
     assert override(run, suggest(space, optuna.trial.FixedTrial(found))) == wanted
     values = [0.5] * len(sweep.directions())
-    assert told(space, found, values).params == found
+    assert finished_trial(space, found, values).params == found
 
 
 def test_a_run_that_no_draw_gives_is_no_point() -> None:
