@@ -11,8 +11,8 @@ from train.config import Run
 from train.core.ragged import Array
 from train.metrics.bootstrap import bootstrap
 from tune.config import Sweep
-from tune.report.records import ranked, unbeaten
-from tune.report.text import AS_IT_IS, Record, called, number, toml
+from tune.report.records import Record, ranked, unbeaten
+from tune.report.text import AS_IT_IS, called, number, toml
 from tune.search import SearchResult, kept, sweep_folder
 from tune.space.draws import override
 

@@ -19,7 +19,8 @@ from train.identity import changes
 from train.steps import prepare
 from train.trainer.workers import interruptible
 from tune.config import Sweep
-from tune.report.text import Record, record
+from tune.report.records import Record
+from tune.report.text import record
 from tune.space.draws import override
 from tune.space.points import Point, point
 from tune.trials import tuner

@@ -8,8 +8,8 @@ from typing import Any
 
 import ray.tune
 
-from tune.report.records import ranked
-from tune.report.text import Record, called, number, record
+from tune.report.records import Record, ranked
+from tune.report.text import called, number, record
 from tune.trials.trial import Directions
 
 logger = logging.getLogger(__name__)

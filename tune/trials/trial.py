@@ -147,7 +147,7 @@ def state_in(checkpoint: "ray.tune.Checkpoint | None") -> TrialState | None:
 
 
 def kept_by_seed(state: TrialState | None) -> list[Any]:
-    """Return what each seed of a trial kept, such as its weights.
+    """Return the kept values of each seed of a trial, such as its weights.
 
     A trial that was stopped in its first seed has the weights of its best epoch so far.
     """
