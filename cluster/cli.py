@@ -1,4 +1,4 @@
-"""How every command line here begins and ends: exit codes, and errors without tracebacks.
+"""Exit codes and error messages of every command line here.
 
 0 done; 1 a defect of ours, with its traceback; 2 a mistake that the user can mend, as one
 message on stderr; 130 interrupted. With `--debug`, anywhere before `--`, mistakes show their
@@ -41,31 +41,31 @@ def run(
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words before the first `--`, and the rest with the `--` in front."""
+    """Return the arguments before the first `--`, and the rest from `--` on."""
     words = list(arguments)
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end:]
 
 
 def users_mistake(error: BaseException) -> ValueError | OSError | None:
-    """Return the ValueError or OSError that an error is, or that Ray brought from a worker."""
+    """Return the user's mistake (ValueError, OSError) in an error, Ray's wrappers unpacked."""
     if isinstance(error, ExceptionGroup):
         return users_mistake(error.exceptions[0])
-    # Ray's errors name what they carry: a task's `cause`, a training's failures by worker.
+    # Where Ray's errors keep the original: a task's `cause`, a training's failures by worker.
     failures = getattr(error, "worker_failures", None) or {}
-    carried = [
+    causes = [
         *failures.values(),
         getattr(error, "cause", None),
         getattr(error, "controller_failure", None),
     ]
-    for inner in carried:
-        if isinstance(inner, BaseException) and (found := users_mistake(inner)):
-            return found
+    for cause in causes:
+        if isinstance(cause, BaseException) and (mistake := users_mistake(cause)):
+            return mistake
     return error if isinstance(error, ValueError | OSError) else None
 
 
 def message(error: ValueError | OSError) -> str:
-    """Return an error's text for its reader: config errors by key, file errors by file."""
+    """Return the message of an error: configuration errors by key, file errors by file."""
     if isinstance(error, ValidationError):
         return explain(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -74,9 +74,9 @@ def message(error: ValueError | OSError) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Return one line for each thing that is wrong in a config: `path.to.key: what is wrong`.
+    """Return a line for each error in a configuration, as `path.to.key: message`.
 
-    An unknown key is answered with the nearest name and with the names there are.
+    For an unknown key it suggests the nearest name, and lists the available ones.
     """
     return "\n".join(dict.fromkeys(_lines(error, ())))
 
@@ -90,10 +90,10 @@ def _lines(error: ValidationError, above: tuple[int | str, ...]) -> Iterator[str
             yield from _lines(inner, path)
         else:
             key = ".".join(str(part) for part in path)
-            yield f"{key}: {_what(entry, error.title)}" if key else _what(entry, error.title)
+            yield f"{key}: {_message(entry, error.title)}" if key else _message(entry, error.title)
 
 
-def _what(entry: Any, title: str) -> str:
+def _message(entry: Any, title: str) -> str:
     if entry["type"] == "extra_forbidden":
         *above, key = entry["loc"]
         return unknown("key", str(key), _fields(_model(title), above))
@@ -112,7 +112,7 @@ def unknown(kind: str, name: str, available: Sequence[str]) -> str:
 
 
 def _model(title: str) -> type[BaseModel] | None:
-    """Return the model that raised: pydantic tells no more of it than its name."""
+    """Return the model with a title; pydantic's error has no more of it than its name."""
     todo = list(BaseModel.__subclasses__())
     while todo:
         model = todo.pop()

@@ -2,12 +2,12 @@
 
 
 def available_cpus() -> int:
-    """Return the CPUs that this process may use, at least 1: what thread counts follow.
+    """Return the number of CPUs that this process may use, at least 1, for thread counts.
 
-    A container's limit (cgroup v1 and v2, rounded up), the process's affinity, the machine's CPUs
-    and `LOKY_MAX_CPU_COUNT`: the least of them.
+    It is the minimum of the container's limit (cgroup v1 and v2, rounded up), the process's
+    affinity, the machine's CPUs and `LOKY_MAX_CPU_COUNT`.
     """
-    # Here and not above: it brings NumPy, whose threads read the environment when it is imported.
+    # Here and not above: it imports NumPy, which reads the number of its threads at import.
     import joblib
 
     return int(joblib.cpu_count())

@@ -1,7 +1,8 @@
-"""What Ray reads from the environment once, when its processes start, and the values used here.
+"""Environment variables that Ray reads once, when its processes start, and their values here.
 
-Each is a default: what the shell has set already stays. Processes of a Ray that is started here
-inherit them; a Ray that is joined keeps its own, but for the Train ones, which travel with a run.
+Each is a default: a value that the shell has set already stays. Processes of a Ray that is started
+here inherit them; a Ray that is joined keeps its own, except those of Train, which travel with a
+run.
 """
 
 import contextlib
@@ -43,23 +44,23 @@ LOOPBACK: Mapping[str, str] = {
 def calm_openmp() -> None:
     """Let OpenMP's idle threads sleep soon; call it before torch is imported, which reads it.
 
-    They wait for work in a loop, and take the time of whatever runs beside them: a training step
-    of 27 ms took 75. After 1,000 turns instead of GNU's 300,000 they sleep, which costs nothing
-    where they are alone. Nothing is set where the shell says how they wait.
+    They wait for work in a spin loop, and take the time of other processes: a training step of
+    27 ms took 75. After 1,000 turns instead of GNU's 300,000 they sleep, which costs nothing on an
+    idle machine. Nothing is set where the shell says how they wait.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def prepare() -> None:
-    """Set the defaults in this process, for what it starts; call it before Ray starts."""
+    """Set the defaults in this process and those that it starts; call it before Ray starts."""
     calm_openmp()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def stay_on_loopback() -> None:
-    """Let what this process starts or joins be at 127.0.0.1 alone; what the shell set stays."""
+    """Bind Ray's processes to 127.0.0.1 alone; values that the shell has set stay."""
     for name, value in LOOPBACK.items():
         os.environ.setdefault(name, value)
     from ray._private import ray_constants
@@ -71,7 +72,7 @@ def stay_on_loopback() -> None:
 def use_token() -> None:
     """Send this machine's token, if it has one, to the Ray that is joined next.
 
-    Ray does so by itself for a Ray that it finds, and not for one that it is told of.
+    Ray does so by itself for a Ray that it finds, and not for one by its address.
     """
     from ray._private.authentication import authentication_token_setup as setup
 
@@ -82,7 +83,7 @@ def use_token() -> None:
 
 @contextlib.contextmanager
 def explained_token(target: str) -> Iterator[None]:
-    """Turn Ray's many ways to say that the token is wrong into one.
+    """Raise one PermissionError for Ray's many errors about a wrong token.
 
     Raises:
         PermissionError: the Ray at `target` expects another token.
@@ -90,8 +91,8 @@ def explained_token(target: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # It may be the cause of what Ray raises, or only be told of in its text; what they share is
-        # the page that they point to.
+        # It may be the cause of Ray's exception, or a part of its text alone; what all have in
+        # common is the page that they point to.
         if "token-auth" not in "".join(traceback.format_exception(error)):
             raise
         raise PermissionError(

@@ -1,8 +1,8 @@
-"""A Ray that outlives the command that starts it: start, find and stop nodes on this machine.
+"""Ray nodes on this machine that outlive the command: start, find and stop them.
 
 `ray start` does the work. It runs with `--block` in a session of its own, so that one process
-stands for a node, and to end it is to end what it started and nothing else: `ray stop` would stop
-every Ray on the machine. Files, logs and the record of what runs are in one folder.
+stands for a node and ends with all that it started and nothing else: `ray stop` would stop every
+Ray on the machine. Files, logs and the records of running nodes are in one folder.
 """
 
 import json
@@ -54,7 +54,7 @@ class Node:
 
 
 def folder() -> Path:
-    """Return where this user's nodes keep their files: `RAYTOWER_RAY_DIR`, or one in /tmp.
+    """Return the folder of this user's nodes: `RAYTOWER_RAY_DIR`, or one in /tmp.
 
     Raises:
         PermissionError: the folder belongs to somebody else.
@@ -99,7 +99,7 @@ def start_head(
 
     Raises:
         ValueError: a head is running already, or a port is in use.
-        OSError: Ray did not start; the message ends with what it said.
+        OSError: Ray did not start; the message ends with the last lines of its log.
     """
     if there := running():
         raise ValueError(f"a head is running at {there}; stop it first: python -m cluster stop")
@@ -116,12 +116,12 @@ def start_head(
 
 
 def start_worker(address: str, num_cpus: int | None = None, num_gpus: int | None = None) -> Node:
-    """Add this machine to the Ray whose head is at `address`, with what it has by default.
+    """Add this machine to the Ray whose head is at `address`, with all of its CPUs and GPUs.
 
     Raises:
         ValueError: the head is on loopback, or the address is not `host:port`.
         ConnectionError: nothing answers at the address.
-        OSError: Ray did not start; the message ends with what it said.
+        OSError: Ray did not start; the message ends with the last lines of its log.
     """
     check_answers(address)
     if address.startswith(f"{LOOPBACK_HOST}:"):
@@ -165,7 +165,7 @@ def check_answers(address: str) -> None:
 
 
 def prepare_to_join(address: str) -> None:
-    """Set this process up for the Ray at an address: its token, and loopback if it is there."""
+    """Set this process up to join the Ray at an address: its token, and its interface."""
     environment.use_token()
     ours = [place for node in nodes() for place in (node.address, node.dashboard)]
     if address in ours and LOOPBACK_HOST in address:
@@ -173,7 +173,7 @@ def prepare_to_join(address: str) -> None:
 
 
 def shell(node: Node) -> str:
-    """Return the line for a shell that lets Ray's own commands reach a head that runs here."""
+    """Return the `export` line with which Ray's own commands reach a head of this machine."""
     settings = {
         "RAY_ADDRESS": node.address,
         "RAY_API_SERVER_ADDRESS": node.dashboard,
@@ -254,8 +254,8 @@ def _wait_for_start(process: subprocess.Popen[bytes], node: Node, log: Path) -> 
     if process.poll() is None:
         _stop(node)
     _record(node.pid).unlink(missing_ok=True)
-    said = "\n".join(log.read_text().splitlines()[-5:])
-    raise OSError(f"Ray did not start; all that it said is in {log}, and ends with:\n{said}")
+    last = "\n".join(log.read_text().splitlines()[-5:])
+    raise OSError(f"Ray did not start; all that it said is in {log}, and ends with:\n{last}")
 
 
 def _listens(url: str) -> bool:
@@ -283,11 +283,11 @@ def _record(pid: int) -> Path:
 
 
 def _alive(node: Node) -> bool:
-    """Whether the process is there, and is what was started, not a later one of its number."""
+    """Return whether a node's process runs, and is not a later one with its id."""
     if Path("/proc/self").exists():
         file = Path(f"/proc/{node.pid}/cmdline")
         words = file.read_bytes().split(b"\0") if file.exists() else []
         return b"--block" in words
     listing = ["ps", "-o", "command=", "-p", str(node.pid)]
-    found = subprocess.run(listing, capture_output=True, text=True, check=False)
-    return " --block" in found.stdout
+    listed = subprocess.run(listing, capture_output=True, text=True, check=False)
+    return " --block" in listed.stdout

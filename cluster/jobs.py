@@ -1,4 +1,4 @@
-"""A command that runs on a cluster, with this checkout beside it: a Ray job, waited for."""
+"""Ray jobs: a command submitted to a cluster together with this checkout."""
 
 import asyncio
 import logging
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 CHECKOUT = Path(__file__).parents[1]
-# What no worker needs, besides what .gitignore and .rayignore name.
+# Files that no worker needs, besides those in .gitignore and .rayignore.
 EXCLUDES = (".git", ".ci", ".venv", "venv", "/runs", "/data", ".*_cache", ".hypothesis")
 
 
 def runtime_env() -> dict[str, Any]:
-    """Return what makes Ray ship this checkout to every worker (some hundred kilobytes)."""
-    # It would tell of every ignore file that it reads.
+    """Return the runtime environment with which Ray ships this checkout to its workers (< 1 MB)."""
+    # They would log every ignore file that they read.
     for name in ("packaging", "working_dir"):
         logging.getLogger(f"ray._private.runtime_env.{name}").setLevel(logging.ERROR)
     return {"working_dir": str(CHECKOUT), "excludes": [*EXCLUDES, "__pycache__"]}
 
 
 def submit(command: Sequence[str], address: str | None = None, wait: bool = True) -> int:
-    """Run a command on a cluster with this checkout as its folder, show its output as it comes.
+    """Run a command on a cluster with this checkout as its folder, and stream its output.
 
     Ctrl-C ends the waiting, not the job.
 
@@ -87,7 +87,7 @@ def _client(target: str) -> "JobSubmissionClient":
     os.environ["RAY_API_SERVER_ADDRESS"] = target
     from ray.job_submission import JobSubmissionClient
 
-    # It would tell of the upload and of the socket that the output comes through.
+    # They would log the upload and the socket that the output comes through.
     for name in ("dashboard_sdk", "job.sdk"):
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
     with environment.explained_token(target):

@@ -1,4 +1,4 @@
-"""Ports at which nothing listens, chosen so that they stay free until they are used."""
+"""Free ports, chosen so that they stay free until they are used."""
 
 import random
 import socket
@@ -9,22 +9,22 @@ CHOICE = range(20_000, 30_000)
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Return different ports that are free at `host`.
+    """Return distinct ports that are free at `host`.
 
     Raises:
         OSError: there are not as many.
     """
-    found: list[int] = []
+    ports: list[int] = []
     for port in random.SystemRandom().sample(CHOICE, len(CHOICE)):
         if _is_free(host, port):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"expected {count} free ports of {CHOICE} at {host}, found {len(found)}")
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(f"expected {count} free ports of {CHOICE} at {host}, found {len(ports)}")
 
 
 def try_port(host: str, port: int) -> None:
-    """Bind a socket there and let it go.
+    """Bind a socket to a port, and close it.
 
     Raises:
         OSError: nothing can listen there.

@@ -1,4 +1,4 @@
-"""How a process reaches Ray, and how much of it a training run takes."""
+"""The connection of a process to Ray, and the resources of a training run."""
 
 import logging
 import os
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """The Ray that this process works with.
+    """The Ray cluster that this process is connected to.
 
     Attributes:
         address: `host:port` of its head.
         started: whether this call of `connect` started it; it ends with this process.
         cpus: of all its nodes together.
-        gpus: the same.
+        gpus: of all its nodes together.
     """
 
     address: str
@@ -113,13 +113,13 @@ def scaling(
     cpus: float = 1,
     autoscaling: bool = False,
 ) -> "ScalingConfig":
-    """Return what a training run asks of the Ray that this process is connected to.
+    """Return the scaling configuration of a training run on the Ray of this process.
 
     Each worker takes `cpus` CPUs (Ray gives it as many threads) and one GPU or none; the
     driver takes nothing.
 
     Args:
-        workers: how many; 0 runs the loop in this process, without Ray's workers.
+        workers: number of workers; 0 runs the loop in this process, without Ray's workers.
         gpu: a GPU for each worker; "auto" is whether there are any.
         cpus: CPUs of each worker.
         autoscaling: whether Ray may add nodes, so that nothing is refused.
@@ -145,26 +145,26 @@ def scaling(
 
 
 def check_room(need: Mapping[str, float], what: str) -> None:
-    """Check that some node of the Ray that this process is connected to can ever give so much.
+    """Check that some node of the Ray of this process has the resources, once it is idle.
 
     Args:
         need: `cpu` and `gpu`.
-        what: needs it, for the message.
+        what: name of what needs them, for the message.
 
     Raises:
-        ValueError: none can, and Ray would wait forever.
+        ValueError: none has, and Ray would wait forever.
     """
     nodes = _nodes()
     if any(all(node.get(k.upper(), 0.0) >= count for k, count in need.items()) for node in nodes):
         return
     asked = " and ".join(f"{count:g} {name.upper()}" for name, count in need.items() if count)
     raise ValueError(
-        f"{what} needs {asked}, and no node of this Ray has that; they have {_have(nodes)}: ask "
-        "for less, or join a larger Ray with --address"
+        f"{what} needs {asked}, and no node of this Ray has that; they have {_resources(nodes)}: "
+        "ask for less, or join a larger Ray with --address"
     )
 
 
-def _have(nodes: list[dict[str, float]]) -> str:
+def _resources(nodes: list[dict[str, float]]) -> str:
     return "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
 
 
@@ -180,6 +180,6 @@ def _no_room(
     need = " and ".join(f"{count:g} {name}" for name, count in worker.items())
     return (
         f"{workers} workers with {need} each do not fit: the nodes of this Ray have "
-        f"{_have(nodes)}, which "
+        f"{_resources(nodes)}, which "
         f"is room for {room}; lower workers, set gpu = false, or join a larger Ray with --address"
     )

@@ -1,6 +1,6 @@
 """Files and folders by path or URI, through pyarrow.fs and, for schemes it has not, fsspec.
 
-A folder that was put somewhere is there whole or not at all. On a file system it is written under
+Folders are written atomically: whole or not at all. On a file system a folder is written under
 another name and renamed. Object stores have no rename, so `manifest.json` comes last there, and a
 folder without one is not there yet.
 """
@@ -20,29 +20,29 @@ MANIFEST = "manifest.json"
 
 
 def absolute(uri: str | os.PathLike[str]) -> str:
-    """Return a path as an absolute one, seen from this process's folder; a URI as it is.
+    """Return an absolute path, relative to this process's folder; a URI as it is.
 
-    Ray's workers run in other folders: the driver resolves.
+    Ray's workers run in other folders, so the driver resolves paths.
     """
     text = os.fspath(uri)
     return text if is_uri(text) else str(Path(text).expanduser().absolute())
 
 
 def is_uri(uri: str | os.PathLike[str]) -> bool:
-    """Return whether this is a URI (`s3://bucket/folder`), not a path."""
+    """Return whether a text is a URI (`s3://bucket/folder`), not a path."""
     return "://" in os.fspath(uri)
 
 
 def join(uri: str | os.PathLike[str], *names: str) -> str:
-    """Return the path or URI of what is below another one."""
+    """Return the path or URI of a file or folder below another one."""
     return "/".join([os.fspath(uri).rstrip("/"), *names])
 
 
 def filesystem(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
-    """Return the file system that a path or URI is in, and its path there.
+    """Return the file system of a path or URI, and its path there.
 
     Raises:
-        ValueError: nothing here knows the scheme, or the URI is malformed.
+        ValueError: the scheme is unknown, or the URI is malformed.
     """
     text = absolute(uri)
     if not is_uri(text):
@@ -60,27 +60,27 @@ def _fsspec(uri: str) -> tuple[pafs.FileSystem, str]:
     import fsspec
 
     try:
-        found, path = fsspec.core.url_to_fs(uri)
+        system, path = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
         scheme = uri.split("://")[0]
         raise ValueError(
             f"cannot open {uri!r}: unknown scheme {scheme!r}; expected a path, or a URI such as "
             f"s3://bucket/folder, gs://..., hdfs://..., abfs://... ({error})"
         ) from error
-    return pafs.PyFileSystem(pafs.FSSpecHandler(found)), path
+    return pafs.PyFileSystem(pafs.FSSpecHandler(system)), path
 
 
 def exists(uri: str | os.PathLike[str]) -> bool:
-    """Return whether a file or a folder is there."""
+    """Return whether a file or folder exists."""
     place, path = filesystem(uri)
     return bool(place.get_file_info(path).type != pafs.FileType.NotFound)
 
 
 def names(uri: str | os.PathLike[str]) -> list[str]:
-    """Return the names of what is in a folder, sorted; none if there is no such folder."""
+    """Return the sorted names of a folder's files and folders; none if there is no such folder."""
     place, path = filesystem(uri)
-    found = place.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in found)
+    infos = place.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos)
 
 
 def read_bytes(uri: str | os.PathLike[str]) -> bytes:
@@ -98,7 +98,7 @@ def read_bytes(uri: str | os.PathLike[str]) -> bytes:
 
 
 def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file, whole or not at all; missing folders are made."""
+    """Write a file atomically; missing folders are created."""
     place, path = filesystem(uri)
     place.create_dir(path.rpartition("/")[0] or "/", recursive=True)
     if isinstance(place, pafs.LocalFileSystem):
@@ -112,12 +112,12 @@ def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
 
 
 def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) -> None:
-    """Copy a local folder to a path or URI, where it appears whole or not at all.
+    """Copy a local folder atomically to a path or URI.
 
     Args:
-        folder: what to copy.
-        uri: what the copy is called.
-        last: the file that comes last and says that all is there; a URI needs it.
+        folder: to copy.
+        uri: of the copy.
+        last: the file that is written last and marks the copy as complete; a URI needs it.
 
     Raises:
         FileExistsError: something is there already.
@@ -138,7 +138,7 @@ def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) 
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `folder` once it is filled, or is removed.
+    """Yield an empty folder that becomes `folder` at the end, or is removed after an error.
 
     Raises:
         FileExistsError: something is there already.
@@ -152,7 +152,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def get_folder(uri: str | os.PathLike[str]) -> Path:
-    """Return a local folder with what `put_folder` put somewhere.
+    """Return a local folder with the content of a path or URI, written by `put_folder`.
 
     A path is returned as it is. A URI is copied into the cache (`XDG_CACHE_HOME`, else `~/.cache`),
     once for each content of its manifest.
@@ -206,7 +206,7 @@ def _upload(folder: Path, place: pafs.FileSystem, path: str, last: str) -> None:
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """Yield a name beside the target; what is made there becomes the target, or is removed."""
+    """Yield a temporary name beside the target, renamed at the end, or removed after an error."""
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part

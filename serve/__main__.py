@@ -16,8 +16,8 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from cluster import cli as command
 from cluster import head
+from cluster.cli import run
 from serve.config import Process, ServeArgs, check_port, environment
 from train.bundle import bundle
 
@@ -126,4 +126,4 @@ def _reachable(host: str) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run(main)

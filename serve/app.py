@@ -11,7 +11,7 @@ from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""Replicas are what runs side by side; a pool of threads in each makes all of them slower."""
+"""Parallelism comes from replicas; a pool of threads in each makes all of them slower."""
 
 
 def build(args: ServeArgs) -> serve.Application:

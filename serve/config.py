@@ -1,4 +1,4 @@
-"""What can be set about serving, and the environment in which Ray Serve is fast."""
+"""Settings of serving, and the environment variables with which Ray Serve is fast."""
 
 import os
 from pathlib import Path
@@ -20,15 +20,16 @@ class ServeArgs(Settings):
         bundle: a bundle's folder, a run's folder (its newest bundle) or the URI of either.
         topology: "split" gives each stage its own deployment, "fused" puts both into one, which
             saves a hop of some milliseconds a batch.
-        replicas: of each deployment; by default one for each CPU of the cluster.
-        cpus: that a replica reserves; by default what lets all replicas fit, as far as 0.4.
-        candidates: that stage 1 hands to stage 2; by default as many as in training.
-        max_k: largest `k` of a request.
-        max_body: largest body of a request, bytes.
-        max_batch: most requests in one micro-batch.
-        max_ongoing: requests a replica works on at a time.
-        max_queued: requests that wait for a replica before further ones get 503.
-        access_log: whether to log every request.
+        replicas: number of replicas of each deployment; by default one for each CPU of the cluster.
+        cpus: CPUs that a replica reserves; by default a share that lets all replicas fit, up to
+            0.4.
+        candidates: number of candidates from stage 1 to stage 2; by default as many as in training.
+        max_k: maximum `k` of a request.
+        max_body: maximum size of a request's body, bytes.
+        max_batch: maximum number of requests in one micro-batch.
+        max_ongoing: maximum number of concurrent requests of a replica.
+        max_queued: maximum number of requests that wait for a replica; further ones get 503.
+        access_log: log every request.
     """
 
     bundle: str
@@ -66,10 +67,10 @@ class Process(Settings):
 
 
 def environment(process: Process, folder: Path) -> dict[str, str]:
-    """Return the variables that must be set before Ray starts.
+    """Return the environment variables that have to be set before Ray starts.
 
     Args:
-        process: what to switch on.
+        process: settings of the server's process.
         folder: a fresh folder for HAProxy's files; a short path, because sockets lie in it.
     """
     switches = {

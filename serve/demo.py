@@ -19,11 +19,11 @@ from train.bundle.bundle import Bundle, open_bundle
 
 K = 10
 PATIENCE = 300  # seconds: a busy machine takes long to answer and to stop
-LIKED = 4.0
+LIKED = 4.0  # ratings from here on
 
 
 def main(words: list[str]) -> int:
-    """Take the whole way from a run file to one answer over HTTP; 0 when it came."""
+    """Train, evaluate and serve a run file, and print one answer over HTTP."""
     print("1/3  training, on Ray Train", file=sys.stderr)
     fitted = subprocess.run([sys.executable, "-m", "train", "fit", *words], stdout=subprocess.PIPE)
     if fitted.returncode:
@@ -76,7 +76,7 @@ def _served(place: str) -> Iterator[str]:
     server = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
-        # What Ray's processes say comes the same way.
+        # Ray's processes print to the same pipe.
         if not any(line.startswith(b"serving bundle") for line in server.stdout):
             raise OSError(f"the server ended with {server.wait()} before it answered")
         yield f"http://127.0.0.1:{port}"

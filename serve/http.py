@@ -1,4 +1,4 @@
-"""The HTTP face: requests checked, answers and errors as JSON, OpenAPI at /docs.
+"""The HTTP API as an ASGI application: validation, JSON, status codes, OpenAPI at /docs.
 
 `POST /recommend` is handled on bare ASGI, which takes a fraction of FastAPI's time; FastAPI
 documents it and handles everything else.
@@ -18,20 +18,17 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from serve.schemas import Answer, Problem, Query
 from train.recommender.requests import Request
 
+# Types of ASGI (https://asgi.readthedocs.io).
 Scope = MutableMapping[str, Any]
-
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 Recommend = Callable[[Request], Awaitable[Mapping[str, Any]]]
-
 Ready = Callable[[], Awaitable[None]]
 
 UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError)
-
+# Of a body full of mistakes, so many are answered, and so many letters of each value.
 MAX_ERRORS = 20
-
 MAX_ECHO = 200
 
 
@@ -41,9 +38,9 @@ class Application:
     Args:
         recommend: answers a request.
         ready: raises where a stage cannot be reached.
-        about: what `GET /bundle` returns; its `version` is the bundle's.
-        max_k: largest `k` of a request.
-        max_body: largest body of a request, bytes.
+        about: the answer of `GET /bundle`; its `version` is the bundle's.
+        max_k: maximum `k` of a request.
+        max_body: maximum size of a request's body, bytes.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class Application:
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as JSON; orjson refuses integers beyond 64 bits, which ids may have."""
+    """Return a value as JSON; orjson refuses integers beyond 64 bits, which ids may have."""
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -121,7 +118,7 @@ async def _respond(send: Send, status: int, value: Any) -> None:
 
 
 def _detail(error: ValidationError) -> list[dict[str, Any]]:
-    """Return the errors as FastAPI words them: what was expected where, and what came."""
+    """Return validation errors in FastAPI's format: location, expectation, input."""
     return [
         {
             "type": entry["type"],
@@ -172,7 +169,7 @@ def _documented(
 
     @app.get("/bundle")
     async def bundle() -> Response:
-        """What is being served: the bundle's manifest and the topology."""
+        """The served bundle's manifest, and the topology."""
         return _json(200, about)
 
     return app

@@ -1,4 +1,4 @@
-"""Keeps the replicas' own gRPC servers off the network."""
+"""A patch of Ray Serve that keeps the replicas' internal gRPC servers off the network."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def bind_to_node() -> None:
     """Let this replica's internal gRPC server listen on its node's address only.
 
     Deployments call each other through it, at the node's address; Ray opens it on every address of
-    the machine, without authentication, and has no setting for that. Call it in the constructor
-    of a deployment: Ray starts the server after that.
+    the machine, without authentication, and has no setting for that. Call this function in the
+    constructor of a deployment: Ray starts the server after that.
     """
     listen: Any = getattr(replica, _OPENER)
     host = ray.util.get_node_ip_address()

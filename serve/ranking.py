@@ -1,4 +1,4 @@
-"""Stage 2 as a deployment of its own, and what travels to it from stage 1."""
+"""Stage 2 as a deployment of its own, and its input from stage 1 as a message of arrays."""
 
 from serve.loopback import bind_to_node
 from train.bundle.bundle import open_bundle
@@ -9,6 +9,8 @@ from train.recommender.requests import Request, Retrieved
 from train.recommender.retrieval import retrieve
 
 Message = tuple[Array, Array, Array, Array, Array, Array, int]
+"""User indices `[B]`; values and offsets of the histories; user vectors `[B, d]`; items and scores
+of the candidates `[B, C]`; k."""
 
 
 class RankingReplica:
@@ -21,36 +23,36 @@ class RankingReplica:
     def __init__(self, bundle: str) -> None:
         bind_to_node()
         self._recommender = open_bundle(bundle).recommender
-        # What is computed once is computed now, not while the first request waits.
+        # Caches are filled now, not while the first request waits.
         known = Request(self._recommender.users.ids[0].as_py())
-        found = retrieve(self._recommender, [known])
-        rank_candidates(self._recommender, *unpack(pack(found, 1)))
+        retrieved = retrieve(self._recommender, [known])
+        rank_candidates(self._recommender, *unpack(pack(retrieved, 1)))
 
     async def rank(self, message: Message) -> tuple[Array, Array]:
-        """Return the best items of each query, int32 `[B, k]`, and their scores."""
+        """Return the best items of each request, int32 `[B, k]`, and their scores."""
         return rank_candidates(self._recommender, *unpack(message))
 
     async def version(self) -> str:
-        """Return the version of the bundle that is loaded."""
+        """Return the version of the loaded bundle."""
         return self._recommender.version
 
 
-def pack(found: Retrieved, k: int) -> Message:
-    """Return what ranking needs, as arrays: what to exclude stays with stage 1."""
-    history = found.queries.history
+def pack(retrieved: Retrieved, k: int) -> Message:
+    """Return the input of the ranking as arrays; exclusions were applied in stage 1."""
+    history = retrieved.queries.history
     return (
-        found.queries.user,
+        retrieved.queries.user,
         history.values,
         history.offsets,
-        found.vectors,
-        found.candidates.items,
-        found.candidates.scores,
+        retrieved.vectors,
+        retrieved.candidates.items,
+        retrieved.candidates.scores,
         k,
     )
 
 
 def unpack(message: Message) -> tuple[Queries, Array, Candidates, int]:
-    """Return the arguments of `rank_candidates` from what `pack` made."""
+    """Return the arguments of `rank_candidates` from a message of `pack`."""
     user, values, offsets, vectors, items, scores, k = message
     queries = Queries(user=user, history=Ragged(values, offsets), exclude=Ragged.empty(len(user)))
     return queries, vectors, Candidates(items=items, scores=scores), k

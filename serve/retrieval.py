@@ -1,4 +1,4 @@
-"""Stage 1 as the HTTP ingress: requests gather into batches, one call ranks a batch."""
+"""Stage 1 as the HTTP ingress, with dynamic micro-batching of requests."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,19 +40,19 @@ class RetrievalReplica:
         )(self._recommend)
 
     def _warm_up(self) -> None:
-        """Load now what is loaded once, the tower above all, and not while a request waits."""
+        """Load the tower and fill the caches now, not while the first request waits."""
         known = Request(history=[self._recommender.items.ids[0].as_py()], k=1)
-        found = retrieve(self._recommender, [known])
+        retrieved = retrieve(self._recommender, [known])
         if self._ranking is None:
-            rank_retrieved(self._recommender, [known], found)
+            rank_retrieved(self._recommender, [known], retrieved)
 
     def __serve_build_asgi_app__(self) -> Application:
-        """Return the HTTP face; Ray calls this once the replica is constructed."""
+        """Return the ASGI application; Ray calls this once the replica is constructed."""
         limits = self._args.max_k, self._args.max_body
         return Application(self.recommend, self.ready, self._about, *limits)
 
     async def recommend(self, request: Request) -> dict[str, Any]:
-        """Answer one request, in a batch with others that wait."""
+        """Answer one request, batched with others that wait."""
         answer: dict[str, Any] = await self._batched(request)
         return answer
 
@@ -62,13 +62,13 @@ class RetrievalReplica:
             await self._ranking.version.remote()
 
     async def _recommend(self, requests: list[Request]) -> list[dict[str, Any]]:
-        found = retrieve(self._recommender, requests)
-        ranked = await self._ranked(requests, found)
-        return answers(self._recommender, requests, found, *ranked)
+        retrieved = retrieve(self._recommender, requests)
+        ranked = await self._ranked(requests, retrieved)
+        return answers(self._recommender, requests, retrieved, *ranked)
 
-    async def _ranked(self, requests: list[Request], found: Retrieved) -> tuple[Array, Array]:
+    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> tuple[Array, Array]:
         if self._ranking is None:
-            return rank_retrieved(self._recommender, requests, found)
+            return rank_retrieved(self._recommender, requests, retrieved)
         most = max(request.k for request in requests)
-        ranked: tuple[Array, Array] = await self._ranking.rank.remote(pack(found, most))
+        ranked: tuple[Array, Array] = await self._ranking.rank.remote(pack(retrieved, most))
         return ranked

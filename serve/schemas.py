@@ -1,4 +1,4 @@
-"""Requests and answers of the HTTP API."""
+"""Request and answer models of the HTTP API."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,15 +29,15 @@ class Item(BaseModel):
 
 
 class Answer(BaseModel):
-    """What is recommended, best first."""
+    """Recommended items, best first."""
 
     items: list[Item]
-    source: Source = Field(description="What it rests on: the user, a history, or popularity.")
+    source: Source = Field(description="Basis of the items: the user, a history, or popularity.")
     bundle: str = Field(description="Version of the bundle that answered.")
     ignored: list[Id] | None = Field(None, description="Ids of the history that are unknown.")
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """The reason why a request was refused."""
 
     detail: str

@@ -87,7 +87,7 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     import torch
 
     from train.data.snapshot import TowerInputs
-    from train.towers import encode as models
+    from train.towers.encode import encode_catalogue, encode_users
     from train.towers.two_tower import TwoTower
     from train.towers.weights import state_bytes
 
@@ -104,8 +104,8 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     users = np.arange(len(parts.users))
     parts = dataclasses.replace(
         parts,
-        user_vectors=models.encode_users(model, users, parts.histories),
-        item_vectors=models.encode_catalogue(model),
+        user_vectors=encode_users(model, users, parts.histories),
+        item_vectors=encode_catalogue(model),
     )
     parts = dataclasses.replace(
         parts, index=build_vector_index(IndexSettings(), parts.item_vectors, parts.catalogue)

@@ -18,7 +18,7 @@ from cluster.cli import run
 from tune.__main__ import main
 from tune.trials import tuner
 from tune.trials.progress import Progress
-from tune.trials.trial import trial
+from tune.trials.trial import TrialPlan, trial
 
 
 def ending(number: int, signum: int) -> Callable[..., None]:
@@ -37,12 +37,12 @@ def once_known(measure: Callable[..., None]) -> Callable[..., None]:
     """Return trials that begin once Tune has written down that they exist, for a kill to find."""
 
     @functools.wraps(measure)
-    def known(config: Any, *, place: str, **given: Any) -> None:
+    def known(config: Any, *, plan: TrialPlan, shared: Any) -> None:
         name = ray.tune.get_context().get_trial_id()
-        states = functools.partial(Path(place).glob, "experiment_state-*.json")
+        states = functools.partial(Path(plan.folder).glob, "experiment_state-*.json")
         while not any(name in state.read_text() for state in states()):
             time.sleep(0.1)
-        measure(config, place=place, **given)
+        measure(config, plan=plan, shared=shared)
 
     return known
 

@@ -18,10 +18,10 @@ def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     from train.run_files import read_run
 
     settings = read_run(arguments.run, flags)
-    from train import fit as driver
     from train.bundle.bundle import check
+    from train.fit import fit
 
-    place = driver.fit(settings, arguments.address)
+    place = fit(settings, arguments.address)
     _print_report(check(place)[1])
     print(place)
 
@@ -114,11 +114,11 @@ EXPORTS = {
 def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Write a table with one more column, the embedding of its texts; print its place."""
     _no_more(flags)
-    from train.datasets import embed_text as driver
+    from train.datasets.embed_text import Encoding, embed_text
 
     options = {key: value for key, value in vars(arguments).items() if key != "call"}
     encoding = {key: options.pop(key) for key in ("model", "workers", "batch_size", "address")}
-    print(driver.embed_text(**options, encoding=driver.Encoding(**encoding)))
+    print(embed_text(**options, encoding=Encoding(**encoding)))
 
 
 def _positive(word: str) -> int:

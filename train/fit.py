@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train.bundle import bundle, evaluation_arrays, manifest
+from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded
@@ -84,7 +84,7 @@ def fit(run: Run, address: str | None = None) -> str:
 
 def _report(run: Run, place: str, tracker: Tracker) -> None:
     """Log the results; then draw the page, last: whatever plots fail at, the bundle is there."""
-    text = storage.read_bytes(storage.join(place, manifest.FILE)).decode()
+    text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
     tracker.results(place, text)
     if run.page:
         page = write_page(place)

@@ -10,7 +10,7 @@ from tune.config import Sweep, read_sweep
 
 
 def main(arguments: list[str]) -> None:
-    """Run a sweep; print its trials, what they came to, and how to train the best one."""
+    """Run a sweep; print its trials, its outcome, and how to train the best one."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for package in ("train", "tune"):
         logging.getLogger(package).setLevel(logging.INFO)

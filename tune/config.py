@@ -1,4 +1,4 @@
-"""The configuration of a sweep: which run is varied, in what, and how often."""
+"""The settings of a sweep: the base run, the search space, the budget and the search."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -34,13 +34,13 @@ class Sweep(Settings):
         run: path of a run file, or the name of a preset of `train`.
         metrics: one or two that trials are compared by, the first one decides; by default
             "ndcg", the NDCG@10 over the whole catalogue, without seen items, of the validation
-            window (never of the test), and for an index its recall and its speed.
-        trials: how many, the run as it is included; no limit where only `hours` are given.
+            holdout (never of the test), and for an index its recall and its speed.
+        trials: number of trials, the run as it is included; no limit where only `hours` are given.
         hours: after which no trial goes on.
-        trials_at_once: at the most.
+        trials_at_once: maximum number of concurrent trials.
         cpus: of each trial, which has as many threads.
         gpus: of each trial; by default one where `run` asks for it.
-        seeds: that each trial is trained with; the mean counts.
+        seeds: number of seeds each trial is trained with; the mean counts.
         search: "tpe" learns from the trials before (Bergstra et al. 2011), "random" does not.
         scheduler: "asha" stops bad trials early (Li et al. 2020), "none" lets all end.
         grace_epochs: epochs that every trial gets before it can be stopped as a bad one.
@@ -48,10 +48,10 @@ class Sweep(Settings):
         storage: folder or URI of the sweep and of the winner's bundle; by default that of the run.
         optuna: URL of the database that Optuna keeps its study in; by default a SQLite file
             beside the trials, where these lie in a folder.
-        tracking: where each trial is logged too.
+        tracking: tracker that logs each trial, such as MLflow.
         start: overrides of trials that are tried first.
-        after: folder of an earlier sweep, whose trials the search learns from before it begins.
-        space: what is varied, see `tune.spaces`.
+        after: folder of an earlier sweep, whose trials warm-start the search.
+        space: search space, see `tune.space.ranges`.
     """
 
     name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -92,7 +92,7 @@ class Sweep(Settings):
 
     @property
     def subject(self) -> Subject:
-        """Return what a trial of this space measures."""
+        """Return the subject that the keys of the space belong to."""
         return SUBJECTS[subject_of({key for drawn in corners(self.ranges()) for key in drawn})]
 
     def ranges(self) -> dict[str, Range]:
@@ -100,12 +100,12 @@ class Sweep(Settings):
         return parse(self.space)
 
     def directions(self) -> dict[str, Literal["max", "min"]]:
-        """Return the metrics that count, the deciding one first: "max" where more is better."""
+        """Return the metrics that trials are compared by, the deciding one first."""
         known = self.subject.metrics
         return {name: known[name] for name in self.metrics or self.subject.default}
 
     def base(self) -> Run:
-        """Read the run that is varied, with its storage.
+        """Read the base run, with the sweep's storage.
 
         Raises:
             ValueError: it does not know a key of the space, or a value at the end of a range or in
@@ -118,20 +118,20 @@ class Sweep(Settings):
         return run
 
     def points(self, run: Run) -> list[Point]:
-        """Return `start` by Optuna's names.
+        """Return `start` as points of the space, by Optuna's names.
 
         Raises:
             ValueError: no draw of the space gives one of them.
         """
-        found = [point(self.ranges(), run, override(run, given)) for given in self.start]
-        for given, drawn in zip(self.start, found, strict=True):
-            if drawn is None:
+        points = [point(self.ranges(), run, override(run, given)) for given in self.start]
+        for given, params in zip(self.start, points, strict=True):
+            if params is None:
                 raise ValueError(f"start: {given} is outside of the space; widen it, or leave it")
-        return [drawn for drawn in found if drawn is not None]
+        return [params for params in points if params is not None]
 
 
 def read_sweep(source: str, flags: Mapping[str, Any] | None = None) -> Sweep:
-    """Read a sweep from a TOML file, or a preset by its name, and put flags over it.
+    """Read a sweep from a TOML file or a preset by its name; flags override it.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a preset.

@@ -1,4 +1,4 @@
-"""The driver of a sweep: data prepared once, trials on Ray Tune, what they found written down."""
+"""The driver of a sweep: data prepared once, trials on Ray Tune, their records written."""
 
 import json
 import logging
@@ -19,11 +19,12 @@ from train.identity import changes
 from train.steps import prepare
 from train.trainer.workers import interruptible
 from tune.config import Sweep
-from tune.report.text import Record, record
+from tune.report.records import Record
+from tune.report.text import record
 from tune.space.draws import override
 from tune.space.points import Point, point
 from tune.trials import tuner
-from tune.trials.trial import restored, results
+from tune.trials.trial import kept_by_seed, state_in
 
 logger = logging.getLogger(__name__)
 
@@ -32,40 +33,42 @@ RECORDS = "trials.json"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a sweep's trials came to.
+class SearchResult:
+    """The finished trials of a sweep.
 
     Attributes:
-        records: of the trials that ended, see `tune.report.Record`.
-        kept: what the trials kept, one place for each record; a trial has it for each seed.
-        shared: what all trials shared.
+        records: of the trials, see `tune.report.records.Record`.
+        checkpoints: the last of each trial, in the order of the records.
+        shared: data that the subject prepared for all trials.
     """
 
     records: list[Record]
-    kept: list[Any]
+    checkpoints: list[Any]
     shared: Any
 
 
-def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = False) -> Found:
+def search(
+    sweep: Sweep, run: Run, address: str | None = None, resume: bool = False
+) -> SearchResult:
     """Run all trials of a sweep and write their records into `trials.json`.
 
     Nothing is started before the data is checked.
 
     Args:
-        sweep: what to vary.
-        run: what is varied, `sweep.base()`.
+        sweep: the settings of the sweep.
+        run: the base run, `sweep.base()`.
         address: of a Ray head; see `cluster.session.connect`.
         resume: go on with a sweep that was interrupted.
 
     Raises:
         ValueError: a sweep of this name exists, or is another one than is to be resumed; the data;
             or more resources than any node has.
-        KeyboardInterrupt: it was interrupted; what is finished is kept.
+        KeyboardInterrupt: it was interrupted; finished trials are kept.
     """
-    home = place(sweep, run)
+    home = sweep_folder(sweep, run)
     data, folds = prepare(run)
     identity = _identity(sweep, run, data)
-    _check_place(home, identity, resume)
+    _check_folder(home, identity, resume)
     earlier = [] if resume else _earlier(sweep, run)
     tuner.quiet()
     connect(address)
@@ -76,21 +79,21 @@ def search(sweep: Sweep, run: Run, address: str | None = None, resume: bool = Fa
         tracker.begin(identity["sweep"])
         shared = sweep.subject.prepare(run, data, folds, home)
         trials = tuner.trials_in(home)
-        measured = tuner.measured(sweep, run, shared, trials)
-        begin = tuner.new(sweep, run, measured, trials, earlier) if not resume else None
-        ended, whole = _ended(sweep, begin or tuner.resumed(measured, trials))
-        records = [_record(sweep, one) for one in ended]
+        trainable = tuner.trainable(sweep, run, shared, trials)
+        new = tuner.new(sweep, run, trainable, trials, earlier) if not resume else None
+        ended, complete = _run_trials(sweep, new or tuner.resumed(trainable, trials))
+        records = [_record(sweep, result) for result in ended]
         storage.write_bytes(storage.join(home, RECORDS), _json(records))
         for row in records:
-            told = row["overrides"], row["values"], row["curve"], row["reason"]
-            tracker.child(f"{sweep.name}-{row['trial']}", *told)
-        if not whole:
+            name = f"{sweep.name}-{row['trial']}"
+            tracker.child(name, row["overrides"], row["values"], row["curve"], row["reason"])
+        if not complete:
             logger.info("%d trials have ended and are kept; to go on: --resume", len(ended))
             raise KeyboardInterrupt
-    return Found(records, [one.checkpoint for one in ended], shared)
+    return SearchResult(records, [result.checkpoint for result in ended], shared)
 
 
-def _ended(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
+def _run_trials(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
     """Run the trials; return the results of those that ended, and whether these are all."""
     begun = time.monotonic()
     with interruptible():
@@ -98,27 +101,30 @@ def _ended(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
     late = sweep.hours is not None and time.monotonic() - begun >= sweep.hours * 3600
     # A resumed sweep has its trials in another order.
     trials = sorted((grid[at] for at in range(len(grid))), key=_number)
+    # Out of time, a trial counts by the epochs that it has had.
     ended = [
-        one for one in trials if _has_ended(one) or (late and (one.metrics or {}).get("epoch"))
+        result
+        for result in trials
+        if _has_ended(result) or (late and (result.metrics or {}).get("epoch"))
     ]
     return ended, late or len(ended) >= (sweep.trials or len(grid) + 1)
 
 
-def place(sweep: Sweep, run: Run) -> str:
+def sweep_folder(sweep: Sweep, run: Run) -> str:
     """Return the folder or URI of a sweep's files."""
     return storage.join(storage.absolute(run.storage), sweep.name)
 
 
 def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:
-    """Return what makes a sweep another one; how it is told of does not."""
+    """Return the identity of a sweep; tracking and report settings are not part of it."""
     settings = sweep.model_dump(mode="json", serialize_as_any=True, exclude={"tracking"})
     table = {k: v for k, v in run.table().items() if k not in ("tracking", "page")}
-    found: dict[str, Any] = plain({"sweep": settings, "run": table, "data": fingerprint(data)})
-    return found
+    identity: dict[str, Any] = plain({"sweep": settings, "run": table, "data": fingerprint(data)})
+    return identity
 
 
-def _check_place(home: str, identity: Mapping[str, Any], resume: bool) -> None:
-    """Check that there is nothing, or to resume, that it is this very sweep."""
+def _check_folder(home: str, identity: Mapping[str, Any], resume: bool) -> None:
+    """Check that the folder is empty or, for a resume, that of this very sweep."""
     known = storage.join(home, SWEEP)
     if not resume:
         if storage.names(home):
@@ -150,27 +156,28 @@ def _earlier(sweep: Sweep, run: Run) -> list[tuple[Point, list[float]]]:
         raise ValueError(f"after: {home} is not the folder of a sweep that has ended")
     base = json.loads(storage.read_bytes(storage.join(home, SWEEP)))["run"]
     records = json.loads(storage.read_bytes(storage.join(home, RECORDS)))
-    found = list(_told(sweep, run, Run.model_validate(base), records))
-    if not found:
+    points = list(_points(sweep, run, Run.model_validate(base), records))
+    if not points:
         raise ValueError(
             f"after: of the {len(records)} trials in {home} none lies in the space with values of "
             f"{', '.join(sweep.directions())}; take that sweep's run and ranges, or leave it out"
         )
-    logger.info("learned from %d of %d trials in %s", len(found), len(records), home)
-    return found
+    logger.info("learned from %d of %d trials in %s", len(points), len(records), home)
+    return points
 
 
-def _told(
+def _points(
     sweep: Sweep, run: Run, base: Run, records: list[Record]
 ) -> Iterator[tuple[Point, list[float]]]:
+    """Yield the parameters and values of those records whose runs the space can draw."""
     space, names = sweep.ranges(), list(sweep.directions())
-    # How a run is told of, and what it is called, changes no value.
+    # The name, storage, tracking and report of a run change no value.
     aside = {key: getattr(run, key) for key in ("name", "storage", "tracking", "page")}
     for row in records:
         wanted = override(base, row["overrides"]).model_copy(update=aside)
-        found = point(space, run, wanted)
-        if found is not None and row["values"].keys() >= set(names):
-            yield found, [row["values"][name] for name in names]
+        params = point(space, run, wanted)
+        if params is not None and row["values"].keys() >= set(names):
+            yield params, [row["values"][name] for name in names]
 
 
 def _number(result: Any) -> int:
@@ -186,10 +193,9 @@ def _record(sweep: Sweep, result: Any) -> Record:
     return record(result.config, result.metrics, result.error, sweep.directions())
 
 
-def kept(found: Found, position: int) -> list[Any]:
-    """Return what the trial at a position kept of each of its seeds."""
-    checkpoint = found.kept[position]
-    return results(restored(checkpoint))
+def kept(result: SearchResult, position: int) -> list[Any]:
+    """Return the kept values of each seed of the trial at a position, such as its weights."""
+    return kept_by_seed(state_in(result.checkpoints[position]))
 
 
 def _json(value: Any) -> bytes:

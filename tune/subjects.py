@@ -1,6 +1,6 @@
-"""What a sweep can vary: towers, a reranker or an index, and how one variation is measured.
+"""Subjects of a sweep: towers, a reranker or an index, and how a trial measures its variation.
 
-Whatever comes before the varied part is made once and shared by all trials; see `SUBJECTS`.
+The stages before the varied one are computed once and shared by all trials; see `SUBJECTS`.
 """
 
 import dataclasses
@@ -35,18 +35,19 @@ Report = Callable[[dict[str, Any], State | None], None]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a sweep varies.
+    """The part of a run that a sweep varies.
 
     Attributes:
         name: its key in `SUBJECTS`.
         keys: tables of a run that a space may have keys of.
-        fixed: keys within them that change nothing in what is measured.
-        metrics: what a trial can report; "max" where more is better.
-        default: those that trials are compared by, unless a sweep names others.
-        prepare: returns what all trials share, of a run, its data and a place for checkpoints.
+        fixed: keys within them that change no metric of a trial.
+        metrics: that a trial can report; "max" where more is better.
+        default: metrics that trials are compared by, unless a sweep names others.
+        prepare: computes the data shared by all trials from a run, its data and a folder for
+            checkpoints.
         measure: measures a run; see `Measure`.
-        users: returns the NDCG@10 of each validation user, `[V]`, of a run with what its trial
-            kept; None where it has no users.
+        users: computes the NDCG@10 of each validation user, `[V]`, of a run from the values that
+            its trial kept; None where it has no users.
     """
 
     name: str
@@ -60,12 +61,12 @@ class Subject:
 
 
 Measure = Callable[[Any, Run, Collection[str], Worker, State | None], tuple[Values, Any]]
-"""Takes what is shared, a run, the metrics that are asked for, where to compute and to report each
-epoch, and the state of an interrupted trial; returns the values of the metrics and what to keep."""
+"""From the shared data, a run, the requested metrics, the worker that computes and reports each
+epoch, and the state of an interrupted trial: the values of the metrics, and values to keep."""
 
 
 def _tower_job(run: Run, data: Encoded, folds: Folds, _home: str) -> Job:
-    """Return what trains the run's towers up to t1 and validates them on `[t1, t2)`; no test."""
+    """Return the training job of the run's towers: fitted up to t1, validated on `[t1, t2)`."""
     holdout = select_holdout(run, data, folds)
     return tower_job(run, holdout.known, holdout)
 
@@ -100,15 +101,15 @@ def varied(job: Job, run: Run) -> Job:
 
 
 def _costs(job: Job, asked: Collection[str]) -> Values:
-    """Return what towers cost that is the same before they are trained."""
+    """Return the latency and memory of towers, which training does not change."""
     if not {"milliseconds", "megabytes"} & set(asked):
         return {}
     model = job.tower.build(job.inputs).eval()
     parameters = sum(value.numel() * value.element_size() for value in model.parameters())
     vectors = encode_catalogue(model)
-    found = {"milliseconds": _request(model, vectors, job)}
-    found["megabytes"] = round((parameters + vectors.nbytes) / 1e6, 3)
-    return {name: value for name, value in found.items() if name in asked}
+    costs = {"milliseconds": _request(model, vectors, job)}
+    costs["megabytes"] = round((parameters + vectors.nbytes) / 1e6, 3)
+    return {name: value for name, value in costs.items() if name in asked}
 
 
 def _request(model: TwoTowerModel, vectors: Array, job: Job, requests: int = 50) -> float:
@@ -238,10 +239,10 @@ def subject_of(keys: Collection[str]) -> str:
         ValueError: the keys belong to several of them.
     """
     tables = {key.split(".")[0] for key in keys}
-    found = sorted(name for name, one in SUBJECTS.items() if tables & set(one.keys))
-    if len(found) > 1:
+    subjects = sorted(name for name, one in SUBJECTS.items() if tables & set(one.keys))
+    if len(subjects) > 1:
         raise ValueError(
             f"space: a sweep varies one of {', '.join(SUBJECTS)}, and this has keys of "
-            f"{' and '.join(found)}; make a sweep of each, one after the other"
+            f"{' and '.join(subjects)}; make a sweep of each, one after the other"
         )
-    return found[0] if found else "towers"
+    return subjects[0] if subjects else "towers"

@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train import fit as driver
 from train.bundle.bundle import check
 from train.datasets.embed_text import embed_text
+from train.fit import fit
 from train.run_files import apply_flags, read_table
 
 TABLE = Path(__file__).with_name("quality.md")
@@ -232,7 +232,7 @@ def measure(name: str, data: Path, storage: Path, flags: list[str], source: str)
     """Run one protocol of a commit's, or finish it, and return its rows of the table."""
     build, figures = PROTOCOLS[name]
     run = apply_flags({**build(data, storage), "name": name, "storage": str(storage)}, flags)
-    report = check(driver.fit(run))[1]["metrics"]
+    report = check(fit(run))[1]["metrics"]
     rows = []
     for metric, path, target, whose in figures:
         found: Any = report

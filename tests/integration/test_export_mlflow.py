@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import cli as command
+from cluster import cli
 from cluster.ports import free_ports
 from tests.bundles import write_bundle
 from tests.mlflow_server import answering
@@ -126,7 +126,7 @@ def test_the_model_asks_for_the_pinned_versions_and_holds_no_pickle(model: Path)
 
 def exit_of(*words: object) -> int | str | None:
     with pytest.raises(SystemExit) as ended:
-        command.run(main, [*map(str, words)])
+        cli.run(main, [*map(str, words)])
     return ended.value.code
 
 

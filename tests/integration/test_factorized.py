@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.integration.test_fit import cli, interrupted, make_run
+from tests.integration.test_fit import answer_of, interrupted, make_run
 from tests.integration.test_tracking import history as logged
 from train.bundle import evaluation_arrays
 from train.bundle.bundle import Bundle, open_bundle
@@ -72,12 +72,12 @@ def test_the_commands_work_as_for_any_bundle(
     bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = bundle.folder
-    assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+    assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
     (user,) = bundle.recommender.users.external(np.array([5]))
-    known = cli(capsys, "recommend", place, "--user-id", user)
+    known = answer_of(capsys, "recommend", place, "--user-id", user)
     assert known == recommend(bundle.recommender, [Request(user_id=user)])[0]["items"]
     history = bundle.recommender.items.external(np.array([3, 4, 5]))
-    fresh = cli(capsys, "recommend", place, "--history", *history)
+    fresh = answer_of(capsys, "recommend", place, "--history", *history)
     assert len(known) == len(fresh) == 10
     assert not {item["item_id"] for item in fresh} & set(history)
 

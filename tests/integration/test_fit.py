@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import cli as command
+from cluster import cli
 from cluster.session import Session
 from train.__main__ import main
 from train.bundle import evaluation_arrays
@@ -83,10 +83,10 @@ def bundle(place: str) -> Bundle:
     return open_bundle(place)
 
 
-def cli(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+def answer_of(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
     """Run `python -m train` with these words and return its JSON."""
     with pytest.raises(SystemExit) as ended:
-        command.run(main, [str(word) for word in words])
+        cli.run(main, [str(word) for word in words])
     said = capsys.readouterr()
     assert not ended.value.code, said.err
     return json.loads(said.out)
@@ -148,7 +148,7 @@ def test_the_same_name_for_another_run_is_refused(run: Run, place: str) -> None:
 def test_evaluate_gives_the_recorded_numbers(
     bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+    assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
 
 
 def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +181,7 @@ def test_users_of_the_test_are_kept_for_comparisons(
     changes = {"name": "worse", "storage": str(tmp_path), "final_fit": "everything"}
     training = run.train.model_copy(update={"epochs": 1, "learning_rate": 1e-5, "workers": 0})
     worse = fit(run.model_copy(update={"train": training, "reranker": NoReranker(), **changes}))
-    found = cli(capsys, "compare", worse, place, "--json")
+    found = answer_of(capsys, "compare", worse, place, "--json")
     assert found["winner"] == "first"
     other = fit(
         make_run(tmp_path, name="other", reranker="none", split={"name": "time", "quantile": 0.7})
@@ -210,7 +210,7 @@ def test_recommend_names_items_with_titles(
     bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user = bundle.recommender.users.external(np.array([5]))[0]
-    answer = cli(capsys, "recommend", place, "--user-id", user)
+    answer = answer_of(capsys, "recommend", place, "--user-id", user)
     assert len(answer) == 10
     seen = bundle.recommender.items.external(
         bundle.recommender.histories.take(np.array([5])).values
@@ -234,7 +234,7 @@ def test_a_new_user_is_answered_from_the_history(
     for taste in tastes:
         history = bundle.recommender.items.external(taste[:6])
         words = ("--user-id", NEW, "--history", *history)
-        answer = cli(capsys, "recommend", place, *words)
+        answer = answer_of(capsys, "recommend", place, *words)
         assert not {item["item_id"] for item in answer} & set(history)
         answers.append([item["item_id"] for item in answer])
     assert len(answers[0]) == len(answers[1]) == 10
@@ -252,9 +252,9 @@ def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
     assert bundle.recommender.histories.lengths.sum() == 9_000
     assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS
     # The test is in what these towers learned: the numbers are those from before.
-    assert cli(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+    assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
     user = bundle.recommender.users.external(np.array([0]))[0]
-    assert len(cli(capsys, "recommend", place, "--user-id", user)) == 10
+    assert len(answer_of(capsys, "recommend", place, "--user-id", user)) == 10
 
 
 def test_what_nobody_took_is_recommended_by_what_is_known_of_it(tmp_path: Path) -> None:

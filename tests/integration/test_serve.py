@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,21 +57,21 @@ def serving(folder: Path, *flags: object) -> Iterator[tuple[str, str]]:
     """
     port, mark = free_ports(1)[0], uuid.uuid4().hex
     words = command(folder, "--port", port, "--replicas", 1, *flags)
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    environment = os.environ | {"RAYTOWER_TEST": mark}
-    process = subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **pipe)  # type: ignore[call-overload]
-    try:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("serving bundle"):
-                break
-        else:
-            raise AssertionError("".join(said))
-        yield f"http://127.0.0.1:{port}", mark
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(BOUND) == 0
+    with tempfile.NamedTemporaryFile("w+") as log:
+        output = {"stdout": log, "stderr": subprocess.STDOUT}
+        environment = os.environ | {"RAYTOWER_TEST": mark}
+        process = subprocess.Popen(words, cwd=ROOT, env=environment, **output)  # type: ignore[call-overload]
+        said = Path(log.name).read_text
+        try:
+            wait_until(
+                lambda: "serving bundle" in said() or process.poll() is not None, "the server"
+            )
+            assert process.poll() is None, said()
+            yield f"http://127.0.0.1:{port}", mark
+        finally:
+            process.send_signal(signal.SIGINT)
+            ended = process.wait(BOUND)
+            assert ended == 0, said()
     wait_until(lambda: not list(family(mark)), "the end of all processes of the server")
 
 

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from cluster.ports import free_ports
+from cluster.storage import MANIFEST
 from tests.integration.test_fit import interrupted, make_run
-from train.bundle import manifest
 from train.bundle.bundle import check
 from train.config import Run
 from train.fit import fit
@@ -91,8 +91,8 @@ def test_it_names_the_bundle_and_has_its_report(runs: Path, place: str) -> None:
     assert run.data.tags["bundle.place"] == place
     assert run.info.artifact_uri == f"{runs}/mlflow-artifacts/{run.info.run_id}/artifacts"
     kept = Path(run.info.artifact_uri)
-    assert {path.name for path in kept.iterdir()} == {manifest.FILE, "report.html"}
-    for name, original in (("report.html", runs / "run"), (manifest.FILE, Path(place))):
+    assert {path.name for path in kept.iterdir()} == {MANIFEST, "report.html"}
+    for name, original in (("report.html", runs / "run"), (MANIFEST, Path(place))):
         assert (kept / name).read_bytes() == (original / name).read_bytes()
 
 

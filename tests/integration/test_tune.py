@@ -18,7 +18,7 @@ import pytest
 import ray.tune
 from mlflow import MlflowClient
 
-from cluster.cli import run as command
+from cluster import cli
 from tests.killed_sweep import ending
 from tests.waiting import BOUND, wait_until
 from train.bundle.bundle import check
@@ -30,7 +30,7 @@ from train.trainer.loop import train
 from tune.__main__ import main
 from tune.config import Sweep
 from tune.outcome import outcome
-from tune.search import Found
+from tune.search import SearchResult
 from tune.space.draws import override
 from tune.subjects import SUBJECTS, varied
 from tune.trials import tuner
@@ -190,7 +190,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert Path("runs/found/plots").is_dir()
 
     with pytest.raises(SystemExit) as ended:
-        command(main, ["sweep.toml", "--name", "found"])
+        cli.run(main, ["sweep.toml", "--name", "found"])
     assert ended.value.code == 2
     assert "exists; choose another --name" in capsys.readouterr().err
 
@@ -285,7 +285,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
         callback = ending(4, signal.SIGINT)
         interrupted.setattr(Progress, "on_trial_result", callback, raising=False)
         with pytest.raises(SystemExit) as ended:
-            command(main, words)
+            cli.run(main, words)
     assert ended.value.code == 130
     assert "to go on: --resume" in caplog.text
     before = records("sweep")
@@ -325,7 +325,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
 
     Path("sweep.toml").write_text(Path("sweep.toml").read_text().replace("1e-3", "1e-4"))
     with pytest.raises(SystemExit):
-        command(main, ["sweep.toml", "--resume"])
+        cli.run(main, ["sweep.toml", "--resume"])
     assert "is another sweep (sweep.space.train.learning_rate" in capsys.readouterr().err
 
 
@@ -333,9 +333,9 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
 WAITING = """
 import functools, time
 from pathlib import Path
-from cluster.command import run
-from tune import tuner
+from cluster.cli import run
 from tune.__main__ import main
+from tune.trials import tuner
 
 measure, go = tuner.trial, Path("go").absolute()
 
@@ -368,14 +368,14 @@ def reports(text: str) -> list[dict[str, Any]]:
 
 def test_a_sweep_without_a_single_result_says_why() -> None:
     run = Run.model_validate(tomllib.loads(RUN))
-    failed = Found([{"values": {}, "reason": "the loss is nan"}], [None], None)
+    failed = SearchResult([{"values": {}, "reason": "the loss is nan"}], [None], None)
     with pytest.raises(ValueError, match=r"^all 1 trials failed; the first: the loss is nan$"):
         outcome(Sweep.model_validate(tomllib.loads(SWEEP)), run, failed)
 
 
 def test_what_no_node_can_give_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        command(main, ["sweep.toml", "--cpus", "64"])
+        cli.run(main, ["sweep.toml", "--cpus", "64"])
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert "a trial needs 64 CPU, and no node of this Ray has that; they have 4 CPU" in said

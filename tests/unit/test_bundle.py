@@ -10,8 +10,9 @@ import pytest
 import safetensors.numpy
 
 from tests.bundles import make_recommender, write_bundle
-from train.bundle import bundle, manifest
+from train.bundle import bundle
 from train.bundle.bundle import BundleError, open_bundle, write
+from train.bundle.manifest import FORMAT_VERSION, read_manifest, write_manifest
 from train.core.redact import plain
 from train.data.statistics import LINEAR
 from train.recommender.recommender import Recommender
@@ -70,7 +71,7 @@ def test_everything_comes_back(parts: Recommender, written: Path) -> None:
 
 def test_the_manifest_says_what_it_is(written: Path) -> None:
     found = open_bundle(written).manifest
-    assert found["format_version"] == manifest.FORMAT_VERSION
+    assert found["format_version"] == FORMAT_VERSION
     assert found["version"] == written.name
     assert found["name"] == "planted"
     assert found["config"] == {"a": 1}
@@ -104,10 +105,10 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
         open_bundle(copy)
 
 
-@pytest.mark.parametrize("version", [manifest.FORMAT_VERSION + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", None])
 def test_another_format_version_is_refused(copy: Path, version: object) -> None:
-    found = manifest.read(copy)
-    manifest.write(copy, {**found, "format_version": version})
+    found = read_manifest(copy)
+    write_manifest(copy, {**found, "format_version": version})
     message = f"format_version {version!r}, this installation reads 3 and 4"
     with pytest.raises(BundleError, match=message):
         open_bundle(copy)
@@ -117,14 +118,14 @@ def test_a_bundle_of_the_format_before_has_no_linear_score(tmp_path: Path) -> No
     """Its statistics lack the arrays, and all else is as it was."""
     parts = make_recommender(users=30, items=40, reranked=False, linear_rank=0)
     folder = tmp_path / write(tmp_path, parts, {"name": "old"})
-    manifest.write(folder, {**manifest.read(folder), "format_version": 3})
+    write_manifest(folder, {**read_manifest(folder), "format_version": 3})
     stored = safetensors.numpy.load_file(folder / "statistics.safetensors")
     assert not set(stored) & set(LINEAR)
     assert not open_bundle(folder).recommender.statistics.linear
 
 
 def test_a_newer_format_asks_for_an_update(copy: Path) -> None:
-    manifest.write(copy, {**manifest.read(copy), "format_version": manifest.FORMAT_VERSION + 1})
+    write_manifest(copy, {**read_manifest(copy), "format_version": FORMAT_VERSION + 1})
     with pytest.raises(BundleError, match="update this installation"):
         open_bundle(copy)
 

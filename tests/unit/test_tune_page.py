@@ -21,6 +21,7 @@ from tune.report.importance import importances, why_not
 from tune.report.page import write_page
 from tune.report.records import best_so_far, front, log_settings, ranked, shown, values, varied
 from tune.report.scales import scale, wrapped
+from tune.report.setting_plots import Plotted
 
 Record = dict[str, Any]
 ONE = {"ndcg": "max"}
@@ -212,8 +213,8 @@ MIXED = st.lists(
 def test_every_value_has_a_place_and_equal_ones_the_same(found: list[Any], log: bool) -> None:
     axis = scale(found, log)
     assert len(axis.places) == len(found)
-    assert len(axis.marks) == len(axis.labels) > 0
-    for place in (*axis.places, *axis.marks):
+    assert len(axis.ticks) == len(axis.labels) > 0
+    for place in (*axis.places, *axis.ticks):
         assert -1e-6 <= place <= 1 + 1e-6
     for one, other in combinations(range(len(found)), 2):
         if type(found[one]) is type(found[other]) and found[one] == found[other]:
@@ -230,13 +231,13 @@ def test_none_stands_before_the_numbers() -> None:
     found: list[Any] = [None, *np.linspace(10, 300, 12)]
     axis = scale(found)
     assert axis.labels[0] == "none"
-    assert axis.places[0] == axis.marks[0] < axis.places[1:].min()
+    assert axis.places[0] == axis.ticks[0] < axis.places[1:].min()
 
 
 def test_few_numbers_to_choose_from_have_a_column_each() -> None:
     axis = scale([512, 64, 64, 128, 512, 128])
     assert axis.labels == ["64", "128", "512"]
-    np.testing.assert_allclose(np.diff(axis.marks), axis.gap)
+    np.testing.assert_allclose(np.diff(axis.ticks), axis.gap)
 
 
 @given(st.text("abc._", max_size=60), st.integers(4, 30), st.integers(1, 3))
@@ -320,8 +321,9 @@ def plans() -> Iterator[tuple[Any, ...]]:
         yield plots.learning_curves, records, "ndcg", "max", 2
         yield plots.pareto, records, TWO, 2
         yield setting_plots.importance, dict.fromkeys(names, 1 / len(names))
-        yield setting_plots.slices, records, "ndcg", "max", names, logs, 2
-        yield setting_plots.parallel, records, "ndcg", "max", names, logs, 2
+        plotted = Plotted(records, "ndcg", "max", names, logs, 2)
+        yield setting_plots.slices, plotted
+        yield setting_plots.parallel, plotted
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -350,6 +352,6 @@ def test_what_is_written_has_room() -> None:
 
 def test_a_plot_is_the_same_every_time() -> None:
     names = varied(sampled())
-    arguments = (sampled(), "ndcg", "max", names, set[str](), 2)
+    plotted = Plotted(sampled(), "ndcg", "max", names, set[str](), 2)
     for save in (svg, png):
-        assert save(setting_plots.slices, *arguments) == save(setting_plots.slices, *arguments)
+        assert save(setting_plots.slices, plotted) == save(setting_plots.slices, plotted)

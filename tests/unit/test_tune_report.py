@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.config import Run
-from tune.report.records import ranked, unbeaten
-from tune.report.text import Record, record, render, settings, toml
+from tune.report.records import Record, ranked, unbeaten
+from tune.report.text import record, render, settings, toml
 from tune.trials.trial import Directions
 
 RUN = Run.model_validate({"data": "generated", "train": {"epochs": 5, "patience": 2}})

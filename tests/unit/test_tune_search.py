@@ -9,7 +9,7 @@ import pytest
 
 from train.config import Run
 from tune.space.draws import override, suggest
-from tune.space.points import told
+from tune.space.points import finished_trial
 from tune.space.ranges import parse
 from tune.trials.optuna_search import Search, sampler
 from tune.trials.trial import Directions
@@ -87,7 +87,7 @@ def test_a_trial_whose_process_died_is_told_as_the_worst() -> None:
 
 def test_the_run_as_it_is_teaches_the_search_where_the_space_has_it() -> None:
     point = {"train.learning_rate": 0.01, "loss": "bpr", "loss.bpr.count": 4}
-    search = made(as_it_is=partial(told, SPACE, point))
+    search = made(as_it_is=partial(finished_trial, SPACE, point))
     search.suggest("0")
     search.on_trial_result("0", {"ndcg": 0.1, "training_iteration": 1})
     search.on_trial_complete("0", {"ndcg": 0.3})
@@ -97,7 +97,7 @@ def test_the_run_as_it_is_teaches_the_search_where_the_space_has_it() -> None:
 def test_points_come_first_and_earlier_trials_are_known() -> None:
     point = {"train.learning_rate": 0.02, "loss": "triplet", "loss.triplet.margin": 1.5}
     search = made(start=[point])
-    search.tell([(point | {"loss.triplet.margin": 0.5}, [0.7])], SPACE)
+    search.add_finished([(point | {"loss.triplet.margin": 0.5}, [0.7])], SPACE)
     search.suggest("0")
     second = search.suggest("1")
     assert second is not None

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.cli import run as command
+from cluster import cli
 from train.config import Run
 from train.losses.softmax import InBatchSoftmax
 from train.run_files import presets
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
 from tune.space.draws import check, corners, override, samples, suggest
-from tune.space.points import point, told
+from tune.space.points import finished_trial, point
 from tune.space.ranges import Space, parse
 from tune.subjects import SUBJECTS
 
@@ -66,7 +66,7 @@ def test_a_run_drawn_from_a_preset_is_a_point_of_it(name: str, seed: int) -> Non
     assert found is not None
     assert override(run, suggest(space, optuna.trial.FixedTrial(found))) == wanted
     values = [0.5] * len(sweep.directions())
-    assert told(space, found, values).params == found
+    assert finished_trial(space, found, values).params == found
 
 
 def test_a_run_that_no_draw_gives_is_no_point() -> None:
@@ -317,7 +317,7 @@ def test_a_mistake_ends_the_command_before_anything_starts(
     space = "" if "space" in changes else 'space."train.epochs" = {int = [1, 2]}\n'
     Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 2\n{changes}\n{space}')
     with pytest.raises(SystemExit) as ended:
-        command(main, ["sweep.toml", *flags])
+        cli.run(main, ["sweep.toml", *flags])
     said = capsys.readouterr().err
     assert ended.value.code == 2
     assert message in said

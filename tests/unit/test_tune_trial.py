@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes
-from tune.trials.trial import newest
+from tune.trials.trial import newest_state
 from tune.trials.tuner import trials_in
 
 
@@ -31,15 +31,15 @@ def test_trials_have_a_folder_that_no_other_sweep_has(tmp_path: Path) -> None:
 
 
 def test_a_trial_without_a_folder_or_a_checkpoint_begins_anew(tmp_path: Path) -> None:
-    assert newest(str(tmp_path / "none")) is None
+    assert newest_state(str(tmp_path / "none")) is None
     (tmp_path / "result.json").write_text("{}")
-    assert newest(str(tmp_path)) is None
+    assert newest_state(str(tmp_path)) is None
 
 
 def test_the_newest_checkpoint_counts(tmp_path: Path) -> None:
     for epoch in (9, 10, 11):
         written(tmp_path, epoch, checkpoint_bytes(state(epoch)))
-    assert newest(str(tmp_path)) == state(11)
+    assert newest_state(str(tmp_path)) == state(11)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99, None])
@@ -49,4 +49,4 @@ def test_one_that_is_not_whole_gives_way_to_the_one_before(
     whole = checkpoint_bytes(state(2))
     written(tmp_path, 1, checkpoint_bytes(state(1)))
     written(tmp_path, 2, None if share is None else whole[: int(share * len(whole))])
-    assert newest(str(tmp_path)) == state(1)
+    assert newest_state(str(tmp_path)) == state(1)

@@ -25,8 +25,8 @@ FOLDED = 256  # users folded in at a time where each has a matrix of its own
 class Factorization(Collaborative):
     """Scores are inner products of a vector of the user and one of the item.
 
-    So it is a tower as well (`train.factorized`), and says how the items of a user whom it has not
-    seen become a vector.
+    So it is a tower as well (`train.towers.factorized`), and says how the items of a user whom it
+    has not seen become a vector.
 
     Attributes:
         size: the field that says how wide vectors are.

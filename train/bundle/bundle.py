@@ -16,9 +16,14 @@ import pyarrow as pa
 import pyarrow.fs
 
 from cluster import storage
-from train.bundle import manifest as manifests
 from train.bundle.content import TOWER, read_recommender, read_towers, write_recommender
-from train.bundle.manifest import BundleError
+from train.bundle.manifest import (
+    BundleError,
+    create_manifest,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 from train.recommender.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -126,16 +131,16 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
 def _pin(location: str | Path) -> str:
     """Return the bundle that `location` is, or the newest in its `bundles`, as `check` does."""
     place = storage.absolute(location)
-    if manifests.FILE in storage.names(place):
+    if storage.MANIFEST in storage.names(place):
         return place
     if not storage.exists(place):
         raise BundleError(f"no bundle at {location}: expected a bundle's or a run's folder")
     home = storage.join(place, "bundles")
     for name in reversed([name for name in storage.names(home) if not name.startswith(".")]):
-        if manifests.FILE in storage.names(storage.join(home, name)):
+        if storage.MANIFEST in storage.names(storage.join(home, name)):
             return storage.join(home, name)
     raise BundleError(
-        f"{location} is not a bundle: it holds no {manifests.FILE}, and no bundles/VERSION/ "
+        f"{location} is not a bundle: it holds no {storage.MANIFEST}, and no bundles/VERSION/ "
         "with one; give a folder that `python -m train fit` wrote"
     )
 
@@ -148,8 +153,8 @@ def _fetch(pinned: str) -> Path:
 
 
 def _verified(folder: Path) -> dict[str, Any]:
-    manifest = manifests.read(folder)
-    manifests.verify(folder, manifest)
+    manifest = read_manifest(folder)
+    verify_files(folder, manifest)
     return manifest
 
 
@@ -171,8 +176,8 @@ def _fill(
         recorded["reranker"] = {"name": recommender.reranker.name, **recorded["reranker"]}
     for name, content in extra_files.items():
         (draft / name).write_bytes(content)
-    manifest = manifests.create(draft, recorded)
-    manifests.write(draft, manifest)
+    manifest = create_manifest(draft, recorded)
+    write_manifest(draft, manifest)
     return manifest
 
 

@@ -9,9 +9,8 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
+from cluster.storage import MANIFEST
 from train.core.redact import plain
-
-FILE = "manifest.json"
 
 FORMAT = "raytower-bundle"
 
@@ -26,7 +25,7 @@ class BundleError(ValueError):
     """A bundle that is missing, foreign, damaged or too new; the message says what to do."""
 
 
-def create(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def create_manifest(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest of the files that lie in `folder`.
 
     The version is the time to the microsecond and a hash of the files, so names sort by age.
@@ -49,36 +48,36 @@ def create(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `manifest` with its own checksum into `folder`."""
     text = _render({**manifest, "checksum": _checksum(manifest)})
-    (folder / FILE).write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest in `folder`, its format, version and checksum checked.
 
     Raises:
         BundleError: there is none, or it is foreign, damaged or too new.
     """
     try:
-        manifest = json.loads((folder / FILE).read_bytes())
+        manifest = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
-        raise BundleError(f"{folder} is not a bundle: it holds no {FILE}") from None
+        raise BundleError(f"{folder} is not a bundle: it holds no {MANIFEST}") from None
     except ValueError:
-        raise BundleError(_damaged(folder, FILE, "it is not JSON")) from None
+        raise BundleError(_damaged(folder, MANIFEST, "it is not JSON")) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(
-            f"{folder} is not a bundle: expected {FILE} with format {FORMAT!r}; write bundles "
+            f"{folder} is not a bundle: expected {MANIFEST} with format {FORMAT!r}; write bundles "
             "with `python -m train fit`"
         )
     _check_version(folder, manifest)
     if manifest.pop("checksum", None) != _checksum(manifest):
-        raise BundleError(_damaged(folder, FILE, "its checksum does not match its content"))
+        raise BundleError(_damaged(folder, MANIFEST, "its checksum does not match its content"))
     return manifest
 
 
-def verify(folder: Path, manifest: Mapping[str, Any]) -> None:
+def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Check that every file of the manifest is there and has its checksum.
 
     Raises:

@@ -19,7 +19,7 @@ from train.bundle.bundle import Bundle
 # Set where the shell has not.
 ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 ROOT = Path(__file__).parents[2]
-# What the copied packages import to answer; versions are those that wrote the folder.
+# Requirements of the copied packages; versions are those that wrote the folder.
 NEEDED = (
     "mlflow-skinny",
     "pandas",
@@ -33,16 +33,16 @@ NEEDED = (
 
 
 def export_mlflow(bundle: Bundle, folder: Path) -> None:
-    """Write a bundle as a model of the flavour `python_function`.
+    """Write a bundle as an MLflow model of the flavor `python_function`.
 
-    It answers a table of `user_id` and `k` (https://mlflow.org/docs/latest/ml/deployment/).
+    Its input is a table of `user_id` and `k` (https://mlflow.org/docs/latest/ml/deployment/).
 
     Args:
-        bundle: what answers.
-        folder: is made, whole or not at all; it must not be there.
+        bundle: to export.
+        folder: of the model, written atomically; it must not exist.
 
     Raises:
-        FileExistsError: the folder is there.
+        FileExistsError: the folder exists.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -60,7 +60,7 @@ def export_mlflow(bundle: Bundle, folder: Path) -> None:
 
 
 def _needed(bundle: Bundle) -> tuple[str, ...]:
-    # Published as source alone, so that it is asked for only where it is of use.
+    # hnswlib is published as source alone: it is required only by a bundle with an HNSW graph.
     return (*NEEDED, "hnswlib") if bundle.recommender.index.report["used"] == "hnsw" else NEEDED
 
 

@@ -1,6 +1,6 @@
 """The model that MLflow loads from an exported folder; `train.export.mlflow_model` copies it there.
 
-MLflow runs this file and takes what `set_model` gets
+MLflow runs this file and loads the model given to `set_model`
 (https://mlflow.org/docs/latest/ml/model/models-from-code/). Beside it lie the bundle and the
 packages that open it.
 """
@@ -21,7 +21,7 @@ MAX_K = 1000
 
 
 class RecommenderModel(PythonModel):
-    """Recommends with both stages, as `train.recommender.answers.recommend` does."""
+    """An MLflow model of both stages; its answers are those of `train.recommender.answers`."""
 
     def load_context(self, context: Any) -> None:
         """Open the bundle, every file checked."""
@@ -33,13 +33,13 @@ class RecommenderModel(PythonModel):
         """Return the best items of every row, `[item id, score, title]` each.
 
         Args:
-            context: is not looked at.
+            context: unused.
             model_input: `user_id`, of the type of the interactions, and `k` from 1 to 1000; unknown
                 users get popular items.
-            params: are not looked at.
+            params: unused.
 
         Raises:
-            MlflowException: a `k` that is none; over HTTP it is a 400.
+            MlflowException: a `k` out of range; over HTTP it is a 400.
         """
         requests = _requests(model_input)
         return [

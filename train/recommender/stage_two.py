@@ -45,7 +45,8 @@ class StageTwo:
     """A fitted reranker, if there was enough to learn from, and whether it earned its place.
 
     Attributes:
-        facts: `name`, `earned`, and what `rerankers.earns` measured or the `reason` for none.
+        facts: `name`, `earned`, and what `cross_validation.earns` measured or the `reason` for
+            none.
     """
 
     reranker: Reranker | None

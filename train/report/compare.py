@@ -1,4 +1,4 @@
-"""Runs side by side on the same test, and whether one of them is better than all others."""
+"""Comparison of runs on the same test users, and the winner, if one is better than all others."""
 
 import math
 from collections import Counter
@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Measured:
-    """One run as it is served: both stages where the second earned its place, else the first.
+    """Test metrics of a run as it is served: of both stages if the reranker is used, else stage 1.
 
     Attributes:
         bundle: its folder or URI.
@@ -51,15 +51,15 @@ def compare(locations: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         ValueError: fewer than two runs, the same one twice, or runs of different tests.
-        BundleError: a bundle is missing or damaged, or keeps nothing of single users.
+        BundleError: a bundle is missing or damaged, or has no metrics by user.
     """
     if len(locations) < 2:
         raise ValueError(f"compare needs two runs or more, got {len(locations)}")
     runs = [_read(location) for location in locations]
     _check_same_test(runs)
     names = _names(runs)
-    # Sums that are rounded once: runs with the same values of other users are equal, and stay in
-    # the order given.
+    # Exactly rounded sums: runs with the same values in another order are equal, and stay in the
+    # order given.
     by_mean = sorted(range(len(runs)), key=lambda number: -math.fsum(runs[number].ndcg))
     level = 1 - (1 - LEVEL) / (len(runs) - 1)
     best, *others = by_mean
@@ -101,14 +101,14 @@ def _check_same_test(runs: Sequence[Measured]) -> None:
 
 
 def _changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the keys of two configurations that decide the test and are not the same."""
+    """Return the keys of two configurations that define the test and differ."""
     keys = [(part, key) for part in ("data", "split") for key in {**one[part], **other[part]}]
     keys.append(("evaluation", "k"))
     return [f"{part}.{key}" for part, key in keys if one[part].get(key) != other[part].get(key)]
 
 
 def _names(runs: Sequence[Measured]) -> list[str]:
-    """Return what each run is called: its name, with the version where others have that too."""
+    """Return the display name of each run: its name, with the version where names repeat."""
     count = Counter(run.manifest["name"] for run in runs)
     names = [
         run.manifest["name"]
@@ -134,28 +134,30 @@ def _facts(name: str, run: Measured) -> dict[str, Any]:
     }
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(comparison: Mapping[str, Any]) -> str:
     """Return a comparison as a table for people, the best run first."""
     from rich.console import Console
 
-    k, console = report["k"], Console(width=WIDTH)
+    k, console = comparison["k"], Console(width=WIDTH)
     rows = [
         [f"{run['name']}\n({words(run['system'])})", *(cell(run["metrics"][m]) for m in NAMES)]
-        for run in report["runs"]
+        for run in comparison["runs"]
     ]
-    title = f"{len(report['runs'])} runs, as they are served, on the same {report['users']:,} users"
+    users = f"the same {comparison['users']:,} users"
+    title = f"{len(comparison['runs'])} runs, as they are served, on {users}"
     with console.capture() as capture:
         console.print(table(title, ["run", *(f"{words(name)}@{k}" for name in NAMES)], rows))
-    return capture.get() + "\n".join(_verdict(report)) + "\n"
+    return capture.get() + "\n".join(_verdict(comparison)) + "\n"
 
 
-def _verdict(report: Mapping[str, Any]) -> list[str]:
-    best, level = report["best"], f"{100 * report['level']:.1f} %".replace(".0 %", " %")
+def _verdict(comparison: Mapping[str, Any]) -> list[str]:
+    best, level = comparison["best"], f"{100 * comparison['level']:.1f} %".replace(".0 %", " %")
     lines = [
-        f"{best} over {other}, NDCG@{report['k']} of the same users: {line(value)} ({level})"
-        for other, value in report["differences"].items()
+        f"{best} over {other}, NDCG@{comparison['k']} of the same users: {line(value)} ({level})"
+        for other, value in comparison["differences"].items()
     ]
-    if report["winner"]:
+    if comparison["winner"]:
         return [*lines, f"winner: {best}"]
-    near = [other for other, value in report["differences"].items() if value["low"] <= 0]
+    differences = comparison["differences"].items()
+    near = [other for other, value in differences if value["low"] <= 0]
     return [*lines, f"no winner: {best} is not clearly better than {', '.join(near)}"]

@@ -25,12 +25,12 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
 
 
 def document(title: str, parts: Sequence[str], style: str = "") -> str:
-    """Return a whole HTML page that needs no other file.
+    """Return a self-contained HTML page.
 
     Args:
         title: as plain text.
         parts: the HTML of its body, from top to bottom.
-        style: CSS of its own, after what all pages share.
+        style: CSS of its own, after that of all pages.
     """
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -48,7 +48,7 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 def folded(title: str, facts: Any) -> str:
-    """Return JSON values as HTML that shows them once its title is clicked on."""
+    """Return JSON values as a collapsed HTML section."""
     text = html.escape(json.dumps(facts, indent=2, ensure_ascii=False))
     return f"<details><summary>{html.escape(title)}</summary><pre>{text}</pre></details>"
 
@@ -73,10 +73,10 @@ def figure(title: str, caption: str, plot: Any, *arguments: Any) -> str:
     """Return a plot as an HTML figure with the image in it.
 
     Args:
-        title: what stands for the image where it cannot be seen.
-        caption: what stands below it.
+        title: alternative text of the image.
+        caption: text below it.
         plot: the function that draws it.
-        arguments: what the function is called with.
+        arguments: of the function.
     """
     content = base64.b64encode(plots.svg(plot, *arguments)).decode()
     return (

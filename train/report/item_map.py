@@ -1,4 +1,4 @@
-"""Item vectors on a plane, and the category that each item is coloured by."""
+"""A map of the items: t-SNE of their vectors, colored by category."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,21 +9,23 @@ from train.core.ragged import Array
 from train.data.encoders import Features
 
 ITEMS = 2000
+# Values of a column that have a color of their own.
 VALUES = 8
+# A column of more values is taken only where its frequent ones are those of half of the items.
 MOST_VALUES = 50
 FEWEST_ITEMS = 20
 
 
 @dataclass(frozen=True)
 class ItemMap:
-    """Places of items.
+    """Coordinates and categories of items.
 
     Attributes:
-        place: float32 `[M, 2]`.
-        items: which items, most popular first, int `[M]`.
-        column: the category column, None where the items have none whose values many share.
-        names: the most frequent values, most frequent first, and at last `other`.
-        value: of each item, its position in `names`, int `[M]`.
+        place: coordinates, float32 `[M, 2]`.
+        items: indices of the items, most popular first, int `[M]`.
+        column: the category column; None where the items have none whose values many share.
+        names: the most frequent values, most frequent first, and `other` last.
+        value: position of each item's value in `names`, int `[M]`.
     """
 
     place: Array
@@ -36,14 +38,14 @@ class ItemMap:
 def item_map(
     vectors: Array, features: Features, count: Array, seed: int = 0, directions: bool = True
 ) -> ItemMap | None:
-    """Place the most popular items by t-SNE (van der Maaten and Hinton, 2008) of their vectors.
+    """Map the most popular items by t-SNE (van der Maaten and Hinton, 2008) of their vectors.
 
     Args:
         vectors: float32 `[I, d]`.
         features: of the I items.
-        count: interactions of each item, `[I]`; at most 2,000 items that have some are placed.
+        count: interactions of each item, `[I]`; at most 2,000 items that have some are mapped.
         seed: of the embedding.
-        directions: whether lengths are left out: they say more of popularity than of taste.
+        directions: normalize the vectors: lengths reflect popularity rather than taste.
 
     Returns:
         None where fewer than 20 items have interactions.
@@ -52,7 +54,7 @@ def item_map(
     items = order[count[order] > 0][:ITEMS]
     if len(items) < FEWEST_ITEMS:
         return None
-    column, names, value = _colours(features, items)
+    column, names, value = _categories(features, items)
     chosen = vectors[items]
     if directions:
         chosen = chosen / np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
@@ -67,8 +69,8 @@ def _places(vectors: Array, seed: int) -> Array:
     return np.asarray(tsne.fit_transform(vectors), dtype=np.float32)
 
 
-def _colours(features: Features, items: Array) -> tuple[str | None, list[str], Array]:
-    """Return a category column, its frequent values, and each item's one.
+def _categories(features: Features, items: Array) -> tuple[str | None, list[str], Array]:
+    """Return a category column, its frequent values, and the position of each item's value.
 
     That is the first column of few values; or else the first of more whose frequent values are
     those of half of the items, as of departments of a shop, but not of ids.
@@ -84,13 +86,14 @@ def _colours(features: Features, items: Array) -> tuple[str | None, list[str], A
 
 
 def _values(features: Features, items: Array, inside: Array) -> tuple[list[str], Array]:
-    """Return a column's frequent values, and each item's position in them; their number for none.
+    """Return a column's frequent values, and the position of each item's value in them.
 
-    An item with several values has the rarest of those that are frequent, which says most.
+    Items without a frequent value have their number as position. An item with several has the
+    rarest of them, the most specific.
     """
-    own = features.categories.take(items)
-    kept = inside[own.values]
-    rows, codes = own.rows[kept], own.values[kept]
+    categories = features.categories.take(items)
+    in_column = inside[categories.values]
+    rows, codes = categories.rows[in_column], categories.values[in_column]
     frequency = np.bincount(codes, minlength=len(inside))
     frequent = np.argsort(-frequency, kind="stable")[:VALUES]
     frequent = frequent[frequency[frequent] > 0]

@@ -6,7 +6,6 @@ from typing import Any
 
 from cluster import storage
 from train.bundle import evaluation_arrays
-from train.bundle import manifest as manifests
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index.build import sweep
@@ -16,11 +15,11 @@ from train.report.item_map import item_map
 from train.report.text import remarks, tables
 
 FILE = "report.html"
-
+# Users whose searches are timed.
 QUERIES = 500
-
+# Exact search holds all scores of its queries: at most so many float32, 256 MB.
 SCORES = 2**26
-
+# At least so many queries, or times are noise.
 BATCH = 32
 
 
@@ -32,7 +31,7 @@ def write_page(location: str, to: str | None = None) -> str:
         to: path or URI of the page; by default `report.html` in the folder of the run.
 
     Returns:
-        where it is.
+        the path or URI of the page.
 
     Raises:
         BundleError: as `open_bundle`.
@@ -44,19 +43,19 @@ def write_page(location: str, to: str | None = None) -> str:
 
 
 def page(bundle: Bundle) -> str:
-    """Return the HTML of a bundle's page; what an earlier version did not keep is left out."""
+    """Return the HTML page of a bundle; an earlier version's lacks sections without data."""
     manifest = bundle.manifest
-    kept = evaluation_arrays.FILE in manifest["files"]
-    test = evaluation_arrays.read(str(bundle.folder), manifest) if kept else {}
+    has_arrays = evaluation_arrays.FILE in manifest["files"]
+    test = evaluation_arrays.read(str(bundle.folder), manifest) if has_arrays else {}
     parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
     parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
     return document(f"{manifest.get('name', 'bundle')}: report", parts)
 
 
 def _beside(location: str) -> str:
-    """Return the page's place in the run's folder; beside the bundle where it is in none."""
+    """Return the path of the page in the run's folder, or beside a bundle outside of one."""
     place = storage.absolute(location).rstrip("/")
-    if manifests.FILE in storage.names(place):
+    if storage.MANIFEST in storage.names(place):
         place = place.rpartition("/")[0]
         place = place.removesuffix("/bundles")
     return storage.join(place, FILE)
@@ -74,20 +73,20 @@ def _head(bundle: Bundle) -> Iterator[str]:
 
 
 def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
-    report = manifest.get("metrics") or {}
-    if "systems" not in report:
+    metrics = manifest.get("metrics") or {}
+    if "systems" not in metrics:
         return
-    first, *others = tables(report)
+    first, *others = tables(metrics)
     yield "<h2>The test</h2>"
     yield table(*first)
-    yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, report)
-    yield bullets(remarks(report, manifest["reranker"]))
-    yield from (table(*one) for one in others)
+    yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, metrics)
+    yield bullets(remarks(metrics, manifest["reranker"]))
+    yield from (table(*other) for other in others)
 
 
 def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:
     training = manifest.get("training") or {}
-    # A tower that is fitted at once has no curve.
+    # A tower that is fitted in closed form has no curve.
     if not any("loss" in row for row in training.get("select", [])):
         return
     yield "<h2>Training</h2>"
@@ -126,7 +125,6 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
 def _searched(bundle: Bundle) -> str:
     recommender = bundle.recommender
     known = recommender.user_vectors[recommender.histories.lengths > 0]
-    # Exact search keeps the scores of all queries in memory.
     count = max(BATCH, min(QUERIES, SCORES // len(recommender.items)))
     queries = (known if len(known) else recommender.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
@@ -143,23 +141,23 @@ def _searched(bundle: Bundle) -> str:
 def _items(bundle: Bundle) -> Iterator[str]:
     euclidean = bundle.manifest["config"].get("tower", {}).get("score") == "euclidean"
     count = bundle.recommender.statistics.item_count
-    found = item_map(
+    mapped = item_map(
         bundle.recommender.directions,
         bundle.recommender.item_features,
         count,
         directions=not euclidean,
     )
-    if found is None:
+    if mapped is None:
         return
-    of = f", coloured by {found.column}" if found.column else ""
+    of = f", coloured by {mapped.column}" if mapped.column else ""
     caption = (
-        f"The {len(found.items):,} most popular items by t-SNE of their vectors{of}: near ones "
+        f"The {len(mapped.items):,} most popular items by t-SNE of their vectors{of}: near ones "
         "score alike for the same users; distances between groups far apart mean nothing."
     )
-    if found.column:
+    if mapped.column:
         caption += " An item with several values has the colour of its rarest frequent one."
     yield "<h2>Items</h2>"
-    yield figure("Map of the items", caption, plots.items_on_a_plane, found)
+    yield figure("Map of the items", caption, plots.items_on_a_plane, mapped)
 
 
 def _configuration(manifest: Mapping[str, Any]) -> Iterator[str]:

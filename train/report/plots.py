@@ -1,4 +1,4 @@
-"""The plots of a report page, as matplotlib figures of what was measured."""
+"""Plots of a run's report: learning curves, metrics, score densities, recall, item map."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
-# Told apart by most of those who see few colours (Okabe and Ito, 2008), and grey for the rest.
-COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#4d4d4d")
+# Distinguishable with color blindness (Okabe and Ito, 2008), and gray for the rest.
+COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#4d4d4d")
 OTHER = "#d0d0d0"
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -33,7 +33,7 @@ OURS = ("stage_1", "both_stages")
 
 
 def learning_curves(curve: Sequence[Mapping[str, Any]], kept: int) -> "Figure":
-    """Draw the training loss and the validation NDCG@10 by epoch, with the epoch that is kept."""
+    """Draw the training loss and the validation NDCG@10 by epoch; `kept` is the best epoch."""
     figure = empty_figure(8.4, 3.0)
     epochs = [row["epoch"] for row in curve]
     axes = figure.subplots(1, 2)
@@ -49,19 +49,19 @@ def learning_curves(curve: Sequence[Mapping[str, Any]], kept: int) -> "Figure":
     return figure
 
 
-def systems(report: Mapping[str, Any]) -> "Figure":
-    """Draw recall and NDCG of every system with their intervals, ours in colour."""
-    names = [*report["systems"]][::-1]
+def systems(metrics: Mapping[str, Any]) -> "Figure":
+    """Draw recall and NDCG of every system with their intervals, ours in color."""
+    names = [*metrics["systems"]][::-1]
     figure = empty_figure(8.4, 1.3 + 0.3 * len(names))
     axes = figure.subplots(1, 2, sharey=True)
     for axis, metric in zip(axes, ("ndcg", "recall"), strict=True):
         for row, name in enumerate(names):
-            value = report["systems"][name][metric]
-            colour = ORANGE if name in OURS else GREY
-            axis.plot([value["low"], value["high"]], [row, row], color=colour, linewidth=2)
-            axis.plot(value["mean"], row, "o", color=colour, markersize=6)
+            value = metrics["systems"][name][metric]
+            color = ORANGE if name in OURS else GREY
+            axis.plot([value["low"], value["high"]], [row, row], color=color, linewidth=2)
+            axis.plot(value["mean"], row, "o", color=color, markersize=6)
         label = "NDCG" if metric == "ndcg" else "recall"
-        axis.set_xlabel(f"{label}@{report['k']}, mean and 95 % interval")
+        axis.set_xlabel(f"{label}@{metrics['k']}, mean and 95 % interval")
         axis.xaxis.get_major_locator().set_params(nbins=4)
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
@@ -69,7 +69,7 @@ def systems(report: Mapping[str, Any]) -> "Figure":
 
 
 def score_densities(test: Mapping[str, Array]) -> "Figure":
-    """Draw how stage 1 scores test pairs and random pairs of the same users."""
+    """Draw the score densities of test pairs and of random pairs of the same users in stage 1."""
     figure = empty_figure(8.4, 3.0)
     axis = figure.subplots()
     edges = test["score_edges"]
@@ -77,9 +77,9 @@ def score_densities(test: Mapping[str, Array]) -> "Figure":
         ("score_positive", ORANGE, "test pairs"),
         ("score_negative", BLUE, "random unseen pairs"),
     )
-    for name, colour, label in kinds:
-        axis.stairs(test[name], edges, color=colour, label=label, linewidth=1.6)
-        axis.stairs(test[name], edges, color=colour, fill=True, alpha=0.15)
+    for name, color, label in kinds:
+        axis.stairs(test[name], edges, color=color, label=label, linewidth=1.6)
+        axis.stairs(test[name], edges, color=color, fill=True, alpha=0.15)
     axis.set_xlabel("score of stage 1")
     axis.set_ylabel("density")
     axis.set_ylim(bottom=0)
@@ -87,28 +87,30 @@ def score_densities(test: Mapping[str, Array]) -> "Figure":
     return figure
 
 
-def items_on_a_plane(found: ItemMap) -> "Figure":
-    """Draw items by t-SNE, coloured by category, `other` below all others."""
+def items_on_a_plane(mapped: ItemMap) -> "Figure":
+    """Draw a map of items, colored by category, `other` below all others."""
     figure = empty_figure(8.4, 6.2)
     axis = figure.subplots()
-    last = len(found.names) - 1
-    for number, name in enumerate(found.names):
-        colour, order = (OTHER, 1) if number == last else (COLOURS[number], 2)
-        x, y = found.place[found.value == number].T
+    last = len(mapped.names) - 1
+    for number, name in enumerate(mapped.names):
+        color, order = (OTHER, 1) if number == last else (COLORS[number], 2)
+        x, y = mapped.place[mapped.value == number].T
         axis.scatter(
-            x, y, s=12, color=colour, label=name, linewidths=0, zorder=order, rasterized=True
+            x, y, s=12, color=color, label=name, linewidths=0, zorder=order, rasterized=True
         )
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(visible=False)
     axis.set_xlabel("t-SNE, no units")
-    if found.column:
-        axis.legend(title=found.column, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2)
+    if mapped.column:
+        axis.legend(
+            title=mapped.column, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2
+        )
     return figure
 
 
 def recall_by_count(test: Mapping[str, Array], candidates: int) -> "Figure":
-    """Draw the recall of stage 1 by the number of candidates, and how many stage 2 gets."""
+    """Draw the recall of stage 1 by the number of candidates; `candidates` go to stage 2."""
     figure = empty_figure(8.4, 3.0)
     axis = figure.subplots()
     counts = test["recall_counts"]
@@ -126,7 +128,7 @@ def recall_by_count(test: Mapping[str, Array], candidates: int) -> "Figure":
 
 
 def recall_by_time(rows: Sequence[Mapping[str, float]], k: int) -> "Figure":
-    """Draw recall of HNSW against exact search by time, a point for each `ef`."""
+    """Draw the recall of HNSW, measured against exact search, by time, a point for each `ef`."""
     figure = empty_figure(8.4, 3.4)
     axis = figure.subplots()
     *graph, exact = rows
@@ -154,28 +156,28 @@ def _label_efs(axis: "Axes", rows: Sequence[Mapping[str, float]]) -> None:
 
 
 def empty_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches, which no window and no global state knows of."""
+    """Return an empty figure of a size in inches, outside of pyplot's global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(plot: Callable[..., "Figure"], *arguments: Any) -> bytes:
-    """Return what one of the functions above draws as SVG: the same every time, letters as paths.
+    """Return a plot as SVG: reproducible byte for byte, letters as paths.
 
     Args:
-        plot: the function.
-        arguments: what it is called with.
+        plot: the function that draws it.
+        arguments: of the function.
     """
     return _saved("svg", {"Date": None}, plot, *arguments)
 
 
 def png(plot: Callable[..., "Figure"], *arguments: Any) -> bytes:
-    """Return the same as PNG, for where no SVG is shown.
+    """Return a plot as PNG, for viewers without SVG.
 
     Args:
-        plot: the function.
-        arguments: what it is called with.
+        plot: the function that draws it.
+        arguments: of the function.
     """
     return _saved("png", {"Software": None}, plot, *arguments)
 

@@ -1,4 +1,4 @@
-"""A report of `evaluate` as text for people."""
+"""The metrics of `evaluate` as tables and remarks for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Rows = tuple[str, list[str], list[list[str]]]
 """A table: its title, the names of its columns, and its rows."""
 
 WIDTH = 122
-CUTS = 2  # of which all columns are as wide as that
+CUTS = 2  # further cuts in one table: the columns of more do not fit the width
 PAIR = ("recall", "ndcg")
 GROUPS = {
     "short_history": "short",
@@ -21,25 +21,25 @@ GROUPS = {
 }
 
 
-def render(report: Mapping[str, Any], reranker: Mapping[str, Any] | None = None) -> str:
-    """Return the report as tables for people: accuracy with intervals, then the rest in short."""
+def render(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None = None) -> str:
+    """Return the metrics as tables for a terminal: accuracy with intervals, then means alone."""
     from rich.console import Console
 
     console = Console(width=WIDTH)
     with console.capture() as capture:
-        for one in tables(report):
+        for one in tables(metrics):
             console.print(table(*one))
-    return capture.get() + "\n".join(remarks(report, reranker)) + "\n"
+    return capture.get() + "\n".join(remarks(metrics, reranker)) + "\n"
 
 
-def tables(report: Mapping[str, Any]) -> list[Rows]:
-    """Return the title, the names of the columns and the rows of every table of a report."""
+def tables(metrics: Mapping[str, Any]) -> list[Rows]:
+    """Return the title, the column names and the rows of every table."""
     # Bundles of an earlier version have the first table alone.
-    if "groups" not in report:
-        return [_accuracy(report)]
-    more = [*report["more_k"]]
-    further = [_further(report, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
-    return [_accuracy(report), _beyond(report), *further, _groups(report)]
+    if "groups" not in metrics:
+        return [_accuracy(metrics)]
+    more = [*metrics["more_k"]]
+    further = [_further(metrics, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
+    return [_accuracy(metrics), _beyond(metrics), *further, _groups(metrics)]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -54,36 +54,36 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return out
 
 
-def _accuracy(report: Mapping[str, Any]) -> Rows:
-    k = report["k"]
-    title = f"Test: {report['users']:,} users, {report['interactions']:,} interactions"
+def _accuracy(metrics: Mapping[str, Any]) -> Rows:
+    k = metrics["k"]
+    title = f"Test: {metrics['users']:,} users, {metrics['interactions']:,} interactions"
     rows = [
         [words(name), *(cell(values[metric]) for metric in NAMES)]
-        for name, values in report["systems"].items()
+        for name, values in metrics["systems"].items()
     ]
     return title, ["system", *(f"{words(name)}@{k}" for name in NAMES)], rows
 
 
-def _beyond(report: Mapping[str, Any]) -> Rows:
-    """Novelty and coverage, and the same with seen items, and each pair by itself: means."""
-    k, part = report["k"], ("recall", "ndcg", "map")
+def _beyond(metrics: Mapping[str, Any]) -> Rows:
+    """Return means: novelty, coverage, accuracy with seen items, accuracy by single test pair."""
+    k, part = metrics["k"], ("recall", "ndcg", "map")
     names = [f"novelty@{k}\n(bits)", f"coverage\n@{k}"]
     names += [f"all items\n{words(name)}@{k}" for name in part]
     names += [f"each pair\n{name}@{k}" for name in PAIR]
 
     def row(name: str) -> list[str]:
-        values, everything = report["systems"][name], report["all_items"][name]
-        each = report["per_positive"][str(k)][name]
+        values, everything = metrics["systems"][name], metrics["all_items"][name]
+        each = metrics["per_positive"][str(k)][name]
         means = [values["coverage"], *(everything[m] for m in part), *(each[m] for m in PAIR)]
         digits = (f"{value['mean']:.4f}" for value in means)
         return [words(name), f"{values['novelty']['mean']:.2f}", *digits]
 
     title = "Beyond accuracy; with what the user has seen; each test pair by itself"
-    return title, ["system", *names], [row(name) for name in report["systems"]]
+    return title, ["system", *names], [row(name) for name in metrics["systems"]]
 
 
-def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Rows:
-    """Recall and NDCG at further cuts, of users and of each pair by itself: means."""
+def _further(metrics: Mapping[str, Any], cuts: Sequence[str]) -> Rows:
+    """Return mean recall and NDCG at further cuts, by user and by single test pair."""
     parts = [(of, cut) for cut in cuts for of in ("more_k", "per_positive")]
     names = [
         f"{metric}@{cut}" if of == "more_k" else f"each pair\n{metric}@{cut}"
@@ -92,15 +92,15 @@ def _further(report: Mapping[str, Any], cuts: Sequence[str]) -> Rows:
     ]
 
     def row(name: str) -> list[str]:
-        values = (report[of][cut][name][metric]["mean"] for of, cut in parts for metric in PAIR)
+        values = (metrics[of][cut][name][metric]["mean"] for of, cut in parts for metric in PAIR)
         return [words(name), *(f"{value:.4f}" for value in values)]
 
-    return "Further cuts", ["system", *names], [row(name) for name in report["systems"]]
+    return "Further cuts", ["system", *names], [row(name) for name in metrics["systems"]]
 
 
-def _groups(report: Mapping[str, Any]) -> Rows:
-    """NDCG of each group of the test that is not empty."""
-    some = {name: of for name, of in report["groups"].items() if of["pairs"]}
+def _groups(metrics: Mapping[str, Any]) -> Rows:
+    """Return the NDCG of each group of the test that is not empty."""
+    some = {name: of for name, of in metrics["groups"].items() if of["pairs"]}
     names = [f"{GROUPS[name]}\n{_range(of)}" for name, of in some.items()]
 
     def row(system: str) -> list[str]:
@@ -108,8 +108,8 @@ def _groups(report: Mapping[str, Any]) -> Rows:
         return [words(system), *(f"{mean:.4f}" for mean in means)]
 
     rows = [["users", *(f"{of['users']:,}" for of in some.values())]]
-    rows += [row(system) for system in report["systems"]]
-    title = f"NDCG@{report['k']} by history length and item interactions"
+    rows += [row(system) for system in metrics["systems"]]
+    title = f"NDCG@{metrics['k']} by history length and item interactions"
     return title, ["system", *names], rows
 
 
@@ -124,25 +124,25 @@ def cell(value: Mapping[str, float]) -> str:
 
 
 def words(name: str) -> str:
-    """Return a name of ours as words."""
+    """Return a system's or metric's name with spaces."""
     return name.replace("_", " ")
 
 
-def remarks(report: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
-    """Return what is said below the tables, a line each."""
-    ceiling = report["recall@candidates"]
+def remarks(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
+    """Return the remarks below the tables, a line each: candidates, gain, cold start, reranker."""
+    ceiling = metrics["recall@candidates"]
     lines = [
-        f"recall@{report['candidates']} candidates (the ceiling of stage 2): {line(ceiling)}, "
-        f"of a catalogue of {report['catalogue']:,} items"
+        f"recall@{metrics['candidates']} candidates (the ceiling of stage 2): {line(ceiling)}, "
+        f"of a catalogue of {metrics['catalogue']:,} items"
     ]
-    if "gain" in report:
+    if "gain" in metrics:
         lines.append(
-            f"both stages over stage 1, NDCG@{report['k']}: {line(report['gain']['ndcg'])}"
+            f"both stages over stage 1, NDCG@{metrics['k']}: {line(metrics['gain']['ndcg'])}"
         )
-    if "groups" in report:
-        users, items = (report["groups"][f"cold_{side}"] for side in ("users", "items"))
+    if "groups" in metrics:
+        users, items = (metrics["groups"][f"cold_{side}"] for side in ("users", "items"))
         # Bundles of an earlier version do not say whether the catalogue has such items.
-        ranked = bool(report.get("cold_catalogue"))
+        ranked = bool(metrics.get("cold_catalogue"))
         cold = "only attributes tell apart" if ranked else "no system can recommend"
         lines.append(
             f"cold in the test: {users['users']:,} users without a history, and {items['pairs']:,} "

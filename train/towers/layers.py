@@ -61,7 +61,7 @@ class Deep(nn.Module):
 
 
 class PairLayers(nn.Module):
-    """The layers of `pair_head.PairHead` over both halves, as they are trained.
+    """The layers of `train.index.pair_index.PairHead` over both halves, as they are trained.
 
     F of the w elements of a vector are factors, the others are halves of a first layer.
     """

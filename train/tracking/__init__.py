@@ -1,4 +1,4 @@
-"""Trackers by name."""
+"""Trackers of a run, by name."""
 
 from train.tracking.base import NoTracking, Tracking
 from train.tracking.mlflow_tracker import MLflow

@@ -1,4 +1,4 @@
-"""Base class of the trackers of a fit."""
+"""The protocol of a tracker: settings, curves, metrics and files of a fit, logged elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -8,22 +8,25 @@ from train.core.settings import Settings
 
 
 class Tracker:
-    """What a fit tells of itself; this one keeps nothing of it. As a context it sees the end."""
+    """Logger of a run's settings, learning curves, metrics and files; this one logs nothing.
+
+    As a context manager it logs how the run ended.
+    """
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Take the resolved settings; training follows."""
+        """Log the resolved settings, before training."""
 
     def epoch(self, phase: str, row: Mapping[str, Any]) -> None:
-        """Take the metrics of an epoch as it ends."""
+        """Log the metrics of an epoch as it ends."""
 
     def curve(self, phase: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take all epochs of a phase that is over, those of an earlier process too."""
+        """Log all epochs of a completed phase, those of an interrupted process too."""
 
     def results(self, place: str, manifest: str) -> None:
-        """Take the bundle at a path or URI, and the text of its manifest."""
+        """Log the bundle at a path or URI, and the text of its manifest."""
 
     def report(self, page: str) -> None:
-        """Take the report at a path or URI."""
+        """Log the HTML report at a path or URI."""
 
     def child(
         self,
@@ -33,18 +36,18 @@ class Tracker:
         curve: Sequence[Mapping[str, Any]],
         failed: str | None,
     ) -> None:
-        """Take one of many runs that this one is made of, which is over.
+        """Log a finished child run, such as a trial of a sweep.
 
         Args:
-            name: of it.
-            settings: what is its own.
-            values: its results, by name.
+            name: of the child.
+            settings: in which it differs from its parent.
+            values: its metrics, by name.
             curve: a row an epoch.
-            failed: why it has no results, if so.
+            failed: the reason why it has no metrics, if so.
         """
 
     def end(self, error: type[BaseException] | None) -> None:
-        """Take how the fit ended."""
+        """Log the status: finished, failed by an error, or killed."""
 
     def __enter__(self) -> "Tracker":
         return self
@@ -56,12 +59,12 @@ class Tracker:
 
 
 class Tracking(Settings):
-    """Where a fit is logged."""
+    """Settings of a tracker: the table `[tracking]` of a run file."""
 
     name: str
 
     def tracker(self, run: str, home: str) -> Tracker:
-        """Return what logs the run of a name whose files lie in the folder or URI `home`.
+        """Return the tracker of a run by its name, whose files lie in the folder or URI `home`.
 
         Raises:
             ValueError: it cannot log; the message says why.
@@ -70,10 +73,10 @@ class Tracking(Settings):
 
 
 class NoTracking(Tracking):
-    """Nowhere."""
+    """No tracking."""
 
     name: Literal["none"] = "none"
 
     def tracker(self, run: str, home: str) -> Tracker:
-        """Return what keeps nothing."""
+        """Return a tracker that logs nothing."""
         return Tracker()

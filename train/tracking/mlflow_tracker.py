@@ -1,7 +1,7 @@
-"""What a fit logs beside its bundle: nothing, or an MLflow run with its settings and results.
+"""MLflow tracking: a run in MLflow with the settings, curves, metrics and report of a fit.
 
-A store that cannot be reached is refused before anything is trained. Afterwards it may fail as it
-likes: training goes on, and what the store missed of a phase is logged when the phase is over.
+A store that cannot be reached is refused before anything is trained. If it fails afterwards,
+training goes on, and the epochs that it missed are logged when their phase completes.
 """
 
 import json
@@ -22,11 +22,8 @@ from train.tracking.base import Tracker, Tracking
 logger = logging.getLogger(__name__)
 
 FILE = "mlflow.json"
-
 PARENT = "mlflow.parentRunId"
-
 LOGGED = ("loss", "ndcg")  # of an epoch
-
 MAX_VALUE = 6000  # characters of a parameter; MLflow refuses more
 
 # Set where the shell has not. MLflow would wait minutes for a server that is away, tell its makers
@@ -40,10 +37,10 @@ ENVIRONMENT = {
 
 
 class MLflow(Tracking):
-    """An MLflow run a fit (https://mlflow.org/docs/latest/ml/tracking/).
+    """An MLflow run for each fit (https://mlflow.org/docs/latest/ml/tracking/).
 
     Attributes:
-        uri: of a server (`http://HOST:5000`) or a database (`sqlite:///FILE`); by default
+        uri: of a tracking server (`http://HOST:5000`) or a database (`sqlite:///FILE`); by default
             `mlflow.db` beside the runs.
         experiment: that the run belongs to; made where it is not there.
     """
@@ -53,7 +50,7 @@ class MLflow(Tracking):
     experiment: str = Field(default="raytower", min_length=1)
 
     def tracker(self, run: str, home: str) -> Tracker:
-        """Reach the store and its experiment; nothing is logged yet."""
+        """Connect to the store, and create the experiment where it is not there."""
         return _MLflowTracker(self, self.uri or _local(home), run, home)
 
 
@@ -70,7 +67,7 @@ def _local(home: str) -> str:
 
 class _MLflowTracker(Tracker):
     def __init__(self, settings: MLflow, uri: str, run: str, home: str) -> None:
-        self._name, self._uri, self._kept = run, uri, storage.join(home, FILE)
+        self._name, self._uri, self._id_file = run, uri, storage.join(home, FILE)
         self._run, self._lost = "", False
         with self._refused():
             self._client = _client(uri)
@@ -88,16 +85,16 @@ class _MLflowTracker(Tracker):
 
     def epoch(self, phase: str, row: Mapping[str, Any]) -> None:
         if self._lost:
-            return  # a store that is away would hold up every epoch
+            return  # every epoch would wait for a store that does not answer
         with self._missed(f"epoch {row['epoch']} of {phase}"):
-            self._log([(phase, row)])
+            self._log(phase, [row])
 
     def curve(self, phase: str, rows: Sequence[Mapping[str, Any]]) -> None:
         with self._missed(f"the curve of {phase}"):
-            # A tower that is fitted at once has no loss.
+            # A tower that is fitted in closed form has no loss.
             logged = [self._client.get_metric_history(self._run, f"{phase}/{k}") for k in LOGGED]
             steps = {metric.step for metrics in logged for metric in metrics}
-            self._log([(phase, row) for row in rows if row["epoch"] not in steps])
+            self._log(phase, [row for row in rows if row["epoch"] not in steps])
 
     def results(self, place: str, manifest: str) -> None:
         with self._missed("the result"):
@@ -126,8 +123,8 @@ class _MLflowTracker(Tracker):
             return
         with self._missed(name):
             tags = {PARENT: self._run} | ({"failed": failed} if failed else {})
-            made = self._client.create_run(self._experiment, run_name=name, tags=tags)
-            run = str(made.info.run_id)
+            created = self._client.create_run(self._experiment, run_name=name, tags=tags)
+            run = str(created.info.run_id)
             params = [Param(key, value) for key, value in parameters(settings).items()]
             self._client.log_batch(run, params=params)
             for row in curve:
@@ -137,13 +134,13 @@ class _MLflowTracker(Tracker):
             self._client.set_terminated(run, "FAILED" if failed else "FINISHED")
 
     def _children(self) -> set[str]:
-        """Return the names of those that were logged before an interruption."""
-        found: set[str] = set()
+        """Return the names of the child runs that were logged before an interruption."""
+        names: set[str] = set()
         with self._missed("what it has"):
-            of_this = f"tags.`{PARENT}` = '{self._run}'"
-            for run in self._client.search_runs([self._experiment], of_this, max_results=5000):
-                found.add(str(run.info.run_name))
-        return found
+            children = f"tags.`{PARENT}` = '{self._run}'"
+            for run in self._client.search_runs([self._experiment], children, max_results=5000):
+                names.add(str(run.info.run_name))
+        return names
 
     def end(self, error: type[BaseException] | None) -> None:
         if not self._run:
@@ -154,35 +151,35 @@ class _MLflowTracker(Tracker):
             self._client.set_terminated(self._run, status)
 
     def _experiment_id(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
         return str(self._client.create_experiment(name, artifact_location=_artifacts(self._uri)))
 
     def _earlier(self) -> str | None:
-        """Return the MLflow run that this run has in the store, if any."""
+        """Return the id of this run's MLflow run of an earlier process, if the store has it."""
         from mlflow.exceptions import MlflowException
 
-        if not storage.exists(self._kept):
+        if not storage.exists(self._id_file):
             return None
-        kept = str(json.loads(storage.read_bytes(self._kept))["run_id"])
+        run_id = str(json.loads(storage.read_bytes(self._id_file))["run_id"])
         try:
-            info = self._client.get_run(kept).info
+            info = self._client.get_run(run_id).info
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None  # another store than the last time
-        return kept if info.lifecycle_stage == "active" else None
+        return run_id if info.lifecycle_stage == "active" else None
 
     def _new(self) -> str:
-        made = self._client.create_run(self._experiment, run_name=self._name).info.run_id
-        storage.write_bytes(self._kept, json.dumps({"run_id": made}).encode())
-        return str(made)
+        run_id = str(self._client.create_run(self._experiment, run_name=self._name).info.run_id)
+        storage.write_bytes(self._id_file, json.dumps({"run_id": run_id}).encode())
+        return run_id
 
-    def _log(self, rows: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-        for phase, row in rows:
-            found = {f"{phase}/{key}": row[key] for key in LOGGED if key in row}
-            self._metrics(found, row["epoch"])
+    def _log(self, phase: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            values = {f"{phase}/{key}": row[key] for key in LOGGED if key in row}
+            self._metrics(values, row["epoch"])
 
     def _metrics(self, values: Mapping[str, float], step: int, run: str | None = None) -> None:
         from mlflow.entities import Metric
@@ -235,7 +232,7 @@ def _brief(error: Exception) -> str:
 
 
 def parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings of a run as texts by dotted names, such as `loss.temperature`."""
+    """Return a run's settings as MLflow parameters: texts by dotted names (`loss.temperature`)."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         inner = value if isinstance(value, Mapping) else None
@@ -245,10 +242,10 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def finals(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Return the means of a report by names such as `test/both_stages/ndcg`."""
-    found = {
+    """Return the means of the test's metrics by names such as `test/both_stages/ndcg`."""
+    means = {
         f"test/{system}/{metric}": value["mean"]
         for system, values in metrics["systems"].items()
         for metric, value in values.items()
     }
-    return {**found, "test/candidates/recall": metrics["recall@candidates"]["mean"]}
+    return {**means, "test/candidates/recall": metrics["recall@candidates"]["mean"]}

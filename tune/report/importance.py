@@ -1,4 +1,4 @@
-"""How much of the difference between a sweep's trials each setting explains, by Optuna."""
+"""Importance of a sweep's settings (fANOVA), by Optuna."""
 
 from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 TRIALS = 4
-# A tree of all the splits that there are takes minutes for some hundred trials, and says no more.
+# Trees of unlimited depth take minutes for some hundred trials, and shares stay the same.
 TREES, DEPTH = 32, 5
-# The trees are drawn; pages of the same records are the same.
+# Trees are random; pages of the same records are the same.
 SEED = 0
 
 
 def why_not(records: Records, metric: str) -> str | None:
-    """Return why the importance of settings cannot be told from these trials; None if it can."""
+    """Return why these trials cannot give the importance of settings; None if they can."""
     finished = int(in_state(records, "finished").sum())
     if finished < TRIALS:
         return f"it takes at least {TRIALS} finished trials, and there are {finished}"
@@ -31,7 +31,7 @@ def why_not(records: Records, metric: str) -> str | None:
 
 
 def importances(records: Records, metric: str, logs: Set[str] = frozenset()) -> dict[str, float]:
-    """Return the share of every setting that varied, the largest first; none where all are 0.
+    """Return the share of variance that each varied setting explains, largest first; none if all 0.
 
     By fANOVA (Hutter et al., 2014), over the trials that were stopped early too: that they were
     among the worse ones says much about their settings.
@@ -44,9 +44,9 @@ def importances(records: Records, metric: str, logs: Set[str] = frozenset()) -> 
     from optuna.importance import FanovaImportanceEvaluator
 
     study = _study(_measured(records, metric), metric, logs)
-    found = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED).evaluate(study)
-    total = sum(found.values())
-    shares = {name: float(share / total) for name, share in found.items() if share > 0}
+    variances = FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=SEED).evaluate(study)
+    total = sum(variances.values())
+    shares = {name: float(part / total) for name, part in variances.items() if part > 0}
     return dict(sorted(shares.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
@@ -66,37 +66,37 @@ def _study(records: Records, metric: str, logs: Set[str]) -> Any:
         study = optuna.create_study()
     finally:
         optuna.logging.set_verbosity(level)
-    found = values(records, metric)
-    study.add_trials([_trial(p, x, ranges) for p, x in zip(params, found, strict=True)])
+    numbers = values(records, metric)
+    study.add_trials([_trial(p, x, ranges) for p, x in zip(params, numbers, strict=True)])
     return study
 
 
 def _filled(records: Records) -> list[dict[str, Any]]:
-    """Return the settings of each trial, and usual values of those that it does not have.
+    """Return the settings of each trial, missing ones imputed by the median or the mode.
 
-    fANOVA compares trials of the same settings. A value of its own for "does not have it" would
-    tell it which loss a trial chose, and take from the loss what is the loss's.
+    fANOVA compares trials of the same settings. A value of its own for a missing setting would
+    reveal which loss a trial chose, and take over the loss's importance.
     """
     names = varied(records)
     had = {name: [r["params"][name] for r in records if name in r["params"]] for name in names}
-    usual = {name: _usual(found) for name, found in had.items()}
+    usual = {name: _usual(column) for name, column in had.items()}
     return [{name: r["params"].get(name, usual[name]) for name in names} for r in records]
 
 
-def _usual(found: Sequence[Any]) -> Any:
-    """Return the middle one of numbers, the most frequent one of other values."""
-    if all(map(is_number, found)):
-        return sorted(found)[len(found) // 2]
-    texts = [shown(value) for value in found]
-    return found[texts.index(max(texts, key=texts.count))]
+def _usual(column: Sequence[Any]) -> Any:
+    """Return the (upper) median of numbers, the mode of other values."""
+    if all(map(is_number, column)):
+        return sorted(column)[len(column) // 2]
+    texts = [shown(value) for value in column]
+    return column[texts.index(max(texts, key=texts.count))]
 
 
-def _range(found: Sequence[Any], log: bool) -> "BaseDistribution":
+def _range(column: Sequence[Any], log: bool) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    if not all(map(is_number, found)):
-        return CategoricalDistribution(sorted({shown(value) for value in found}))
-    return FloatDistribution(min(found), max(found), log=log and min(found) > 0)
+    if not all(map(is_number, column)):
+        return CategoricalDistribution(sorted({shown(value) for value in column}))
+    return FloatDistribution(min(column), max(column), log=log and min(column) > 0)
 
 
 def _trial(

@@ -12,9 +12,19 @@ from train.report.page import FILE
 from train.report.plots import png
 from tune.report import plots, setting_plots
 from tune.report.importance import importances, why_not
-from tune.report.records import Records, in_state, log_settings, ranked, shown, values, varied
+from tune.report.records import (
+    Record,
+    Records,
+    in_state,
+    log_settings,
+    ranked,
+    shown,
+    values,
+    varied,
+)
+from tune.report.setting_plots import Plotted
 
-# Settings that are drawn one by one and side by side, and that have a bar.
+# Maximum number of settings in the slices and parallel coordinates, and of bars of importance.
 MOST = 12
 BARS = 25
 ONE_BY_ONE = (
@@ -29,8 +39,9 @@ STYLE = """
 td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 16rem;
                                overflow-wrap: anywhere; }
 """
-# A name for the file, then what `train.page.figure` takes.
 Figures = Mapping[str, tuple[Any, ...]]
+"""Arguments of `train.report.html.figure` by the name of the plot's file."""
+
 HOW = {"tpe": "drawn by TPE", "random": "drawn at random"}
 ENDED = {"asha": "bad ones stopped early by ASHA", "none": "none stopped early"}
 
@@ -42,21 +53,21 @@ def write_page(
 
     Args:
         home: the sweep's folder or URI.
-        sweep: its `name`, `run`, `trials`, `seed`, `search`, `scheduler`, `space` and `metrics`
-            with their directions, of which the first decides who is best.
+        sweep: settings `name`, `run`, `trials`, `seed`, `search`, `scheduler`, `space`, and
+            `metrics` with their directions, of which the first decides who is best.
         records: one for each trial, in the order in which they started.
         outcome: the number of the `best` trial, and `lines` about it as plain sentences.
 
     Returns:
-        the place of the page.
+        the path or URI of the page.
     """
     metrics, best = sweep["metrics"], _best(sweep["metrics"], records, outcome)
     logs = log_settings(sweep.get("space", {}))
-    drawn = _figures(metrics, records, best, logs)
-    for name, (_, _, plot, *arguments) in drawn.items():
+    figures = _figures(metrics, records, best, logs)
+    for name, (_, _, plot, *arguments) in figures.items():
         storage.write_bytes(storage.join(home, "plots", f"{name}.png"), png(plot, *arguments))
-    parts = [*_head(sweep, records), *_outcome(outcome), *_trials(drawn)]
-    parts += [*_settings(metrics, records, drawn), *_table(metrics, records, best)]
+    parts = [*_head(sweep, records), *_outcome(outcome), *_trials(figures)]
+    parts += [*_settings(metrics, records, figures), *_table(metrics, records, best)]
     parts += ["<h2>Configuration</h2>", folded("the sweep", dict(sweep))]
     place = storage.join(storage.absolute(home), FILE)
     title = f"{sweep.get('name', 'sweep')}: report"
@@ -76,7 +87,7 @@ def _best(metrics: Mapping[str, str], records: Records, outcome: Mapping[str, An
 def _figures(
     metrics: Mapping[str, str], records: Records, best: int | None, logs: set[str]
 ) -> Figures:
-    """Return the plots that these records have something for."""
+    """Return the figures of the page; none where no trial has a value."""
     metric, direction = next(iter(metrics.items()))
     if not ranked(records, metrics):
         return {}
@@ -88,22 +99,22 @@ def _figures(
 
 def _figures_of_trials(metrics: Mapping[str, str], records: Records, best: int | None) -> Figures:
     metric, direction = next(iter(metrics.items()))
-    first = (metric, direction)
     caption = "Each dot is a trial; one that was stopped early has the best value up to there."
-    drawn: dict[str, tuple[Any, ...]] = {
+    figures: dict[str, tuple[Any, ...]] = {
         "history": ("Optimization history", caption, plots.history, records, metrics, best)
     }
     if any(record.get("curve") for record in records):
         caption = "Each line is a trial, measured after every epoch."
-        drawn["curves"] = ("Learning curves", caption, plots.learning_curves, records, *first, best)
-    found = [values(records, name) for name in metrics]
-    if len(metrics) == 2 and not np.isnan(sum(found)).all():
+        curves = plots.learning_curves, records, metric, direction, best
+        figures["curves"] = ("Learning curves", caption, *curves)
+    numbers = [values(records, name) for name in metrics]
+    if len(metrics) == 2 and not np.isnan(sum(numbers)).all():
         caption = (
             "Trials that no other beats in both metrics are joined; numbers are theirs. "
             "Which of them to take is a matter of what the second metric is worth."
         )
-        drawn["pareto"] = ("Pareto front", caption, plots.pareto, records, metrics, best)
-    return drawn
+        figures["pareto"] = ("Pareto front", caption, plots.pareto, records, metrics, best)
+    return figures
 
 
 def _figures_of_settings(
@@ -112,26 +123,19 @@ def _figures_of_settings(
     names = _varied(metric, records)
     shares = {} if why_not(records, metric) else importances(records, metric, logs)
     order = [*shares, *(name for name in names if name not in shares)]
-    drawn: dict[str, tuple[Any, ...]] = {}
+    figures: dict[str, tuple[Any, ...]] = {}
     if shares:
-        caption, bars = _importance_caption(shares, metric), dict([*shares.items()][:BARS])
-        drawn["importance"] = (
-            "Importance of the settings",
-            caption,
-            setting_plots.importance,
-            bars,
-        )
+        title, caption = "Importance of the settings", _importance_caption(shares, metric)
+        bars = dict([*shares.items()][:BARS])
+        figures["importance"] = (title, caption, setting_plots.importance, bars)
     if order:
         more = _capped(len(order), MOST, bool(shares))
-        rest = (records, metric, direction, order[:MOST], logs, best)
-        drawn["slices"] = ("Settings one by one", ONE_BY_ONE + more, setting_plots.slices, *rest)
-        drawn["parallel"] = (
-            "Settings side by side",
-            SIDE_BY_SIDE + more,
-            setting_plots.parallel,
-            *rest,
-        )
-    return drawn
+        plotted = Plotted(records, metric, direction, order[:MOST], logs, best)
+        caption = ONE_BY_ONE + more
+        figures["slices"] = ("Settings one by one", caption, setting_plots.slices, plotted)
+        caption = SIDE_BY_SIDE + more
+        figures["parallel"] = ("Settings side by side", caption, setting_plots.parallel, plotted)
+    return figures
 
 
 def _importance_caption(shares: Mapping[str, float], metric: str) -> str:
@@ -149,8 +153,8 @@ def _capped(count: int, most: int, by_importance: bool) -> str:
 
 def _varied(metric: str, records: Records) -> list[str]:
     """Return the settings that had more than one value among trials that were measured."""
-    found = values(records, metric)
-    return varied([r for r, value in zip(records, found, strict=True) if not np.isnan(value)])
+    numbers = values(records, metric)
+    return varied([r for r, value in zip(records, numbers, strict=True) if not np.isnan(value)])
 
 
 def _head(sweep: Mapping[str, Any], records: Records) -> Iterator[str]:
@@ -181,25 +185,26 @@ def _outcome(outcome: Mapping[str, Any]) -> Iterator[str]:
         yield bullets(outcome["lines"])
 
 
-def _trials(drawn: Figures) -> Iterator[str]:
+def _trials(figures: Figures) -> Iterator[str]:
     yield "<h2>Trials</h2>"
-    if not drawn:
+    if not figures:
         yield "<p>No trial has a value, so there is nothing to draw.</p>"
-    elif "curves" not in drawn:
+    elif "curves" not in figures:
         yield "<p>These trials kept no learning curves.</p>"
-    yield from (figure(*drawn[name]) for name in ("history", "curves", "pareto") if name in drawn)
+    names = ("history", "curves", "pareto")
+    yield from (figure(*figures[name]) for name in names if name in figures)
 
 
-def _settings(metrics: Mapping[str, str], records: Records, drawn: Figures) -> Iterator[str]:
+def _settings(metrics: Mapping[str, str], records: Records, figures: Figures) -> Iterator[str]:
     metric = next(iter(metrics))
-    if not drawn:
+    if not figures:
         return
     yield "<h2>Settings</h2>"
-    if "importance" not in drawn:
+    if "importance" not in figures:
         why = why_not(records, metric) or "no setting explains the differences between trials"
         yield f"<p>The importance of the settings is left out: {html.escape(why)}.</p>"
     names = ("importance", "slices", "parallel")
-    yield from (figure(*drawn[name]) for name in names if name in drawn)
+    yield from (figure(*figures[name]) for name in names if name in figures)
 
 
 def _table(metrics: Mapping[str, str], records: Records, best: int | None) -> Iterator[str]:
@@ -211,14 +216,14 @@ def _table(metrics: Mapping[str, str], records: Records, best: int | None) -> It
     yield table("The best first", [*columns, "settings"], rows)
 
 
-def _row(metrics: Mapping[str, str], record: Mapping[str, Any], best: bool) -> Sequence[str]:
-    found = [record["values"].get(metric) for metric in metrics]
+def _row(metrics: Mapping[str, str], record: Record, best: bool) -> Sequence[str]:
+    numbers = [record["values"].get(metric) for metric in metrics]
     settings = [f"{name} = {shown(value)}" for name, value in record["params"].items()]
     text = ", ".join(settings) or "the run as it is"
     return [
         f"{record['trial']}{' (best)' if best else ''}",
         "stopped early" if record["state"] == "stopped" else record["state"],
-        *("" if value is None else shown(value) for value in found),
+        *("" if value is None else shown(value) for value in numbers),
         str(record.get("epochs") or ""),
         str(record.get("best_epoch") or ""),
         f"{record.get('seconds') or 0:,.1f}",

@@ -1,4 +1,4 @@
-"""The plots of a sweep's page by trial: values in order, learning curves, two metrics at once."""
+"""Plots of a sweep by trial: optimization history, learning curves, Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DARK = "#4d4d4d"
-# So many times the smallest value, and the largest would press all others together.
+# A log scale from this ratio of the largest to the smallest value on.
 LOG_RATIO = 20
 STATES = {"failed": "failed", "stopped": "stopped early", "finished": "finished"}
 LINES: dict[str, dict[str, Any]] = {
@@ -22,7 +22,7 @@ LINES: dict[str, dict[str, Any]] = {
     "stopped": {"color": "#b5b5b5"},
     "finished": {"color": BLUE},
 }
-# How far numbers stand apart, as shares of the width and the height.
+# Minimum distance between numbers, as shares of the width and the height.
 ROOM = np.array([0.04, 0.06])
 FINISHED: dict[str, Any] = {"marker": "o", "color": BLUE, "s": 26, "linewidths": 0}
 STOPPED: dict[str, Any] = {"marker": "o", "facecolors": "white", "edgecolors": GREY, "s": 24}
@@ -30,19 +30,19 @@ BEST: dict[str, Any] = {"marker": "D", "color": ORANGE, "s": 52, "zorder": 4}
 
 
 def label(metric: str) -> str:
-    """Return a metric as it is written: `NDCG@10`, `recall`, `milliseconds`."""
+    """Return the display name of a metric: `NDCG@10`, `recall`, `milliseconds`."""
     name, at, k = metric.partition("@")
     name = name.upper() if name in ("ndcg", "map", "mrr") else name.replace("_", " ")
     return f"{name}{at}{k}"
 
 
 def axis_label(metric: str, direction: str) -> str:
-    """Return the label of a metric's axis, which says what is better."""
+    """Return the label of a metric's axis, with the direction that is better."""
     return f"{label(metric)} ({'higher' if direction == 'max' else 'lower'} is better)"
 
 
 def history(records: Records, metrics: Mapping[str, str], best: int | None) -> "Figure":
-    """Draw the metrics of the trials in their order, with the best so far and the failed ones.
+    """Draw the optimization history: each metric by trial, the best so far, failed trials.
 
     Args:
         records: of the trials.
@@ -65,10 +65,10 @@ def _values_in_order(
     axis: "Axes", records: Records, metric: str, direction: str, best: int | None
 ) -> None:
     numbers = np.array([record["trial"] for record in records])
-    found, failed = values(records, metric), in_state(records, "failed")
-    line = best_so_far(found, direction)
+    y, failed = values(records, metric), in_state(records, "failed")
+    line = best_so_far(y, direction)
     axis.step(numbers, line, where="post", color=ORANGE, linewidth=1.2, label="best so far")
-    dots(axis, numbers, found, records, best)
+    dots(axis, numbers, y, records, best)
     if failed.any():
         place, across = np.full(failed.sum(), 0.035), axis.get_xaxis_transform()
         axis.plot(numbers[failed], place, "x", color=DARK, transform=across, label="failed")
@@ -76,35 +76,35 @@ def _values_in_order(
 
 
 def dots(axis: "Axes", x: Array, y: Array, records: Records, best: int | None) -> None:
-    """Draw a dot for each trial: finished ones in colour, stopped ones hollow, the best marked.
+    """Draw a dot for each trial: finished ones in color, stopped ones hollow, the best marked.
 
     Args:
-        axis: where to.
-        x: of each trial; NaN for none.
-        y: of each trial; NaN for none.
+        axis: to draw on.
+        x: of each trial, `[T]`; NaN for none.
+        y: of each trial, `[T]`; NaN for none.
         records: of the trials.
         best: the position of the best trial.
     """
     there = ~np.isnan(x) & ~np.isnan(y)
     for state, look in (("stopped", STOPPED), ("finished", FINISHED)):
-        kept = there & in_state(records, state)
-        if kept.any():
-            axis.scatter(x[kept], y[kept], label=STATES[state], zorder=3, **look)
+        chosen = there & in_state(records, state)
+        if chosen.any():
+            axis.scatter(x[chosen], y[chosen], label=STATES[state], zorder=3, **look)
     if best is not None and there[best]:
         axis.scatter(x[best], y[best], label=f"the best: {called(records[best])}", **BEST)
 
 
 def called(record: Record) -> str:
-    """Return what a trial is called: by its number, or as the run that was not changed."""
+    """Return the display name of a trial: its number, or the run as it is."""
     return f"trial {record['trial']}" if record["params"] else "the run as it is"
 
 
 def learning_curves(records: Records, metric: str, direction: str, best: int | None) -> "Figure":
-    """Draw a metric by epoch of each trial: stopped ones grey, finished ones in colour.
+    """Draw a metric by epoch of each trial: stopped ones gray, finished ones in color.
 
     Args:
         records: of the trials.
-        metric: which one.
+        metric: to draw.
         direction: `max` or `min`.
         best: the position of the best trial.
     """
@@ -133,7 +133,7 @@ def _curves(axis: "Axes", records: Records, metric: str, name: str, **look: Any)
 
 
 def pareto(records: Records, metrics: Mapping[str, str], best: int | None) -> "Figure":
-    """Draw the second metric against the first; trials that no other beats in both are joined.
+    """Draw two metrics against each other; the trials of the Pareto front are joined.
 
     Args:
         records: of the trials.
@@ -145,11 +145,11 @@ def pareto(records: Records, metrics: Mapping[str, str], best: int | None) -> "F
     figure = empty_figure(8.4, 4.2)
     axis = figure.subplots()
     both = np.flatnonzero(~np.isnan(x) & ~np.isnan(y))
-    kept = both[front(np.stack([y[both], x[both]], axis=1), [up_to, along_to])]
-    kept = kept[np.argsort(x[kept], kind="stable")]
-    axis.plot(x[kept], y[kept], color=ORANGE, linewidth=1.4, zorder=2)
+    best_of_both = both[front(np.stack([y[both], x[both]], axis=1), [up_to, along_to])]
+    joined = best_of_both[np.argsort(x[best_of_both], kind="stable")]
+    axis.plot(x[joined], y[joined], color=ORANGE, linewidth=1.4, zorder=2)
     axis.scatter(
-        x[kept], y[kept], s=90, facecolors="none", edgecolors=ORANGE, zorder=2, label="front"
+        x[joined], y[joined], s=90, facecolors="none", edgecolors=ORANGE, zorder=2, label="front"
     )
     dots(axis, x, y, records, best)
     if len(both) and x[both].min() > 0 and x[both].max() > LOG_RATIO * x[both].min():
@@ -158,14 +158,14 @@ def pareto(records: Records, metrics: Mapping[str, str], best: int | None) -> "F
     axis.set_xlabel(axis_label(along, along_to))
     axis.set_ylabel(axis_label(up, up_to))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    _number(axis, kept.tolist(), x, y, records)
+    _number(axis, joined.tolist(), x, y, records)
     return figure
 
 
-def _number(axis: "Axes", kept: Sequence[int], x: Array, y: Array, records: Records) -> None:
+def _number(axis: "Axes", places: Sequence[int], x: Array, y: Array, records: Records) -> None:
     """Write the numbers of trials above their dots, where there is room for them."""
     written: list[Array] = []
-    for place in kept:
+    for place in places:
         point = (float(x[place]), float(y[place]))
         here = axis.transAxes.inverted().transform(axis.transData.transform(point))
         if all(np.abs((here - there) / ROOM).max() > 1 for there in written):

@@ -1,4 +1,4 @@
-"""What is read from the records of a sweep's trials: values, order, the best, and settings."""
+"""Records of a sweep's trials: their metric values, ranking, Pareto front and settings."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,22 +8,26 @@ import numpy as np
 
 from train.core.ragged import Array
 
-Record = Mapping[str, Any]
+Record = dict[str, Any]
+"""`trial` (from 1), `overrides`, `params` (by the search's names), `state` (`finished`, `stopped`
+early, `failed`), `values` of the metrics, `curve` (the first metric by epoch), `epochs`,
+`best_epoch`, `seconds`, `reason` of a failure."""
+
 Records = Sequence[Record]
 SIGNS = {"max": 1.0, "min": -1.0}
 
 
 def values(records: Records, metric: str) -> Array:
-    """Return a metric of every trial, NaN where a trial has none."""
-    found = [record["values"].get(metric) for record in records]
-    numbers = np.array([np.nan if value is None else value for value in found], np.float64)
+    """Return a metric of every trial, float64 `[T]`, NaN where a trial has none."""
+    known = [record["values"].get(metric) for record in records]
+    numbers = np.array([np.nan if value is None else value for value in known], np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def ranked(records: Records, metrics: Mapping[str, str]) -> list[int]:
-    """Return the positions of the trials that have values, the best by the first metric first.
+    """Return the positions of the trials that have values, sorted by the first metric, best first.
 
-    Where it is the same, the second one decides, then who began first.
+    Ties are broken by the second metric, then by who began first.
 
     Args:
         records: of the trials.
@@ -35,39 +39,40 @@ def ranked(records: Records, metrics: Mapping[str, str]) -> list[int]:
 
 
 def best_so_far(numbers: Array, direction: str) -> Array:
-    """Return the best of the numbers up to each one; NaN before the first number."""
+    """Return the running best of the numbers; NaN before the first number."""
     sign = SIGNS[direction]
     best: Array = sign * np.fmax.accumulate(sign * numbers)
     return best
 
 
 def front(points: Array, directions: Sequence[str]) -> Array:
-    """Return which rows no other row beats: as good in every column, and better in one.
+    """Return the rows of the Pareto front: no other is as good in every column and better in one.
 
     Args:
-        points: a row for each trial, a column for each metric.
+        points: a row for each trial, a column for each metric, `[T, m]`.
         directions: of each column, `max` or `min`.
+
+    Returns:
+        bool `[T]`.
     """
     gains = points * np.array([SIGNS[direction] for direction in directions])
     as_good = (gains[:, None] >= gains[None]).all(axis=2)
     better = (gains[:, None] > gains[None]).any(axis=2)
-    kept: Array = ~(as_good & better).any(axis=0)
-    return kept
+    on_front: Array = ~(as_good & better).any(axis=0)
+    return on_front
 
 
 def unbeaten(records: Records, metrics: Mapping[str, str]) -> list[int]:
-    """Return the positions of the trials on the Pareto front, the best by the first metric first.
-
-    No other trial is at least as good as one of them in every metric, and better in one.
-    """
+    """Return the positions of the trials on the Pareto front, sorted by the first metric."""
     order = ranked(records, metrics)
     points = np.array([[records[place]["values"][name] for name in metrics] for place in order])
-    kept = front(points.reshape(len(order), len(metrics)), list(metrics.values()))
-    return [place for place, stays in zip(order, kept, strict=True) if stays]
+    # An empty list has no second axis.
+    on_front = front(points.reshape(len(order), len(metrics)), list(metrics.values()))
+    return [place for place, is_on in zip(order, on_front, strict=True) if is_on]
 
 
 def in_state(records: Records, state: str) -> Array:
-    """Return which trials ended in this state: `finished`, `stopped` or `failed`."""
+    """Return a mask `[T]` of the trials in a state: `finished`, `stopped` or `failed`."""
     return np.array([record["state"] == state for record in records], bool)
 
 
@@ -85,13 +90,13 @@ def _pairs(records: Records) -> Iterator[tuple[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether this is a finite number; True and False are none."""
+    """Return whether a value is a finite number; True and False are none."""
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     return numeric and bool(np.isfinite(value))
 
 
 def shown(value: Any) -> str:
-    """Return the value of a setting as people read it: `0.0123`, `true`, `none`."""
+    """Return the value of a setting as text for people: `0.0123`, `true`, `none`."""
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -106,13 +111,13 @@ def log_settings(space: Mapping[str, Any], path: str = "") -> set[str]:
         space: the table as it is in the sweep's file; keys may be dotted or nested.
         path: what the names of its keys begin with.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     for key, inner in space.items():
         if key.startswith("log") and isinstance(inner, list):
-            found.add(path.rstrip("."))
+            names.add(path.rstrip("."))
         elif isinstance(inner, Mapping):
-            found |= log_settings(inner, f"{path}{key}.")
+            names |= log_settings(inner, f"{path}{key}.")
         elif key == "choice" and isinstance(inner, list):
             tables = [option for option in inner if isinstance(option, Mapping)]
-            found |= {n for o in tables for n in log_settings(o, f"{path}{o.get('name')}.")}
-    return found
+            names |= {n for o in tables for n in log_settings(o, f"{path}{o.get('name')}.")}
+    return names

@@ -1,4 +1,4 @@
-"""Where the values of a setting lie along an axis from 0 to 1, and what is written there."""
+"""The axis of a setting: positions of its values from 0 to 1, ticks and tick labels."""
 
 import re
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import numpy as np
 from train.core.ragged import Array
 from tune.report.records import is_number, shown
 
-# So few values that came more than once have a place each, the same distance apart.
+# At most so many distinct values that repeat are drawn as categories, at equal distances.
 FEW = 6
-# Between the places of `none` and the like, which stand before the numbers.
+# Distance between the categories, such as `none`, that stand before the numbers.
 STEP = 0.13
 
 
@@ -19,20 +19,20 @@ class Scale(NamedTuple):
     """The axis of a setting.
 
     Attributes:
-        places: where each value lies, from 0 to 1.
-        marks: where something is written.
-        labels: what is written at each mark.
-        gap: the distance between neighbouring places; 0 where values lie anywhere.
+        places: position of each value, from 0 to 1, `[T]`.
+        ticks: positions of the ticks.
+        labels: of the ticks.
+        gap: distance between neighboring categories; 0 on a continuous axis.
     """
 
     places: Array
-    marks: list[float]
+    ticks: list[float]
     labels: list[str]
     gap: float
 
 
 def scale(values: Sequence[Any], log: bool = False) -> Scale:
-    """Return the axis of a setting: numbers by size, everything else at places of its own.
+    """Return the axis of a setting: numbers by size, everything else as categories.
 
     Args:
         values: of each trial that has the setting, at least one.
@@ -64,22 +64,22 @@ def _numbers(values: Sequence[Any], others: Sequence[str], log: bool) -> Scale:
     step = min(STEP, 0.5 / max(1, len(others)))
     start = step * len(others)
     at = {text: step * (place + 0.3) for place, text in enumerate(others)}
-    known = np.array([value if is_number(value) else np.nan for value in values], np.float64)
-    low, high = float(np.nanmin(known)), float(np.nanmax(known))
+    numbers = np.array([value if is_number(value) else np.nan for value in values], np.float64)
+    low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
     whole = all(isinstance(value, int) for value in values if is_number(value))
     ticks = _ticks(low, high, log, whole)
 
-    def place(numbers: Array) -> Array:
-        x, ends = (np.log(numbers), np.log([low, high])) if log else (numbers, [low, high])
+    def place(at_values: Array) -> Array:
+        x, ends = (np.log(at_values), np.log([low, high])) if log else (at_values, [low, high])
         share = (x - ends[0]) / (ends[1] - ends[0]) if low < high else np.full_like(x, 0.5)
         result: Array = start + (1 - start) * share
         return result
 
-    places = place(known)
+    places = place(numbers)
     pairs = zip(values, places, strict=True)
     places = np.array([x if is_number(value) else at[shown(value)] for value, x in pairs])
-    marks = [*at.values(), *place(np.array(ticks)).tolist()]
-    return Scale(places, marks, [*at, *(f"{tick:.4g}" for tick in ticks)], 0.0)
+    positions = [*at.values(), *place(np.array(ticks)).tolist()]
+    return Scale(places, positions, [*at, *(f"{tick:.4g}" for tick in ticks)], 0.0)
 
 
 def _ticks(low: float, high: float, log: bool, whole: bool) -> list[float]:
@@ -90,37 +90,37 @@ def _ticks(low: float, high: float, log: bool, whole: bool) -> list[float]:
         return [low]
     if log and high / low < 100:
         decades = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        found = np.outer(decades, [1, 2, 5]).ravel()
+        ticks = np.outer(decades, [1, 2, 5]).ravel()
     elif log:
-        found = np.asarray(LogLocator(numticks=5).tick_values(low, high))
+        ticks = np.asarray(LogLocator(numticks=5).tick_values(low, high))
     else:
         locator = MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=whole)
-        found = np.asarray(locator.tick_values(low, high))
-    inside = [float(tick) for tick in found if low <= tick <= high]
+        ticks = np.asarray(locator.tick_values(low, high))
+    inside = [float(tick) for tick in ticks if low <= tick <= high]
     if len(inside) > 1:
         return inside
     return [low, high]
 
 
 def wrapped(name: str, width: int, lines: int = 2) -> str:
-    """Return a name on so few lines of so many letters: broken, or the middle cut.
+    """Return a name wrapped at its dots and spaces; lines that are too long lose their middle.
 
     Args:
         name: of a setting, or one of its values.
-        width: the most letters of a line.
-        lines: the most lines.
+        width: maximum letters of a line.
+        lines: maximum number of lines.
     """
     rows = [""]
     for part in re.findall(r"[^._ ]*[._ ]?", name):
         if len(rows[-1]) + len(part) > width and rows[-1]:
             rows.append("")
         rows[-1] += part
-    kept = [*rows[: lines - 1], "".join(rows[lines - 1 :])]
-    return "\n".join(_cut(row, width) for row in kept)
+    rows = [*rows[: lines - 1], "".join(rows[lines - 1 :])]
+    return "\n".join(_cut(row, width) for row in rows)
 
 
 def _cut(text: str, width: int) -> str:
-    """Return a text without its middle where it is too long: names differ at their ends."""
+    """Return a text with its middle elided where it is too long: names differ at their ends."""
     if len(text) <= width:
         return text
     tail = (width - 1) // 2

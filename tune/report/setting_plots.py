@@ -1,6 +1,7 @@
-"""The plots of a sweep's page by setting: importance, values against a metric, all side by side."""
+"""Plots of a sweep by setting: importance, slices (metric by setting), parallel coordinates."""
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACROSS = 3
-# The share of trials, from the best on, that has a colour among the lines, and the most of them.
+# Share of the best trials that have a color among the lines, and their maximum.
 GOOD, MOST_GOOD = 0.2, 10
-# Where a line passes a setting that its trial does not have.
+# Position at which a line passes a setting that its trial does not have.
 ABSENT = -0.12
-# Letters on a line of so small print, for each inch.
+# Letters of the small print of tick labels that fit an inch.
 LETTERS = 14
+# Multiples of it, modulo 1, fill an interval evenly however many there are (a Kronecker sequence).
 GOLDEN = 0.618034
+
+
+@dataclass(frozen=True)
+class Plotted:
+    """Trials and settings of a plot.
+
+    Attributes:
+        records: of the trials.
+        metric: that the trials are compared by.
+        direction: `max` or `min`.
+        names: of the settings.
+        logs: names of the settings on a log scale.
+        best: the position of the best trial.
+    """
+
+    records: Records
+    metric: str
+    direction: str
+    names: Sequence[str]
+    logs: Set[str]
+    best: int | None
 
 
 def importance(shares: Mapping[str, float]) -> "Figure":
@@ -40,130 +63,102 @@ def importance(shares: Mapping[str, float]) -> "Figure":
     return figure
 
 
-def slices(
-    records: Records,
-    metric: str,
-    direction: str,
-    names: Sequence[str],
-    logs: Set[str],
-    best: int | None,
-) -> "Figure":
-    """Draw a metric against each setting by itself.
-
-    Args:
-        records: of the trials.
-        metric: what they are compared by.
-        direction: `max` or `min`.
-        names: of the settings.
-        logs: those that are spaced by their logarithms.
-        best: the position of the best trial.
-    """
+def slices(plotted: Plotted) -> "Figure":
+    """Draw a metric against each setting by itself."""
+    names = plotted.names
     across, down = min(ACROSS, len(names)), -(-len(names) // ACROSS)
     figure = empty_figure(8.4, 0.6 + 2.5 * down)
     axes = [*figure.subplots(down, across, sharey=True, squeeze=False).ravel()]
-    y = values(records, metric)
     for axis, name in zip(axes, names, strict=False):
-        _slice(axis, records, y, name, name in logs, best, 7.2 / across)
+        _slice(axis, plotted, name, 7.2 / across)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    figure.supylabel(axis_label(metric, direction), fontsize=9.5)
-    handles, labels = _entries(axes[: len(names)])
+    figure.supylabel(axis_label(plotted.metric, plotted.direction), fontsize=9.5)
+    handles, labels = _legend_entries(axes[: len(names)])
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
-def _slice(
-    axis: "Axes", records: Records, y: Array, name: str, log: bool, best: int | None, inches: float
-) -> None:
-    having = [place for place, record in enumerate(records) if name in record["params"]]
-    found = scale([records[place]["params"][name] for place in having], log)
+def _slice(axis: "Axes", plotted: Plotted, name: str, inches: float) -> None:
+    records, log = plotted.records, name in plotted.logs
+    having = _having(records, name)
+    of_setting = _scale(records, name, log)
     x = np.full(len(records), np.nan)
-    x[having] = found.places
-    # A fixed sequence that fills a column evenly: pages of the same records are the same.
-    x += 0.55 * found.gap * ((np.arange(len(records)) * GOLDEN) % 1 - 0.5)
-    dots(axis, x, y, records, best)
+    x[having] = of_setting.places
+    # Jitter within a category, the same each time: pages of the same records are the same.
+    x += 0.55 * of_setting.gap * ((np.arange(len(records)) * GOLDEN) % 1 - 0.5)
+    dots(axis, x, values(records, plotted.metric), records, plotted.best)
     axis.set_title(_title(name, log, 34), fontsize=9)
     axis.set_xlim(-0.05, 1.05)
     axis.margins(y=0.08)
-    _write_marks(axis, found, inches)
+    _write_ticks(axis, of_setting, inches)
+
+
+def _having(records: Records, name: str) -> list[int]:
+    """Return the positions of the trials that have a setting."""
+    return [place for place, record in enumerate(records) if name in record["params"]]
+
+
+def _scale(records: Records, name: str, log: bool) -> Scale:
+    return scale([records[place]["params"][name] for place in _having(records, name)], log)
 
 
 def _title(name: str, log: bool, width: int) -> str:
     return f"{wrapped(name, width, 1)}\n(log scale)" if log else wrapped(name, width)
 
 
-def _write_marks(axis: "Axes", found: Scale, inches: float) -> None:
-    longest = max(map(len, found.labels))
-    room = int(inches * LETTERS / len(found.labels))
-    every = -(-len(found.labels) // 12) if found.gap else 1
-    labels = [wrapped(text, 16, 1) for text in found.labels[::every]]
-    axis.set_xticks(found.marks[::every], labels, fontsize=8)
+def _write_ticks(axis: "Axes", of_setting: Scale, inches: float) -> None:
+    longest = max(map(len, of_setting.labels))
+    room = int(inches * LETTERS / len(of_setting.labels))
+    every = -(-len(of_setting.labels) // 12) if of_setting.gap else 1
+    labels = [wrapped(text, 16, 1) for text in of_setting.labels[::every]]
+    axis.set_xticks(of_setting.ticks[::every], labels, fontsize=8)
     if longest > room:
         axis.tick_params(axis="x", rotation=90)
 
 
-def _entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
-    """Return what the legends of several plots show, each name once."""
+def _legend_entries(axes: Sequence["Axes"]) -> tuple[list[Any], list[str]]:
+    """Return the legend of several plots, each name once, as handles and labels."""
     pairs = [pair for axis in axes for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
     by_name = {name: handle for handle, name in pairs}
     return [*by_name.values()], [*by_name]
 
 
-def parallel(
-    records: Records,
-    metric: str,
-    direction: str,
-    names: Sequence[str],
-    logs: Set[str],
-    best: int | None,
-) -> "Figure":
-    """Draw each trial as a line through its settings, one below the other, the good in colour.
-
-    Args:
-        records: of the trials.
-        metric: what they are compared by.
-        direction: `max` or `min`.
-        names: of the settings.
-        logs: those that are spaced by their logarithms.
-        best: the position of the best trial.
-    """
-    order = [place for place in ranked(records, {metric: direction}) if records[place]["params"]]
-    used = [records[place] for place in order]
+def parallel(plotted: Plotted) -> "Figure":
+    """Draw parallel coordinates: each trial a line through its settings, the best in color."""
+    names, direction = plotted.names, {plotted.metric: plotted.direction}
+    order = [p for p in ranked(plotted.records, direction) if plotted.records[p]["params"]]
+    records = [plotted.records[place] for place in order]
     figure = empty_figure(8.4, 0.7 + 0.56 * (1 + len(names)))
     axis = figure.subplots()
-    rows = [
-        _row(axis, 0, scale([*values(used, metric)]), range(len(used)), len(used)),
-        *(_setting_row(axis, row, used, name, logs) for row, name in enumerate(names, 1)),
-    ]
-    _lines(axis, np.array(rows), order, best)
+    everywhere = range(len(records))
+    rows = [_row(axis, 0, scale([*values(records, plotted.metric)]), everywhere, len(records))]
+    for row, name in enumerate(names, 1):
+        of_setting = _scale(records, name, name in plotted.logs)
+        rows.append(_row(axis, row, of_setting, _having(records, name), len(records)))
+    _lines(axis, np.array(rows), order, plotted.best)
     axis.set_ylim(len(names) + 0.55, -0.3)
     axis.set_xlim(ABSENT - 0.04, 1.02)
-    titles = [wrapped(axis_label(metric, direction), 30)]
-    titles += [_title(name, name in logs, 30) for name in names]
+    titles = [wrapped(axis_label(plotted.metric, plotted.direction), 30)]
+    titles += [_title(name, name in plotted.logs, 30) for name in names]
     axis.set_yticks(range(len(titles)), titles, fontsize=8.5)
-    _bare(axis)
+    _remove_frame(axis)
     return figure
 
 
-def _setting_row(axis: "Axes", row: int, records: Records, name: str, logs: Set[str]) -> Array:
-    having = [place for place, record in enumerate(records) if name in record["params"]]
-    found = scale([records[place]["params"][name] for place in having], name in logs)
-    return _row(axis, row, found, having, len(records))
-
-
-def _row(axis: "Axes", row: int, found: Scale, having: Sequence[int], trials: int) -> Array:
-    """Draw the axis of a row, and return where the line of each trial crosses it."""
+def _row(axis: "Axes", row: int, of_row: Scale, having: Sequence[int], trials: int) -> Array:
+    """Draw the axis of a row, and return where the line of each trial crosses it, `[T]`."""
     axis.plot([0, 1], [row, row], color="#777777", linewidth=0.9, zorder=1)
-    marks, labels = [*found.marks], [*found.labels]
+    ticks, labels = [*of_row.ticks], [*of_row.labels]
     if len(having) < trials:
-        marks, labels = [ABSENT, *marks], ["unset", *labels]
+        ticks, labels = [ABSENT, *ticks], ["unset", *labels]
     every = -(-len(labels) // 14)
     width = max(6, int(5.4 * LETTERS / max(1, len(labels) / every)) - 1)
-    for mark, text in list(zip(marks, labels, strict=True))[::every]:
-        axis.plot([mark, mark], [row - 0.06, row + 0.06], color="#777777", linewidth=0.9)
+    for tick, text in list(zip(ticks, labels, strict=True))[::every]:
+        axis.plot([tick, tick], [row - 0.06, row + 0.06], color="#777777", linewidth=0.9)
         axis.annotate(
             wrapped(text, width, 1),
-            (mark, row),
+            (tick, row),
             (0, -6),
             textcoords="offset points",
             ha="center",
@@ -173,22 +168,23 @@ def _row(axis: "Axes", row: int, found: Scale, having: Sequence[int], trials: in
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
     places = np.full(trials, ABSENT)
-    places[list(having)] = found.places
+    places[list(having)] = of_row.places
     return places
 
 
 def _lines(axis: "Axes", rows: Array, order: Sequence[int], best: int | None) -> None:
     good = min(MOST_GOOD, max(1, int(GOOD * len(order))))
     below = np.arange(len(rows))
-    for rank in reversed(range(len(order))):
-        colour, width = (BLUE, 1.5) if rank < good else (OTHER, 0.9)
-        if order[rank] == best:
-            colour, width = ORANGE, 2.4
-        layer = 2 + (rank < good) + (order[rank] == best)
-        axis.plot(rows[:, rank], below, color=colour, linewidth=width, zorder=layer, alpha=0.85)
+    # The worst first, so that better ones are drawn over them.
+    for line in reversed(range(len(order))):
+        color, width = (BLUE, 1.5) if line < good else (OTHER, 0.9)
+        if order[line] == best:
+            color, width = ORANGE, 2.4
+        layer = 2 + (line < good) + (order[line] == best)
+        axis.plot(rows[:, line], below, color=color, linewidth=width, zorder=layer, alpha=0.85)
 
 
-def _bare(axis: "Axes") -> None:
+def _remove_frame(axis: "Axes") -> None:
     axis.grid(visible=False)
     axis.set_xticks([])
     axis.tick_params(axis="y", length=0)

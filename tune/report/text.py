@@ -1,4 +1,4 @@
-"""What a sweep leaves: a record and a table of its trials, and a run as TOML."""
+"""A sweep as text: records of its trials, their table for a terminal, a run as TOML."""
 
 import json
 import re
@@ -8,35 +8,32 @@ from typing import Any
 
 import numpy as np
 
-from tune.report.records import ranked, unbeaten
+from tune.report.records import Record, ranked, unbeaten
 from tune.trials.trial import Directions
 
-Record = dict[str, Any]
-"""`trial` (from 1), `overrides`, `params` (by the search's names), `state` (`finished`, `stopped`
-early, `failed`), `values` of the metrics, `curve` (the first metric by epoch), `epochs`,
-`best_epoch`, `seconds`, `reason` of a failure."""
 
-
-def record(config: Mapping[str, Any], metrics: Any, error: Any, directions: Directions) -> Record:
-    """Return what is kept of a trial, as plain JSON values.
+def record(
+    config: Mapping[str, Any], metrics: Any, error: Any, directions: Directions
+) -> dict[str, Any]:
+    """Return the record of a trial, as plain JSON values.
 
     Args:
-        config: the trial's number and `overrides`, and beside them what the search drew.
+        config: the trial's number and `overrides`, and the search's parameters beside them.
         metrics: of its last report; None where there was none.
-        error: what ended its process, if anything.
+        error: of its process, if it died.
         directions: the metrics that trials are compared by.
     """
     row = dict(metrics or {})
     reason = _last_line(error) if error else row.get("failed")
     if not reason and not row.keys() >= directions.keys():
         reason = "it ended before it had reported anything"
-    whole = row.get("ended") or row.get("epoch", 0) >= row.get("of", np.inf)
-    ending = "finished" if whole else "stopped"
+    complete = row.get("ended") or row.get("epoch", 0) >= row.get("of", np.inf)
+    state = "finished" if complete else "stopped"
     return {
         "trial": config["trial"],
         "overrides": config["overrides"],
         "params": {k: value for k, value in config.items() if k not in ("trial", "overrides")},
-        "state": "failed" if reason else ending,
+        "state": "failed" if reason else state,
         "values": {} if reason else {name: row[name] for name in directions},
         "curve": _curve(row, next(iter(directions))),
         "epochs": row.get("epoch", 0),
@@ -66,7 +63,7 @@ def render(records: Sequence[Record], directions: Directions) -> str:
 
 
 def table(records: Sequence[Record], directions: Directions, title: str | None = None) -> Any:
-    """Return the trials as a table of rich; what two metrics cannot be better in has a star."""
+    """Return the trials as a table of rich; with two metrics, a star marks the Pareto front."""
     from rich.table import Table
 
     shown = Table(title=title or f"{len(records)} trials by {' and '.join(directions)}")
@@ -83,15 +80,15 @@ def table(records: Sequence[Record], directions: Directions, title: str | None =
 def _cells(row: Record, directions: Directions, star: bool) -> list[str]:
     values = [number(row["values"][name]) if row["values"] else row["state"] for name in directions]
     epochs = f"{row['epochs'] or '-'}{' stopped' * (row['state'] == 'stopped')}"
-    said = "\n".join([called(row), *filter(None, [row["reason"]])])
-    return [f"{row['trial']}{'*' * star}", *values, epochs, f"{row['seconds']:.1f}", said]
+    text = "\n".join([called(row), *filter(None, [row["reason"]])])
+    return [f"{row['trial']}{'*' * star}", *values, epochs, f"{row['seconds']:.1f}", text]
 
 
 AS_IT_IS = "the run as it is"
 
 
 def called(row: Record) -> str:
-    """Return the settings that a trial has of its own, on one line."""
+    """Return the overrides of a trial on one line."""
     return settings(row["overrides"]) or AS_IT_IS
 
 

@@ -1,4 +1,4 @@
-"""Draws of a space: suggested by Optuna, put over a run, and checked before anything starts."""
+"""Draws of a space: suggested by Optuna, as overrides of a run, checked before anything starts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def override(run: Run, overrides: Mapping[str, Any]) -> Run:
         ValueError: a key or value that the run does not know.
     """
     table = run.table()
-    # Tables first, then what is changed within them.
+    # Tables first, then keys within them: a new name replaces the whole table.
     for key in sorted(overrides, key=lambda key: (key.count("."), not key.endswith(".name"))):
         _put(table, key, overrides[key])
     return Run.model_validate(table)
@@ -64,6 +64,7 @@ def _put(table: dict[str, Any], key: str, value: Any) -> None:
     inner[last] = value
 
 
+# Enough to draw each option of a preset's choices together with each other one some times.
 SAMPLES = 1000
 
 
@@ -72,16 +73,16 @@ def check(space: Space, run: Run, keys: Sequence[str], fixed: Sequence[str] = ()
 
     Args:
         space: of a sweep.
-        run: what is varied.
-        keys: tables of a run that trials look at.
-        fixed: keys within them that change nothing in what they measure.
+        run: the base run.
+        keys: tables of a run that the subject of a sweep varies.
+        fixed: keys within them that change no metric of a trial.
 
     Raises:
         ValueError: a key or value that the run does not know, or a key that a trial ignores.
     """
-    found = [*corners(space), *samples(space, SAMPLES)]
-    runs = [_checked(run, drawn) for drawn in found]
-    for key in sorted({key for corner in found for key in corner}):
+    draws = [*corners(space), *samples(space, SAMPLES)]
+    runs = [_checked(run, drawn) for drawn in draws]
+    for key in sorted({key for drawn in draws for key in drawn}):
         if key.split(".")[0] not in keys or key in fixed:
             but = f", but for {', '.join(fixed)}" if fixed else ""
             raise ValueError(
@@ -99,7 +100,7 @@ def _checked(run: Run, drawn: Mapping[str, Any]) -> Run:
 
 
 def samples(space: Space, count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Return so many random draws of a space."""
+    """Return random draws of a space."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
     return [suggest(space, study.ask()) for _ in range(count)]

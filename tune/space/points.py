@@ -1,4 +1,4 @@
-"""Points of a space: the draw that gives a run, and trials told to Optuna from outside a sweep."""
+"""Points of a space: the draw that gives a run, and finished trials for a warm start of Optuna."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,24 +12,25 @@ from tune.space.draws import override, suggest
 from tune.space.ranges import TOGETHER, Choice, Space
 
 Point = dict[str, Any]
+"""Parameters of a draw, by Optuna's names."""
 
 
 def point(space: Space, run: Run, wanted: Run) -> Point | None:
-    """Return what Optuna would have to suggest, by its own names, to make a run out of another.
+    """Return the parameters that Optuna would have to suggest to turn a run into another.
 
     Args:
         space: of a sweep.
-        run: what is varied.
+        run: the base run.
         wanted: the run to make.
 
     Returns:
         None where no draw of the space gives it.
     """
     table = wanted.table()
-    found = _each({key: (range_, _at(table, key)) for key, range_ in space.items()}, "")
-    # Options may be told apart only by what they leave to a default.
-    right = (one for one in found if override(run, suggest(space, FixedTrial(one))) == wanted)
-    return next(right, None)
+    points = _each({key: (range_, _at(table, key)) for key, range_ in space.items()}, "")
+    # Options may differ in nothing but keys that they leave to a default.
+    exact = (each for each in points if override(run, suggest(space, FixedTrial(each))) == wanted)
+    return next(exact, None)
 
 
 def _each(pairs: Mapping[str, tuple[Any, Any]], path: str) -> Iterator[Point]:
@@ -67,14 +68,14 @@ def _at(table: Any, key: str) -> Any:
     return table
 
 
-def told(space: Space, found: Point, values: Sequence[float]) -> FrozenTrial:
-    """Return a finished trial at a point, which a study takes as if it had suggested it.
+def finished_trial(space: Space, params: Point, values: Sequence[float]) -> FrozenTrial:
+    """Return a finished trial at a point, for a study that did not suggest it.
 
     Args:
         space: of the sweep.
-        found: see `point`.
+        params: see `point`.
         values: one for each metric.
     """
-    fixed = FixedTrial(found)
+    fixed = FixedTrial(params)
     suggest(space, fixed)
-    return create_trial(params=found, distributions=fixed.distributions, values=list(values))
+    return create_trial(params=params, distributions=fixed.distributions, values=list(values))

@@ -1,4 +1,4 @@
-"""What a sweep varies: keys of a run, each with a range or a choice, and the trials drawn from it.
+"""Search spaces: keys of a run, each with a range or a choice that trials are drawn from.
 
     "train.learning_rate" = { loguniform = [1e-4, 1e-2] }
     "tower.width" = { int = [8, 64] }
@@ -33,10 +33,10 @@ TOGETHER = "*"
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values; a table's own values may be ranges and choices again.
+    """A categorical choice; the values of an option that is a table may be ranges again.
 
     Attributes:
-        options: by the label that the search knows each one by.
+        options: by the label of each one in the search.
     """
 
     options: Mapping[Any, Any]
@@ -79,13 +79,13 @@ def _check_apart(space: Space) -> None:
 
 
 def _ranges(table: Mapping[str, Any], path: str) -> list[tuple[str, Range]]:
-    found = []
+    ranges = []
     for key, value in table.items():
         name = f"{path}{key}"
         if not isinstance(value, dict):
             raise ValueError(_no_range(name, value))
-        found += [(name, _range(name, value))] if _is_range(value) else _ranges(value, f"{name}.")
-    return found
+        ranges += [(name, _range(name, value))] if _is_range(value) else _ranges(value, f"{name}.")
+    return ranges
 
 
 def _no_range(name: str, value: Any) -> str:
@@ -108,7 +108,7 @@ def _range(name: str, value: Mapping[str, Any]) -> Range:
 
 
 def _numbers(name: str, given: Any, types: tuple[type, ...], words: str) -> list[Any]:
-    """Return what was given if it is as many numbers as there are words for them."""
+    """Return the bounds, checked to be as many numbers as `words` names."""
     kind = "whole numbers" if types == (int,) else "numbers"
     count = len(words.split())
     if (
@@ -164,7 +164,7 @@ def _choice(name: str, options: Any) -> Choice:
 
 
 def _label(option: Any) -> Any:
-    """Return what the search knows an option by: itself, or the names that are in a table."""
+    """Return the label of an option: itself, or the names that are in a table."""
     if isinstance(option, str | int | float):
         return option
     return " ".join(_names(option)) or json.dumps(option)

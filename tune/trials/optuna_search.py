@@ -1,4 +1,4 @@
-"""Optuna as Ray Tune's searcher: first the run as it is, and failed trials told as bad ones."""
+"""Optuna as Ray Tune's searcher: the base run first, and failed trials with the worst values."""
 
 import contextlib
 import warnings
@@ -8,13 +8,13 @@ from typing import Any
 import optuna
 from ray.tune.search.optuna import OptunaSearch
 
-from tune.space.points import Point, told
+from tune.space.points import Point, finished_trial
 from tune.space.ranges import Space
 from tune.trials.trial import WORST, Directions
 
 
 class Search(OptunaSearch):
-    """Suggests the run as it is, then the points to start with, then what Optuna draws."""
+    """A search that suggests the base run, then the points to start with, then Optuna's draws."""
 
     def __init__(
         self,
@@ -26,13 +26,13 @@ class Search(OptunaSearch):
         start: Sequence[Point] = (),
         **study: Any,
     ) -> None:
-        """Make a study.
+        """Create the study.
 
         Args:
-            draw: returns a trial's config of what Optuna suggests.
+            draw: a function from Optuna's suggestions to a trial's config.
             metrics: by name, with their directions.
             sampler: of Optuna.
-            as_it_is: returns the run as it is with its values as a trial of the study, or None.
+            as_it_is: a function from the base run's values to its trial of the study, or None.
             start: points of the space, by Optuna's names.
             study: `storage` and `study_name`.
         """
@@ -61,8 +61,8 @@ class Search(OptunaSearch):
         return {"trial": self._count, **(super().suggest(trial_id) or {})}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Tell Optuna of an epoch."""
-        # After a kill its database may know of an end that Tune's last snapshot does not.
+        """Report an epoch to Optuna."""
+        # After a kill its database may have a trial finished that Tune's last snapshot has not.
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             if trial_id != self._first:
                 super().on_trial_result(trial_id, result)
@@ -70,21 +70,21 @@ class Search(OptunaSearch):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna how a trial ended; one whose process died has the worst values."""
+        """Report a trial's final values to Optuna; the worst ones where its process died."""
         values = {name: WORST[mode] for name, mode in self._directions.items()}
         if not error:
             values |= {name: (result or {}).get(name, values[name]) for name in values}
         if trial_id != self._first:
             super().on_trial_complete(trial_id, {**(result or {}), **values})
             return
-        known = self._as_it_is(list(values.values()))
-        if known is not None:
-            self._study.add_trial(known)
+        base = self._as_it_is(list(values.values()))
+        if base is not None:
+            self._study.add_trial(base)
 
-    def tell(self, points: Sequence[tuple[Point, Sequence[float]]], space: Space) -> None:
-        """Tell Optuna of trials of an earlier sweep."""
-        for found, values in points:
-            self._study.add_trial(told(space, found, values))
+    def add_finished(self, points: Sequence[tuple[Point, Sequence[float]]], space: Space) -> None:
+        """Add trials of an earlier sweep to the study, as a warm start."""
+        for params, values in points:
+            self._study.add_trial(finished_trial(space, params, values))
 
     @property
     def _study(self) -> optuna.Study:
@@ -98,8 +98,8 @@ def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     # Groups are marked as experimental; they are what conditional ranges need.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     samplers: Mapping[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        # Knobs of one choice are learned together; what still runs counts as bad, so that
-        # trials at the same time differ.
+        # Settings of one choice are modeled together (multivariate, in groups); trials that still
+        # run count as bad (constant liar), so that trials at the same time differ.
         "tpe": lambda: optuna.samplers.TPESampler(
             seed=seed, multivariate=True, group=True, constant_liar=True
         ),

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live table in a terminal, a line a trial elsewhere."""
+"""Progress of a running sweep: a live table in a terminal, a log line a trial elsewhere."""
 
 import logging
 import sys
@@ -8,8 +8,8 @@ from typing import Any
 
 import ray.tune
 
-from tune.report.records import ranked
-from tune.report.text import Record, called, number, record
+from tune.report.records import Record, ranked
+from tune.report.text import called, number, record
 from tune.trials.trial import Directions
 
 logger = logging.getLogger(__name__)
@@ -18,16 +18,16 @@ ENDED = ("TERMINATED", "ERROR")
 
 
 class Progress(ray.tune.Callback):
-    """Follows the trials of a sweep."""
+    """A callback of Tune that shows the trials of a sweep."""
 
     def __init__(self, name: str, directions: Directions, trials: int | None, hours: float | None):
-        """Take what is known before the first trial.
+        """Create the callback of a sweep.
 
         Args:
             name: of the sweep.
             directions: its metrics.
-            trials: how many there will be, if known.
-            hours: after which it ends, if so.
+            trials: number of trials, if it is limited.
+            hours: limit of the time, if there is one.
         """
         self.name = name
         self.directions = dict(directions)
@@ -38,7 +38,7 @@ class Progress(ray.tune.Callback):
         self.live: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the terminal out of what Tune keeps for a resume."""
+        """Exclude the terminal and the clock from the state that Tune keeps for a resume."""
         return {**self.__dict__, "live": None, "begun": None}
 
     def setup(
@@ -48,7 +48,7 @@ class Progress(ray.tune.Callback):
         total_num_samples: int | None = None,
         **info: Any,
     ) -> None:
-        """Begin to show."""
+        """Start the clock and, in a terminal, the live table."""
         self.begun = time.monotonic()
         if sys.stderr.isatty():
             from rich.console import Console
@@ -58,21 +58,21 @@ class Progress(ray.tune.Callback):
             self.live.start()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Note how many trials had ended before this process began."""
+        """Count the trials that ended before this process began."""
         if iteration <= 1:
             self.before = sum(one.status in ENDED for one in trials)
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """Show what changed."""
+        """Update the live table."""
         if self.live:
             self.live.update(self.shown(trials))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Log how a trial ended."""
+        """Log a trial's final values."""
         self._ended(trials, trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Log why a trial's process ended."""
+        """Log the reason of a trial's failure."""
         self._ended(trials, trial)
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:

@@ -16,21 +16,22 @@ from cluster.session import scaling
 from train.config import Run
 from tune.config import Sweep
 from tune.space.draws import corners, override, suggest
-from tune.space.points import Point, point, told
+from tune.space.points import Point, finished_trial, point
 from tune.space.ranges import Space
 from tune.trials.optuna_search import Search, sampler
 from tune.trials.progress import Progress
-from tune.trials.trial import RUNG, trial
+from tune.trials.trial import RUNG, TrialPlan, trial
 
 TRIALS = "trials-"
+# ASHA's eta: the best third goes on at each rung. The usual 4 leaves few epochs few rungs.
 REDUCTION = 3
-# What a kill may lose of the search's state; Tune's own choice is 10 seconds or more, and much less
-# than this has its copying of one snapshot meet the writing of the next.
+# A kill may lose this much of the search's state; Tune's own choice is 10 seconds or more, and much
+# less than this has its copying of one snapshot meet the writing of the next.
 SNAPSHOT_SECONDS = "1"
 
 
 def quiet() -> None:
-    """Keep Tune and Optuna from saying what is said here, at greater length.
+    """Silence the logs and tables of Tune and Optuna, which the sweep's own replace.
 
     A failed trial's traceback is in its folder.
     """
@@ -42,7 +43,7 @@ def quiet() -> None:
 
 
 def resources(sweep: Sweep, run: Run) -> dict[str, float]:
-    """Return what Ray reserves for a trial."""
+    """Return the CPUs and GPUs that Ray reserves for a trial, as `cpu` and `gpu`."""
     gpus = sweep.gpus
     if gpus is None:
         gpus = scaling(1, run.train.gpu).num_gpus_per_worker
@@ -59,38 +60,48 @@ def trials_in(home: str) -> str:
     return storage.join(home, there[0] if there else f"{TRIALS}{uuid.uuid4().hex[:8]}")
 
 
-def measured(sweep: Sweep, run: Run, shared: Any, place: str) -> Any:
-    """Return what Tune runs for each trial, with what all of them share in the object store."""
-    function = ray.tune.with_parameters(
-        trial,
+def trainable(sweep: Sweep, run: Run, shared: Any, folder: str) -> Any:
+    """Return Tune's trainable: `trial` with its plan and shared data in the object store.
+
+    Args:
+        sweep: the settings of the sweep.
+        run: the base run.
+        shared: data that the subject prepared for all trials.
+        folder: see `trials_in`.
+    """
+    plan = TrialPlan(
         subject=sweep.subject.name,
         run=run,
-        shared=shared,
         metrics=sweep.directions(),
         seeds=sweep.seeds,
         threads=max(1, int(sweep.cpus)),
-        place=place,
+        folder=folder,
     )
+    function = ray.tune.with_parameters(trial, plan=plan, shared=shared)
     return ray.tune.with_resources(function, resources(sweep, run))
 
 
 def new(
-    sweep: Sweep, run: Run, trainable: Any, place: str, earlier: Sequence[tuple[Point, list[float]]]
+    sweep: Sweep,
+    run: Run,
+    trainable: Any,
+    folder: str,
+    earlier: Sequence[tuple[Point, list[float]]],
 ) -> ray.tune.Tuner:
-    """Return the tuner of a sweep that begins.
+    """Return the tuner of a new sweep.
 
     Args:
-        sweep: what to vary.
-        run: what is varied.
-        trainable: see `measured`.
-        place: `trials_in` the folder or URI of the sweep.
-        earlier: points with their values, which the search knows before it begins.
+        sweep: the settings of the sweep.
+        run: the base run.
+        trainable: see the function of that name.
+        folder: see `trials_in`.
+        earlier: points of an earlier sweep with their values, which warm-start the search.
 
     Raises:
         ValueError: `sweep.optuna` has a study of this name.
     """
     space = sweep.ranges()
-    home, name = place.rsplit("/", 1)
+    home, name = folder.rsplit("/", 1)
     searcher = Search(
         partial(_draw, space),
         sweep.directions(),
@@ -100,7 +111,7 @@ def new(
         storage=_study_storage(sweep, home),
         study_name=sweep.name,
     )
-    searcher.tell(earlier, space)
+    searcher.add_finished(earlier, space)
     config = ray.tune.TuneConfig(
         num_samples=sweep.trials or -1,
         time_budget_s=None if sweep.hours is None else sweep.hours * 3600,
@@ -108,7 +119,7 @@ def new(
         search_alg=searcher,
         scheduler=_scheduler(sweep, run),
         reuse_actors=True,
-        trial_dirname_creator=_folder,
+        trial_dirname_creator=_dirname,
     )
     return ray.tune.Tuner(
         trainable,
@@ -118,27 +129,27 @@ def new(
             storage_path=home,
             callbacks=[Progress(sweep.name, sweep.directions(), sweep.trials, sweep.hours)],
             checkpoint_config=ray.tune.CheckpointConfig(num_to_keep=1),
-            # What a trial itself raises, it reports; this is for a lost process or node.
+            # A trial reports its own exceptions; this is for a lost process or node.
             failure_config=ray.tune.FailureConfig(max_failures=run.train.max_failures),
             verbose=0,
         ),
     )
 
 
-def resumed(trainable: Any, place: str) -> ray.tune.Tuner:
-    """Return the tuner of an interrupted sweep: what had ended counts, the rest goes on.
+def resumed(trainable: Any, folder: str) -> ray.tune.Tuner:
+    """Return the tuner of an interrupted sweep: finished trials are kept, the others go on.
 
     Raises:
         ValueError: it was interrupted before its first trial.
     """
-    if not ray.tune.Tuner.can_restore(place):
-        home = place.rsplit("/", 1)[0]
+    if not ray.tune.Tuner.can_restore(folder):
+        home = folder.rsplit("/", 1)[0]
         raise ValueError(f"{home} has no trials to go on with; delete that folder and begin anew")
-    return ray.tune.Tuner.restore(place, trainable, resume_unfinished=True)
+    return ray.tune.Tuner.restore(folder, trainable, resume_unfinished=True)
 
 
-def _folder(started: Any) -> str:
-    return str(started.trial_id)
+def _dirname(trial: Any) -> str:
+    return str(trial.trial_id)
 
 
 def _draw(space: Space, suggester: Any) -> dict[str, Any]:
@@ -147,12 +158,15 @@ def _draw(space: Space, suggester: Any) -> dict[str, Any]:
 
 
 def _as_it_is(space: Space, run: Run) -> Callable[[Sequence[float]], Any]:
-    """Return what makes the run as it is a trial of the study; None where no draw gives it."""
-    found = point(space, run, run)
-    return _nothing if found is None else partial(told, space, found)
+    """Return a function from the base run's values to its finished trial of the study.
+
+    It returns None where no draw of the space gives the base run.
+    """
+    params = point(space, run, run)
+    return _no_trial if params is None else partial(finished_trial, space, params)
 
 
-def _nothing(_values: Sequence[float]) -> None:
+def _no_trial(_values: Sequence[float]) -> None:
     return None
 
 
@@ -160,17 +174,17 @@ def _study_storage(sweep: Sweep, home: str) -> optuna.storages.BaseStorage | Non
     if sweep.optuna is None and storage.is_uri(home):
         return None
     url = sweep.optuna or f"sqlite:///{storage.join(home, 'optuna.db')}"
-    kept = optuna.storages.RDBStorage(url)
-    if sweep.name in optuna.study.get_all_study_names(kept):
+    database = optuna.storages.RDBStorage(url)
+    if sweep.name in optuna.study.get_all_study_names(database):
         raise ValueError(f"{url} has a study {sweep.name!r}; choose another --name")
-    return kept
+    return database
 
 
 def _scheduler(sweep: Sweep, run: Run) -> Any:
     if sweep.scheduler == "none" or sweep.subject.name != "towers":
         return FIFOScheduler()
     varied = [override(run, corner) for corner in corners(sweep.ranges())]
-    epochs = max(one.train.epochs for one in [run, *varied])
+    epochs = max(each.train.epochs for each in [run, *varied])
     name, mode = next(iter(sweep.directions().items()))
     # A trial is never stopped for having had all of its epochs: further seeds may follow. What
     # reports no epochs is never compared.

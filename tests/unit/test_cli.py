@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Never
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from cluster import cli as command
+from cluster import cli
 from cluster.session import Session
 from train.core.settings import Settings, one_of
 
@@ -42,7 +42,7 @@ class Config(Settings):
 def explained(**values: Any) -> list[str]:
     with pytest.raises(ValidationError) as caught:
         Config.model_validate(values)
-    return command.explain(caught.value).splitlines()
+    return cli.explain(caught.value).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_every_config_error_has_its_line() -> None:
 
 def exit_of(main: Callable[[list[str]], int | None], *arguments: str) -> int | str | None:
     with pytest.raises(SystemExit) as caught:
-        command.run(main, arguments)
+        cli.run(main, arguments)
     return caught.value.code
 
 
@@ -153,7 +153,7 @@ def test_an_interruption_is_a_line_and_code_130(capsys: pytest.CaptureFixture[st
 
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(RuntimeError, match="impossible"):
-        command.run(raises(RuntimeError("impossible")), [])
+        cli.run(raises(RuntimeError("impossible")), [])
 
 
 def test_a_mistake_found_on_a_ray_worker_is_the_users_too(
@@ -176,7 +176,7 @@ def test_a_mistake_found_on_a_ray_worker_is_the_users_too(
     assert exit_of(raises(ControllerError(inner))) == 2
     assert capsys.readouterr().err == "error: data.csv: No such file or directory\n" * 2
     with pytest.raises(WorkerGroupError):
-        command.run(raises(WorkerGroupError("Ray's text", {0: RuntimeError("ours")})), [])
+        cli.run(raises(WorkerGroupError("Ray's text", {0: RuntimeError("ours")})), [])
 
 
 @pytest.mark.parametrize(
