@@ -19,9 +19,9 @@ from train.index.candidates import Candidates, Queries
 from train.index.vector_index import Index, IndexSettings
 from train.recommender.recommender import Recommender
 from train.rerankers.base import Reranker
+from train.rerankers.candidate_rows import candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
-from train.rerankers.features import Catalogue, feature_names
-from train.rerankers.pairs import pairs
+from train.rerankers.features import FeatureInputs, feature_names
 
 AS_OF = 1_700_000_000
 
@@ -54,7 +54,7 @@ def make_recommender(
     index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
-    known = Catalogue(item_vectors, features[1], features[0], statistics)
+    known = FeatureInputs(item_vectors, features[1], features[0], statistics)
     return Recommender(
         users=_ids(users, 1000, text_ids),
         items=_ids(items, 5, text_ids),
@@ -141,7 +141,7 @@ def _features(rng: Any, count: int) -> Features:
 
 def _reranker(
     rng: Any,
-    known: Catalogue,
+    known: FeatureInputs,
     vectors: Array,
     histories: Ragged,
     index: Index,
@@ -152,7 +152,7 @@ def _reranker(
     history = histories.take(chosen)
     queries = Queries(user=chosen.astype(np.int32), history=history, exclude=history)
     found = index.search(vectors[chosen], 50, history)
-    rows = pairs(known, queries, vectors[chosen], Candidates(*found))
+    rows = candidate_rows(known, queries, vectors[chosen], Candidates(*found))
     taste = known.item_features.dense[rows.item, 0] + rng.normal(size=len(rows.item))
     return settings.fit(
         rows, taste > 1.0, known.item_vectors, feature_names(known), seed=0, threads=1

@@ -21,7 +21,7 @@ from train.config import Run
 from train.core.ragged import Array
 from train.fit import fit
 from train.rerankers.base import Reranker, RerankerSettings
-from train.rerankers.pairs import Pairs
+from train.rerankers.candidate_rows import CandidateRows
 
 DAY = 86_400
 START = 1_600_000_000
@@ -138,7 +138,7 @@ def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
 class Learned:
     """What a reranker was fitted to."""
 
-    pairs: Pairs
+    pairs: CandidateRows
     labels: Array
     item_vectors: Array
     names: tuple[str, ...]
@@ -172,7 +172,7 @@ def made(run: Run) -> Made:
 
     def spied(
         self: RerankerSettings,
-        pairs: Pairs,
+        pairs: CandidateRows,
         labels: Array,
         item_vectors: Array,
         names: tuple[str, ...],

@@ -3,7 +3,7 @@
 import numpy as np
 
 from train.core.ragged import Array
-from train.rerankers.pairs import Pairs
+from train.rerankers.candidate_rows import CandidateRows
 
 NAMES = ("retrieval_rank", "useful", "bend", "noise")
 ITEMS, WIDTH = 80, 4
@@ -11,7 +11,7 @@ ITEMS, WIDTH = 80, 4
 
 def planted(
     queries: int = 60, width: int = 20, seed: int = 0, signal: float = 3.0
-) -> tuple[Pairs, Array, Array]:
+) -> tuple[CandidateRows, Array, Array]:
     """Return pairs in a random stage 1 order, labels, and item vectors.
 
     Args:
@@ -30,4 +30,4 @@ def planted(
     vectors = [rng.standard_normal((n, WIDTH)).astype(np.float32) for n in (queries, ITEMS)]
     query = np.repeat(np.arange(queries), width)
     labels = (place < 3).ravel().astype(np.float32)
-    return Pairs(features.T, query, items.ravel(), vectors[0]), labels, vectors[1]
+    return CandidateRows(features.T, query, items.ravel(), vectors[0]), labels, vectors[1]

@@ -17,7 +17,7 @@ from train.data.snapshot import snapshot
 from train.data.statistics import _linear_arrays
 from train.datasets.generated import Generated
 from train.index.candidates import Candidates, Queries
-from train.rerankers.features import Catalogue, candidate_features
+from train.rerankers.features import FeatureInputs, candidate_features
 
 DATA = Generated(users=20_000, items=10_000, interactions=1_000_000)
 SCORE = LinearScore(rank=64)
@@ -42,7 +42,7 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((n_items, 32)).astype(np.float32)
-    described = Catalogue(vectors, data.item_features, data.user_features, known.statistics)
+    described = FeatureInputs(vectors, data.item_features, data.user_features, known.statistics)
     none = _linear_arrays(LinearModel.none())
     plain = replace(described, statistics=replace(known.statistics, **none))
     users = rng.choice(n_users, REQUESTS, replace=False)
@@ -51,7 +51,7 @@ def main() -> None:
     print(f"ratio  features with / without the linear score  {with_score / without:.2f}")
 
 
-def asked(catalogue: Catalogue, histories: Ragged, users: Array) -> float:
+def asked(catalogue: FeatureInputs, histories: Ragged, users: Array) -> float:
     """Return the seconds in which the candidates of one request are described."""
     rng = np.random.default_rng(1)
     items = rng.integers(0, len(catalogue.item_vectors), (1, CANDIDATES)).astype(np.int32)

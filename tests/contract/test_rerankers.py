@@ -10,8 +10,8 @@ from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
 from train.core.ragged import Array
 from train.rerankers import RERANKERS
 from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.cross_validation import cross_fit, earns
-from train.rerankers.pairs import Pairs
 from train.rerankers.stored import load
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -24,7 +24,9 @@ def _settings(name: str) -> RerankerSettings:
     return RERANKERS[name].model_validate(QUICK.get(name, {}))
 
 
-def _fitted(name: str, seed: int = 0, queries: int = 60) -> tuple[Reranker, Pairs, Array, Array]:
+def _fitted(
+    name: str, seed: int = 0, queries: int = 60
+) -> tuple[Reranker, CandidateRows, Array, Array]:
     pairs, labels, vectors = planted(queries)
     return _settings(name).fit(pairs, labels, vectors, NAMES, seed, 1), pairs, labels, vectors
 
@@ -52,7 +54,7 @@ class TestReranker:
         query = np.repeat(np.arange(300), 60)
         vectors = np.zeros((300, WIDTH), np.float32)
         item = np.tile(np.arange(60, dtype=np.int32), 300)
-        pairs = Pairs(np.stack([feature] * len(NAMES), 1), query, item, vectors)
+        pairs = CandidateRows(np.stack([feature] * len(NAMES), 1), query, item, vectors)
         for negatives in (100, 3):
             settings = _settings(name).model_copy(update={"negatives": negatives})
             scores = settings.fit(pairs, labels, vectors, NAMES, 0, 1).score(pairs)

@@ -13,16 +13,16 @@ from train.data.encoders import Features
 from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Candidates, Queries
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.feature_tables import MAX_CODES, MAX_COLUMNS
 from train.rerankers.features import (
     DECAY,
     HISTORY,
     RECENT,
-    Catalogue,
+    FeatureInputs,
     candidate_features,
     feature_names,
 )
-from train.rerankers.pairs import Pairs, pairs
 
 USERS, ITEMS, WIDTH, VOCABULARY = 12, 40, 6, 7
 AS_OF = 200 * DAY
@@ -47,9 +47,9 @@ def _features(rng: np.random.Generator, count: int, columns: int = 3) -> Feature
     )
 
 
-def _catalogue(interactions: Interactions, seed: int = 0) -> Catalogue:
+def _catalogue(interactions: Interactions, seed: int = 0) -> FeatureInputs:
     rng = np.random.default_rng(seed)
-    return Catalogue(
+    return FeatureInputs(
         rng.standard_normal((ITEMS, WIDTH)).astype(np.float32),
         _features(rng, ITEMS),
         _features(rng, USERS, columns=1),
@@ -326,10 +326,10 @@ def test_pairs_leave_padding_out(case: _Case) -> None:
     items, scores = case.candidates.items.copy(), case.candidates.scores.copy()
     items[0, 4:], scores[0, 4:] = -1, -np.inf
     items[5, :], scores[5, :] = -1, -np.inf
-    whole = pairs(case.catalogue, case.queries, case.vectors, case.candidates)
-    found = pairs(case.catalogue, case.queries, case.vectors, Candidates(items, scores))
+    whole = candidate_rows(case.catalogue, case.queries, case.vectors, case.candidates)
+    found = candidate_rows(case.catalogue, case.queries, case.vectors, Candidates(items, scores))
     real = (items >= 0).ravel()
-    assert isinstance(found, Pairs) and found.features.flags.f_contiguous
+    assert isinstance(found, CandidateRows) and found.features.flags.f_contiguous
     np.testing.assert_array_equal(found.item, items.ravel()[real])
     np.testing.assert_array_equal(found.query, whole.query[real])
     # The linear score is over the candidates that there are.

@@ -24,10 +24,10 @@ from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
 from train.recommender.stage_two import taken, training_rows
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.cross_validation import cross_fit, earns
 from train.rerankers.features import feature_names
-from train.rerankers.pairs import Pairs, pairs
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, World
@@ -80,7 +80,7 @@ def with_other_future(since: int) -> Encoded:
     return replace(data, interactions=Interactions.ordered(events.user, item, time, events.weight))
 
 
-def rows_of(data: Encoded, t1: int, t2: int) -> tuple[Pairs, Array]:
+def rows_of(data: Encoded, t1: int, t2: int) -> tuple[CandidateRows, Array]:
     """Return the reranker's rows and labels, all made anew from the data."""
     folds = Time(at=t2, validation_at=t1).folds(data.interactions, len(data.users), len(data.items))
     known = known_at(data, folds, test=False)
@@ -127,7 +127,7 @@ def learned(leaky: bool) -> tuple[float, float]:
     if leaky:
         described = replace(described, statistics=last.statistics)
         queries = replace(queries, history=last.histories.take(window.users))
-    rows = pairs(described, queries, vectors, found)
+    rows = candidate_rows(described, queries, vectors, found)
     labels = taken(rows, window.relevant, len(data.items))
     names = feature_names(described)
     scores = cross_fit(RERANKER, rows, labels, first.item_vectors, names)

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from tests.planted_pairs import NAMES, planted
 from train.core.ragged import Array
+from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.logit import LinearReranker, Logit, _Rows
-from train.rerankers.pairs import Pairs
 
 TRUE = np.array([0.0, 1.5, -0.8, 0.0])
 
 
-def _chosen(queries: int = 2000, width: int = 20) -> tuple[Pairs, Array, Array]:
+def _chosen(queries: int = 2000, width: int = 20) -> tuple[CandidateRows, Array, Array]:
     """Return queries of which one candidate each is taken, with the planted weights."""
     pairs, labels, vectors = planted(queries, width)
     drawn = pairs.features @ TRUE + np.random.default_rng(1).gumbel(size=len(labels))
@@ -24,7 +24,7 @@ def _chosen(queries: int = 2000, width: int = 20) -> tuple[Pairs, Array, Array]:
     return pairs, labels, vectors
 
 
-def _weights(settings: Logit, pairs: Pairs, labels: Array, vectors: Array) -> Array:
+def _weights(settings: Logit, pairs: CandidateRows, labels: Array, vectors: Array) -> Array:
     model = settings.fit(pairs, labels, vectors, NAMES, seed=0, threads=1)
     assert isinstance(model, LinearReranker)
     return model.weights
@@ -56,7 +56,7 @@ def test_it_reads_the_features_that_it_is_given() -> None:
     for column, matters in enumerate([False, True, False, True]):
         features = pairs.features.copy()
         features[:, column] += np.arange(len(labels)) % 7
-        moved = Pairs(features, pairs.query, pairs.item, pairs.user_vectors)
+        moved = CandidateRows(features, pairs.query, pairs.item, pairs.user_vectors)
         assert (model.score(moved) != model.score(pairs)).any() == matters
 
 
@@ -75,7 +75,7 @@ def test_unknown_features_are_named_with_those_there_are() -> None:
 def test_the_slope_is_that_of_the_loss() -> None:
     pairs, labels, _ = planted(queries=8)
     drawn = np.linspace(1, 5, len(labels)).astype(np.float32)
-    pairs = Pairs(pairs.features, pairs.query, pairs.item, pairs.user_vectors, drawn)
+    pairs = CandidateRows(pairs.features, pairs.query, pairs.item, pairs.user_vectors, drawn)
     labels[pairs.query == 3] = 0  # a query that says nothing
     rows = _Rows.of(pairs, labels, np.arange(4), np.ones(4))
     weights, step = np.array([0.3, -0.2, 0.5, 0.1]), 1e-6

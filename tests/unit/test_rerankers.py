@@ -13,11 +13,11 @@ from train.core.ragged import Array, Ragged
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import per_user
 from train.rerankers.base import Given, Reranker
+from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.cross_validation import cross_fit, earns, ranked
-from train.rerankers.mlp import MLP, MatchingMLP
-from train.rerankers.mlp_training import Network, softmax_loss
-from train.rerankers.pairs import Pairs
+from train.rerankers.mlp import MLP, MLPReranker
+from train.rerankers.mlp_training import Network, listwise_cross_entropy
 from train.rerankers.stored import load
 
 
@@ -26,7 +26,7 @@ def test_ranked_keeps_stage_1s_order_of_equal_scores(rows: list[list[float]]) ->
     query = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
     scores = np.array([score for row in rows for score in row], dtype=np.float32)
     item = np.arange(len(scores), dtype=np.int32)[::-1]
-    pairs = Pairs(np.zeros((len(scores), 1)), query, item, np.zeros((len(rows), 2)))
+    pairs = CandidateRows(np.zeros((len(scores), 1)), query, item, np.zeros((len(rows), 2)))
     best = ranked(pairs, scores, 4)
     for number in range(len(rows)):
         own = np.flatnonzero(query == number)
@@ -47,11 +47,11 @@ class _Seen:
 
     name = "seen"
 
-    def __init__(self, pairs: Pairs, labels: Array) -> None:
+    def __init__(self, pairs: CandidateRows, labels: Array) -> None:
         self.pairs, self.labels = pairs, labels
         self._queries = np.unique(pairs.query)
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, pairs: CandidateRows) -> Array:
         return np.isin(pairs.query, self._queries) + np.float32(len(self._queries))
 
     def save(self, folder: Path) -> None:
@@ -99,7 +99,7 @@ def test_queries_that_took_nothing_do_not_count() -> None:
     assert nothing["queries"] == 0 and not nothing["earned"]
 
 
-def _fitted_on(settings: _Spy, labels: Array, pairs: Pairs, seed: int = 0) -> _Seen:
+def _fitted_on(settings: _Spy, labels: Array, pairs: CandidateRows, seed: int = 0) -> _Seen:
     seen = settings.fit(pairs, labels, np.zeros((ITEMS, WIDTH)), NAMES, seed, 1)
     assert isinstance(seen, _Seen)
     return seen
@@ -112,9 +112,9 @@ def test_some_negatives_and_every_positive_of_queries_that_have_one() -> None:
     assert set(seen.pairs.query.tolist()) == set(range(20, 200))
     assert seen.labels.sum() == labels.sum()
     assert (seen.labels == 0).sum() == pytest.approx(5 * 180, rel=0.15)
-    assert seen.pairs.stands_for is not None
+    assert seen.pairs.importance is not None
     drawn_of = np.where(seen.labels > 0, 1, 17 / 5)
-    np.testing.assert_allclose(seen.pairs.stands_for, drawn_of, rtol=1e-6)
+    np.testing.assert_allclose(seen.pairs.importance, drawn_of, rtol=1e-6)
     key = seen.pairs.query * ITEMS + seen.pairs.item
     before = dict(zip((pairs.query * ITEMS + pairs.item).tolist(), labels.tolist(), strict=True))
     assert [before[row] for row in key.tolist()] == seen.labels.tolist()
@@ -139,7 +139,7 @@ def test_unknown_name(tmp_path: Path) -> None:
 def test_split_first_layer_equals_the_network() -> None:
     pairs, labels, vectors = planted()
     model = MLP(hidden=(16, 8), epochs=3).fit(pairs, labels, vectors, NAMES, 0, 1)
-    assert isinstance(model, MatchingMLP)
+    assert isinstance(model, MLPReranker)
     w = model.weights
     network = Network(len(NAMES), WIDTH, (16, 8), 0.0)
     parts = [w["w_features"], w["w_user"], w["w_item"]]
@@ -165,7 +165,7 @@ def test_split_first_layer_equals_the_network() -> None:
 def test_mlp_of_other_vectors(tmp_path: Path) -> None:
     pairs, labels, vectors = planted()
     MLP(hidden=(8, 4), epochs=1).fit(pairs, labels, vectors, NAMES, 0, 1).save(tmp_path)
-    with pytest.raises(ValueError, match="not a MatchingMLP over vectors of 7"):
+    with pytest.raises(ValueError, match="not an MLPReranker over vectors of 7"):
         load("mlp", tmp_path, np.zeros((ITEMS, 7), np.float32))
 
 
@@ -177,9 +177,9 @@ def test_mlp_leaves_torch_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_softmax_loss_by_hand() -> None:
+def test_listwise_cross_entropy_by_hand() -> None:
     scores = torch.tensor([[0.0, np.log(2.0), 50.0], [1.0, 1.0, 1.0]])
     labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     inside = torch.tensor([[True, True, False], [True, True, True]])
-    loss = softmax_loss(scores, labels, inside)
+    loss = listwise_cross_entropy(scores, labels, inside)
     assert float(loss) == pytest.approx((np.log(1.5) + np.log(3.0)) / 2, rel=1e-5)

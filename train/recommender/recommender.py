@@ -17,7 +17,7 @@ from train.data.statistics import Statistics
 from train.index.pair_index import PairIndex
 from train.index.vector_index import Index
 from train.rerankers.base import Reranker
-from train.rerankers.features import Catalogue
+from train.rerankers.features import FeatureInputs
 
 CANDIDATES = 200
 Encode = Callable[[Array, Ragged], Array]
@@ -120,9 +120,9 @@ class Recommender:
         return self.item_vectors[:, : self.item_vectors.shape[1] - self.added]
 
     @cached_property
-    def described(self) -> Catalogue:
+    def described(self) -> FeatureInputs:
         """The tables that candidate features look up, computed once."""
-        return Catalogue(
+        return FeatureInputs(
             item_vectors=self.directions,
             item_features=self.item_features,
             user_features=self.user_features,

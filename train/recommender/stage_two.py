@@ -12,12 +12,12 @@ from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
 from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.cross_validation import cross_fit, earns
 from train.rerankers.features import feature_names
-from train.rerankers.pairs import Pairs, pairs
 
 
-def training_rows(recommender: Recommender, holdout: Holdout) -> tuple[Pairs, Array]:
+def training_rows(recommender: Recommender, holdout: Holdout) -> tuple[CandidateRows, Array]:
     """Return the candidate rows of the holdout's users and whether each was taken in the holdout.
 
     Candidates and features know only the recommender's snapshot, so nothing of the holdout, from
@@ -27,11 +27,11 @@ def training_rows(recommender: Recommender, holdout: Holdout) -> tuple[Pairs, Ar
     vectors = recommender.user_vectors[holdout.users]
     counts = np.full(len(vectors), recommender.candidates)
     found = find_candidates(recommender, queries, vectors, counts)
-    rows = pairs(recommender.described, queries, vectors, found)
+    rows = candidate_rows(recommender.described, queries, vectors, found)
     return rows, taken(rows, holdout.relevant, len(recommender.items))
 
 
-def taken(rows: Pairs, relevant: Ragged, n_items: int) -> Array:
+def taken(rows: CandidateRows, relevant: Ragged, n_items: int) -> Array:
     """Return 1 where a row's item is relevant to its query, else 0, float32 `[R]`."""
     wanted = relevant.rows * n_items + relevant.values
     return np.isin(rows.query * n_items + rows.item, wanted).astype(np.float32)
@@ -64,14 +64,14 @@ class Learned:
         relevant: all that each user took in the window.
     """
 
-    pairs: Pairs
+    pairs: CandidateRows
     labels: Array
     item_vectors: Array
     names: tuple[str, ...]
     relevant: Ragged
 
     @property
-    def given(self) -> tuple[Pairs, Array, Array, tuple[str, ...]]:
+    def given(self) -> tuple[CandidateRows, Array, Array, tuple[str, ...]]:
         """Return what a reranker is fitted to, as `RerankerSettings.fit` takes it."""
         return self.pairs, self.labels, self.item_vectors, self.names
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from train.core.ragged import Array
 from train.core.settings import Settings
-from train.rerankers.pairs import Pairs
+from train.rerankers.candidate_rows import CandidateRows
 
 
 class Reranker(Protocol):
@@ -20,7 +20,7 @@ class Reranker(Protocol):
         """Its key in `RERANKERS`."""
         ...
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, pairs: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`; greater is better, within a query."""
         ...
 
@@ -29,7 +29,7 @@ class Reranker(Protocol):
         ...
 
 
-Labelled = tuple[Pairs, Array]
+Labelled = tuple[CandidateRows, Array]
 """Rows, and 1 where the candidate was taken, else 0, `[R]`."""
 
 
@@ -37,7 +37,7 @@ Labelled = tuple[Pairs, Array]
 class Given:
     """What a reranker is fitted to, as `RerankerSettings.fit` is given it, of the rows it kept."""
 
-    pairs: Pairs
+    pairs: CandidateRows
     labels: Array
     item_vectors: Array
     feature_names: tuple[str, ...]
@@ -66,7 +66,7 @@ class RerankerSettings(Settings):
 
     def fit(
         self,
-        pairs: Pairs,
+        pairs: CandidateRows,
         labels: Array,
         item_vectors: Array,
         feature_names: tuple[str, ...],
@@ -90,7 +90,7 @@ class RerankerSettings(Settings):
         """
         _check(pairs, labels, feature_names)
         kept, share = _useful(pairs, labels, self, seed)
-        some = replace(pairs, stands_for=1 / share).take(kept)
+        some = replace(pairs, importance=1 / share).take(kept)
         given = labels[kept], item_vectors, feature_names, seed, threads, evaluation
         return self._fit(Given(some, *given))
 
@@ -106,7 +106,7 @@ class RerankerSettings(Settings):
         raise NotImplementedError
 
 
-def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
+def _check(pairs: CandidateRows, labels: Array, feature_names: tuple[str, ...]) -> None:
     rows, columns = pairs.features.shape
     if len(labels) != rows or len(feature_names) != columns:
         raise ValueError(
@@ -121,7 +121,7 @@ def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
 
 
 def _useful(
-    pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int
+    pairs: CandidateRows, labels: Array, settings: RerankerSettings, seed: int
 ) -> tuple[Array, Array]:
     """Return the rows to fit on, bool [R], and the share that is drawn of such rows, float32 [R].
 

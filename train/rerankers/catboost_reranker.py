@@ -8,7 +8,7 @@ from pydantic import Field
 
 from train.core.ragged import Array
 from train.rerankers.base import Given, Reranker, RerankerSettings
-from train.rerankers.pairs import Pairs, log_drawn
+from train.rerankers.candidate_rows import CandidateRows, log_importance
 
 
 class CatBoost(RerankerSettings):
@@ -56,12 +56,12 @@ class CatBoost(RerankerSettings):
         """Read `reranker.cbm`."""
         return Trees.load(folder)
 
-    def _pool(self, pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> Any:
+    def _pool(self, pairs: CandidateRows, labels: Array, feature_names: tuple[str, ...]) -> Any:
         from catboost import Pool
 
         pool = Pool(pairs.features, labels, group_id=pairs.query, feature_names=list(feature_names))
         if self.loss.startswith("QuerySoftMax"):
-            pool.set_baseline(log_drawn(pairs))
+            pool.set_baseline(log_importance(pairs))
         return pool
 
 
@@ -74,7 +74,7 @@ class Trees:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, pairs: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`."""
         if not len(pairs.features):
             return np.empty(0, dtype=np.float32)

@@ -8,7 +8,7 @@ from train.core.ragged import Array, Ragged
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import per_user
 from train.rerankers.base import Given, Labelled, RerankerSettings
-from train.rerankers.pairs import Pairs
+from train.rerankers.candidate_rows import CandidateRows
 
 
 def fold_of(query: Array, folds: int, seed: int) -> Array:
@@ -35,7 +35,7 @@ def parted(given: Given, folds: int) -> Iterator[tuple[Labelled, Labelled]]:
 
 def cross_fit(
     settings: RerankerSettings,
-    pairs: Pairs,
+    pairs: CandidateRows,
     labels: Array,
     item_vectors: Array,
     feature_names: tuple[str, ...],
@@ -62,7 +62,7 @@ def cross_fit(
 
 
 def earns(
-    pairs: Pairs,
+    pairs: CandidateRows,
     labels: Array,
     scores: Array,
     relevant: Ragged | None = None,
@@ -104,7 +104,7 @@ def earns(
     }
 
 
-def ranked(pairs: Pairs, scores: Array, k: int) -> Array:
+def ranked(pairs: CandidateRows, scores: Array, k: int) -> Array:
     """Return the `k` best items of every query, int32 `[B, k]`, -1 padded.
 
     Equal scores stay in stage 1's order.

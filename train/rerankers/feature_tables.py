@@ -14,7 +14,7 @@ MAX_COLUMNS = 16
 
 
 @dataclass(frozen=True)
-class Tables:
+class FeatureTables:
     """Rows of items, each table with one more row of zeros that index -1 picks.
 
     Attributes:
@@ -49,7 +49,7 @@ class Tables:
     @classmethod
     def of(
         cls, item_vectors: Array, items: Features, users: Features, statistics: Statistics
-    ) -> "Tables":
+    ) -> "FeatureTables":
         """Build from item vectors `[I, d]`, the attributes of both sides, and the statistics."""
         described = _described(statistics)
         columns = items.dense[:, :MAX_COLUMNS]

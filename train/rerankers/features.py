@@ -10,7 +10,7 @@ from train.data.encoders import Features
 from train.data.linear_score import standardized
 from train.data.statistics import Statistics
 from train.index.candidates import Candidates, Queries
-from train.rerankers.feature_tables import MAX_COLUMNS, Tables, item_names
+from train.rerankers.feature_tables import MAX_COLUMNS, FeatureTables, item_names
 
 HISTORY = 50
 
@@ -37,7 +37,7 @@ CATEGORIES = ("category_share", "category_max", "category_cosine")
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class FeatureInputs:
     """What is known about items and users when candidates are described.
 
     Attributes:
@@ -53,12 +53,14 @@ class Catalogue:
     statistics: Statistics
 
     @cached_property
-    def tables(self) -> Tables:
+    def tables(self) -> FeatureTables:
         """What of the features can be computed once for all queries."""
-        return Tables.of(self.item_vectors, self.item_features, self.user_features, self.statistics)
+        return FeatureTables.of(
+            self.item_vectors, self.item_features, self.user_features, self.statistics
+        )
 
 
-def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
+def feature_names(catalogue: FeatureInputs) -> tuple[str, ...]:
     """Return the names of the columns of `candidate_features`, `[F]`."""
     known = catalogue.statistics
     days = tuple(known.recent_days.tolist())
@@ -90,7 +92,7 @@ def names_of(
     )
 
 
-def candidate_features(catalogue: Catalogue, queries: Queries, candidates: Candidates) -> Array:
+def candidate_features(catalogue: FeatureInputs, queries: Queries, candidates: Candidates) -> Array:
     """Describe every candidate of every query: float32 `[R, F]`, `R = B * C`, in Fortran order.
 
     A row depends on its own query alone, whatever else is in the batch, and on nothing at or after
@@ -137,7 +139,7 @@ class _Batch:
     scores: Array
 
     @classmethod
-    def of(cls, tables: Tables, queries: Queries, candidates: Candidates) -> "_Batch":
+    def of(cls, tables: FeatureTables, queries: Queries, candidates: Candidates) -> "_Batch":
         history = queries.history.last(HISTORY)
         lengths = queries.history.lengths
         known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
@@ -153,20 +155,20 @@ class _Batch:
         )
 
 
-def _retrieval(tables: Tables, batch: _Batch, out: Array) -> int:
+def _retrieval(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     out[0] = batch.scores
     np.subtract(batch.scores[:, :1], batch.scores, out=out[1])
     out[2] = np.log1p(np.arange(batch.scores.shape[1]))
     return 3
 
 
-def _item(tables: Tables, batch: _Batch, out: Array) -> int:
+def _item(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     count = len(tables.item)
     np.take(tables.item, batch.items, axis=1, out=out[:count], mode="wrap")
     return count
 
 
-def _user(tables: Tables, batch: _Batch, out: Array) -> int:
+def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     out[0] = np.log1p(batch.activity)[:, None]
     out[1] = tables.idle[batch.user][:, None]
     out[2] = batch.popularity
@@ -175,7 +177,7 @@ def _user(tables: Tables, batch: _Batch, out: Array) -> int:
     return 3 + len(columns)
 
 
-def _history(tables: Tables, batch: _Batch, out: Array) -> int:
+def _history(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     seen = tables.units.take(batch.history, axis=0)
     mean = seen.sum(axis=1, keepdims=True) / batch.known[:, :, None]
     profile = np.concatenate([mean, seen[:, -RECENT:]], axis=1)
@@ -190,7 +192,7 @@ def _history(tables: Tables, batch: _Batch, out: Array) -> int:
     return 6
 
 
-def _together(tables: Tables, batch: _Batch, out: Array) -> None:
+def _together(tables: FeatureTables, batch: _Batch, out: Array) -> None:
     """Sum, for each candidate, its weights as a neighbour of the items of the history.
 
     `place` says for every item which candidate of the query it is, from 1, or 0 for none.
@@ -211,7 +213,7 @@ def _together(tables: Tables, batch: _Batch, out: Array) -> None:
     out[1] = np.bincount(cell, faded, rows * width).reshape(rows, width)
 
 
-def _linear(tables: Tables, batch: _Batch, out: Array) -> int:
+def _linear(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     if not tables.linear:
         return 0
     users = tables.linear.users(batch.user, batch.taken)
@@ -221,7 +223,7 @@ def _linear(tables: Tables, batch: _Batch, out: Array) -> int:
     return 1
 
 
-def _category(tables: Tables, batch: _Batch, out: Array) -> int:
+def _category(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     size = len(tables.code_weights)
     if size == 1:
         return 0
@@ -245,7 +247,7 @@ def _category(tables: Tables, batch: _Batch, out: Array) -> int:
     return 3
 
 
-def _attribute(tables: Tables, batch: _Batch, out: Array) -> int:
+def _attribute(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     width = len(tables.columns)
     if not width:
         return 0

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from train.core.ragged import Array
 from train.rerankers.base import Given, Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows, log_importance
 from train.rerankers.cross_validation import parted
-from train.rerankers.pairs import Pairs, log_drawn
 
 FILE = "reranker.json"
 FOLDS = 5
@@ -80,7 +80,7 @@ class LinearReranker:
 
     name: ClassVar[str] = "logit"
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, pairs: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`."""
         total = np.zeros(len(pairs.features), np.float32)
         # Column by column: a product rounds differently where a request comes with others.
@@ -116,7 +116,7 @@ class _Rows:
 
     Attributes:
         features: float64 `[R, F]`.
-        offset: what is added to scores, float64 `[R]`; see `log_drawn`.
+        offset: what is added to scores, float64 `[R]`; see `log_importance`.
         share: of the query's positives, float64 `[R]`.
         query: from 0, ascending, int64 `[R]`.
         starts: the first row of each query, int64 `[Q]`.
@@ -129,11 +129,11 @@ class _Rows:
     starts: Array
 
     @classmethod
-    def of(cls, pairs: Pairs, labels: Array, columns: Array, scale: Array) -> "_Rows":
+    def of(cls, pairs: CandidateRows, labels: Array, columns: Array, scale: Array) -> "_Rows":
         _, starts, query = np.unique(pairs.query, return_index=True, return_inverse=True)
         positives = np.bincount(query, labels)[query]
         share = labels / np.maximum(positives, 1)
-        return cls(pairs.features[:, columns] * scale, log_drawn(pairs), share, query, starts)
+        return cls(pairs.features[:, columns] * scale, log_importance(pairs), share, query, starts)
 
     def loss(self, weights: Array, l2: float = 0.0) -> tuple[float, Array]:
         """Return the summed cross-entropy of queries with a positive, and its slope `[F]`."""

@@ -1,4 +1,4 @@
-"""MatchingMLP: features of a pair and both vectors -> hidden layers -> a score, in numpy."""
+"""MLPReranker: features of a pair and both vectors -> hidden layers -> a score, in numpy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from pydantic import Field
 
 from train.core.ragged import Array
 from train.rerankers.base import Given, Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.cross_validation import parted
-from train.rerankers.pairs import Pairs
 
 FILE = "reranker.safetensors"
 
@@ -20,7 +20,7 @@ NAMES = ("mean", "scale", "w_features", "w_user", "w_item", "b1", "w2", "b2", "w
 
 
 @dataclass(frozen=True)
-class MatchingMLP:
+class MLPReranker:
     """The fitted weights, and the item half of the first layer computed once for the catalogue.
 
     The first layer splits over what it reads, `W [f; u; i] = W_f f + W_u u + W_i i`: the item part
@@ -37,14 +37,14 @@ class MatchingMLP:
     name: str = "mlp"
 
     @classmethod
-    def of(cls, weights: dict[str, Array], item_vectors: Array) -> "MatchingMLP":
+    def of(cls, weights: dict[str, Array], item_vectors: Array) -> "MLPReranker":
         """Prepare for the items of `item_vectors` `[I, d]`."""
         return cls(weights, item_vectors @ weights["w_item"] + weights["b1"])
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, pairs: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`."""
         w = self.weights
-        features = standardised(pairs.features, w["mean"], w["scale"])
+        features = standardized(pairs.features, w["mean"], w["scale"])
         hidden = features @ w["w_features"]
         hidden += self.item_part[pairs.item]
         hidden += (pairs.user_vectors @ w["w_user"])[pairs.query]
@@ -61,7 +61,7 @@ class MatchingMLP:
         save_file({name: np.ascontiguousarray(self.weights[name]) for name in NAMES}, folder / FILE)
 
     @classmethod
-    def load(cls, folder: Path, item_vectors: Array) -> "MatchingMLP":
+    def load(cls, folder: Path, item_vectors: Array) -> "MLPReranker":
         """Read what `save` wrote.
 
         Raises:
@@ -76,13 +76,13 @@ class MatchingMLP:
             raise ValueError(f"{folder / FILE} is not a safetensors file: {error}") from error
         if set(weights) != set(NAMES) or weights["w_item"].shape[0] != item_vectors.shape[1]:
             raise ValueError(
-                f"{folder / FILE} is not a MatchingMLP over vectors of {item_vectors.shape[1]}: "
+                f"{folder / FILE} is not an MLPReranker over vectors of {item_vectors.shape[1]}: "
                 f"expected {sorted(NAMES)}, got {sorted(weights)}"
             )
         return cls.of(weights, item_vectors)
 
 
-def standardised(features: Array, mean: Array, scale: Array) -> Array:
+def standardized(features: Array, mean: Array, scale: Array) -> Array:
     """Return features `[R, F]` with mean 0 and deviation 1 in fitting, cut at 5 deviations."""
     scaled = (features - mean) * scale
     return np.clip(scaled, -CLIP, CLIP, out=scaled)
@@ -110,4 +110,4 @@ class MLP(RerankerSettings):
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
         """Read `reranker.safetensors`."""
-        return MatchingMLP.load(folder, item_vectors)
+        return MLPReranker.load(folder, item_vectors)

@@ -1,4 +1,4 @@
-"""Fitting a MatchingMLP in torch: a softmax over each query's candidates."""
+"""Fitting an MLPReranker in torch: a softmax over each query's candidates."""
 
 from typing import Protocol
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from train.core.ragged import Array
 from train.ops.dropout import Dropout
-from train.rerankers.mlp import MatchingMLP, standardised
-from train.rerankers.pairs import Pairs, log_drawn
+from train.rerankers.candidate_rows import CandidateRows, log_importance
+from train.rerankers.mlp import MLPReranker, standardized
 
 
 class FitSettings(Protocol):
@@ -66,28 +66,30 @@ class Rows:
     """Padded groups over flat rows: what a batch of queries gathers."""
 
     def __init__(
-        self, pairs: Pairs, labels: Array, item_vectors: Array, mean: Array, scale: Array
+        self, pairs: CandidateRows, labels: Array, item_vectors: Array, mean: Array, scale: Array
     ) -> None:
         _, starts, lengths = np.unique(pairs.query, return_index=True, return_counts=True)
         place = np.arange(int(lengths.max()))
         inside = place < lengths[:, None]
         self.position = torch.from_numpy(np.where(inside, starts[:, None] + place, 0))
         self.inside = torch.from_numpy(inside)
-        features = standardised(pairs.features, mean, scale)
+        features = standardized(pairs.features, mean, scale)
         self.features = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
         self.labels = torch.from_numpy(labels.astype(np.float32))
         self.users = torch.from_numpy(pairs.user_vectors[pairs.query[starts]])
         self.items = torch.from_numpy(item_vectors)
         self.item = torch.from_numpy(pairs.item.astype(np.int64))
-        self.drawn = torch.from_numpy(log_drawn(pairs))
+        self.drawn = torch.from_numpy(log_importance(pairs))
 
     def __len__(self) -> int:
         return len(self.position)
 
     def loss(self, network: nn.Module, groups: Tensor) -> Tensor:
-        """Return the mean `softmax_loss` of these queries, int64 `[Q]`."""
+        """Return the mean `listwise_cross_entropy` of these queries, int64 `[Q]`."""
         inputs, labels, inside = self.batch(groups)
-        return softmax_loss(network(inputs) + self.drawn[self.position[groups]], labels, inside)
+        return listwise_cross_entropy(
+            network(inputs) + self.drawn[self.position[groups]], labels, inside
+        )
 
     def batch(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs `[Q, C, F + 2d]`, labels and the mask of real rows, both `[Q, C]`."""
@@ -97,7 +99,7 @@ class Rows:
         return torch.cat(parts, dim=-1), self.labels[position] * inside, inside
 
 
-def softmax_loss(scores: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
+def listwise_cross_entropy(scores: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
     """Return the mean cross-entropy of a softmax over each group, positives weighted equally.
 
     Args:
@@ -111,14 +113,14 @@ def softmax_loss(scores: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
 
 
 def fit(
-    pairs: Pairs,
+    pairs: CandidateRows,
     labels: Array,
     item_vectors: Array,
     settings: FitSettings,
     seed: int,
     threads: int,
-    evaluation: tuple[Pairs, Array],
-) -> MatchingMLP:
+    evaluation: tuple[CandidateRows, Array],
+) -> MLPReranker:
     """Fit with AdamW and keep the weights of the epoch with the lowest evaluation loss."""
     # In float64: the mean of a float32 column that never changes is off by more than the limit.
     mean = pairs.features.mean(axis=0, dtype=np.float64)
@@ -135,7 +137,7 @@ def fit(
             network = _descend(train, other, len(mean), item_vectors.shape[1], settings)
     finally:
         torch.set_num_threads(before)
-    return MatchingMLP.of(_weights(network, mean, scale), item_vectors)
+    return MLPReranker.of(_weights(network, mean, scale), item_vectors)
 
 
 def _descend(train: Rows, other: Rows, features: int, width: int, settings: FitSettings) -> Network:
