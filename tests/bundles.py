@@ -22,6 +22,7 @@ from train.rerankers.base import Reranker
 from train.rerankers.candidate_rows import candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.features import FeatureInputs, feature_names
+from train.rerankers.training_set import TrainingSet
 
 AS_OF = 1_700_000_000
 
@@ -154,6 +155,5 @@ def _reranker(
     found = index.search(vectors[chosen], 50, history)
     rows = candidate_rows(known, queries, vectors[chosen], Candidates(*found))
     taste = known.item_features.dense[rows.item, 0] + rng.normal(size=len(rows.item))
-    return settings.fit(
-        rows, taste > 1.0, known.item_vectors, feature_names(known), seed=0, threads=1
-    )
+    labels = (taste > 1.0).astype(np.float32)
+    return settings.fit(TrainingSet(rows, labels, known.item_vectors, feature_names(known)))

@@ -14,8 +14,6 @@ from train.core.schema import Interactions
 from train.core.settings import Settings
 
 TINY = 1e-12
-# Sums of some hundred float32 products, rounded at random, are off by 10 eps of their size.
-NOISE = 10 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -137,21 +135,4 @@ def told(values: Array, shape: tuple[int, int]) -> Array:
     # The noise of sums over n rows grows as sqrt(n).
     noise = np.finfo(np.float32).eps * np.sqrt(max(shape)) * values.max(initial=0)
     found: Array = np.where(values > noise, values, 0)
-    return found
-
-
-def standardized(scores: Array, present: Array) -> Array:
-    """Return a query's scores over their deviation from their mean, `[B, C]`, 0 where not present.
-
-    How large they are depends on how much a user took and on how much was known, which is another
-    thing when a reranker learns than when it serves.
-    """
-    counted = np.maximum(present.sum(axis=1, keepdims=True), 1)
-    scores = scores.astype(np.float64)
-    mean = np.where(present, scores, 0).sum(axis=1, keepdims=True) / counted
-    apart = np.where(present, scores - mean, 0)
-    deviation = np.sqrt((apart**2).sum(axis=1, keepdims=True) / counted)
-    largest = np.abs(np.where(present, scores, 0)).max(axis=1, keepdims=True, initial=0)
-    # Scores that are equal on paper differ by the rounding of their sums, which is no deviation.
-    found: Array = np.where(deviation > NOISE * largest, apart / np.maximum(deviation, TINY), 0)
     return found

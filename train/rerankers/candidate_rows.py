@@ -11,15 +11,15 @@ from train.rerankers.features import FeatureInputs, candidate_features
 
 @dataclass(frozen=True)
 class CandidateRows:
-    """A row for each candidate of each query, in stage 1's order.
+    """A row for each candidate of each request, in stage 1's order.
 
     Attributes:
-        features: float32 `[R, F]` in Fortran order.
-        query: the row of the query, ascending, int64 `[R]`.
+        features: float32 `[R, F]` in Fortran order, for they are computed and read by column.
+        query: index of the request, ascending, int64 `[R]`.
         item: int32 `[R]`.
-        user_vectors: of the queries, float32 `[B, d]`.
-        importance: of how many candidates of its query a row was drawn, itself among them, float32
-            `[R]`; None where none were left out.
+        user_vectors: of the requests, float32 `[B, d]`.
+        importance: importance weight of a down-sampled negative, 1 over its sampling probability,
+            and 1 for positives, float32 `[R]`; None where all rows were kept.
     """
 
     features: Array
@@ -28,34 +28,41 @@ class CandidateRows:
     user_vectors: Array
     importance: Array | None = None
 
-    def take(self, rows: Array) -> "CandidateRows":
-        """Return the rows of a mask, bool `[R]`; queries keep their numbers."""
-        features = self.features.T.take(np.flatnonzero(rows), axis=1).T
-        drawn = None if self.importance is None else self.importance[rows]
-        return CandidateRows(features, self.query[rows], self.item[rows], self.user_vectors, drawn)
+    def take(self, mask: Array) -> "CandidateRows":
+        """Return the rows of a mask, bool `[R]`; requests keep their numbers."""
+        # Transposed, `take` reads and writes column by column, as they lie in memory.
+        features = self.features.T.take(np.flatnonzero(mask), axis=1).T
+        importance = None if self.importance is None else self.importance[mask]
+        return CandidateRows(
+            features, self.query[mask], self.item[mask], self.user_vectors, importance
+        )
 
 
-def log_importance(pairs: CandidateRows) -> Array:
-    """Return what is added to the rows' scores in a softmax over drawn candidates, float32 `[R]`.
+def log_importance(rows: CandidateRows) -> Array:
+    """Return the log importance weight that corrects each row's score in a softmax, float32 `[R]`.
 
-    A row that was drawn of n adds what n such rows would, so that the softmax is that over all
-    candidates on average (Bengio, Senecal, 2008). Without it positives, all of which are kept, are
-    too large a part of their queries.
+    With it, the sum over down-sampled candidates is on average that over all of them (sampled
+    softmax; Bengio, Senecal, 2008). Without it the positives, all of which are kept, would be too
+    large a part of their requests.
     """
-    drawn = pairs.importance
-    return np.zeros(len(pairs.item), np.float32) if drawn is None else np.log(drawn)
+    importance = rows.importance
+    return np.zeros(len(rows.item), np.float32) if importance is None else np.log(importance)
 
 
 def candidate_rows(
-    catalogue: FeatureInputs, queries: Queries, user_vectors: Array, candidates: Candidates
+    inputs: FeatureInputs, queries: Queries, user_vectors: Array, candidates: Candidates
 ) -> CandidateRows:
     """Describe the candidates as `candidate_features` does, rows of padding removed.
 
-    `user_vectors`, float32 `[B, d]`, go along for rerankers that read them.
+    Args:
+        inputs: the tables that features are computed from.
+        queries: the requests, `B` of them.
+        user_vectors: of the requests, for rerankers that read them, float32 `[B, d]`.
+        candidates: of each request, `[B, C]`.
     """
-    features = candidate_features(catalogue, queries, candidates)
-    rows, width = candidates.items.shape
-    query, item = np.repeat(np.arange(rows), width), candidates.items.reshape(-1)
-    described = CandidateRows(features, query, item, user_vectors)
-    real = item >= 0
-    return described if real.all() else described.take(real)
+    features = candidate_features(inputs, queries, candidates)
+    requests, width = candidates.items.shape
+    query, item = np.repeat(np.arange(requests), width), candidates.items.reshape(-1)
+    rows = CandidateRows(features, query, item, user_vectors)
+    present = item >= 0
+    return rows if present.all() else rows.take(present)

@@ -7,10 +7,10 @@ import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
-from train.data.linear_score import standardized
 from train.data.statistics import Statistics
 from train.index.candidates import Candidates, Queries
 from train.rerankers.feature_tables import MAX_COLUMNS, FeatureTables, item_names
+from train.rerankers.scaling import standardized_by_request
 
 HISTORY = 50
 
@@ -219,7 +219,7 @@ def _linear(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     users = tables.linear.users(batch.user, batch.taken)
     # Not a product of matrices: so small a one is slower in BLAS's threads.
     scores = np.einsum("bcr,br->bc", tables.linear.decode.take(batch.items, axis=0), users)
-    out[0] = standardized(scores, batch.items >= 0)
+    out[0] = standardized_by_request(scores, batch.items >= 0)
     return 1
 
 
