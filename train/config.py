@@ -32,28 +32,28 @@ class NoReranker(Settings):
 
 
 class Draft(Settings):
-    """What a run is made from, each setting by itself; together they are checked as a `Run`.
+    """Settings of a run, each valid by itself; `Run` checks that they go together.
 
     Attributes:
         name: of the run; its files lie in `storage/name`, and the same name resumes.
         seed: of every draw.
         storage: folder or URI.
         candidates: items that stage 1 hands to stage 2.
-        catalogue: "warm" recommends what somebody has taken; "all" also what is only in the item
-            table, which a tower that encodes attributes can rank.
+        catalogue: "warm" recommends items with interactions; "all" also those that are only in the
+            item table, which a tower that encodes attributes can rank (cold start).
         page: draw the run's report, with plots, into `report.html`.
-        final_fit: what the served towers are fitted on once the test is measured: "everything", or
-            only what lies "before_test".
-        data: where the three tables come from.
-        split: what trains, validates and tests.
+        final_fit: interactions that the served towers are fitted on once the test is measured:
+            "everything", or only those "before_test".
+        data: source of the interactions, items and users.
+        split: training, validation and test parts.
         tower: the architecture.
-        loss: with its negatives; a tower that is fitted at once needs none.
-        train: optimisation and workers.
+        loss: with its negatives; towers fitted in closed form need none.
+        train: optimization and workers.
         index: search over the item vectors.
         linear_score: a further score of candidates, for rerankers that learn from it.
         reranker: stage 2.
         evaluation: metrics.
-        tracking: where a fit is logged too; it changes nothing in a run.
+        tracking: experiment tracking; not part of a run's identity.
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -78,7 +78,7 @@ class Draft(Settings):
 
 
 class Run(Draft):
-    """Everything that one run is made from; it goes into the bundle as it was resolved.
+    """Settings of a run that go together, resolved; they are stored in its bundle.
 
     Raises:
         ValueError: settings that do not go together.

@@ -1,4 +1,4 @@
-"""What plots need of a test: stage 1's recall by number of candidates, and its scores of pairs."""
+"""Diagnostics of stage 1 for plots: recall by number of candidates, score densities of pairs."""
 
 import numpy as np
 

@@ -17,6 +17,14 @@ class CatBoost(RerankerSettings):
 
     The softmax over a request's candidates (ListNet; Cao et al., 2007) learns from few queries: on
     some hundred of them YetiRank is slower and gains a third as much.
+
+    Attributes:
+        loss: CatBoost's `loss_function`, a ranking loss over groups.
+        iterations: trees, at most.
+        depth: of each tree.
+        learning_rate: weight of each tree.
+        l2: penalty on the squared leaf values.
+        patience: trees without a better NDCG@10 on held-out requests before fitting stops.
     """
 
     name: Literal["catboost"] = "catboost"

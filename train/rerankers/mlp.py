@@ -114,7 +114,17 @@ def _by_block(rows: Array, weights: Array) -> Array:
 
 
 class MLP(RerankerSettings):
-    """A multilayer perceptron of features and both vectors; softmax over a request's candidates."""
+    """A multilayer perceptron of features and both vectors; softmax over a request's candidates.
+
+    Attributes:
+        hidden: widths of the two hidden layers.
+        epochs: passes over the requests, at most.
+        batch: requests a step.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        dropout: share of hidden units that are set to 0 in fitting.
+        patience: epochs without a lower loss on held-out requests before fitting stops.
+    """
 
     reads_vectors: ClassVar[bool] = True
 
