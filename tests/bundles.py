@@ -48,14 +48,14 @@ def make_recommender(
     user_vectors = rng.normal(size=(users, width)).astype(np.float32)
     item_vectors = rng.normal(size=(items, width)).astype(np.float32)
     interactions = _interactions(rng, user_vectors, item_vectors, history)
-    score = LinearScore(rank=linear_rank, weighted=True)
-    statistics = Statistics.from_interactions(interactions, users, items, AS_OF, linear_score=score)
+    statistics = Statistics.from_interactions(interactions, users, items, AS_OF)
+    linear_score = LinearScore(rank=linear_rank, weighted=True).fit(interactions, users, items)
     catalogue = np.arange(items) % 10 != 9
     features = _features(rng, users), _features(rng, items)
     index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
-    known = FeatureInputs(item_vectors, features[1], features[0], statistics)
+    known = FeatureInputs(item_vectors, features[1], features[0], statistics, linear_score)
     return Recommender(
         users=_ids(users, 1000, text_ids),
         items=_ids(items, 5, text_ids),
@@ -65,6 +65,7 @@ def make_recommender(
         catalogue=catalogue,
         histories=histories,
         statistics=statistics,
+        linear_score=linear_score,
         user_features=features[0],
         item_features=features[1],
         index=index,

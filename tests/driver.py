@@ -188,8 +188,6 @@ def digests(of: Made) -> dict[str, str]:
     of ours, `intervals` those of all, `cuts` what there is at further cuts.
     """
     bundle, curve = of.bundle, of.bundle.manifest["training"]["select"]
-    statistics = bundle.recommender.statistics.arrays()
-    linear = {name for name in statistics if name.startswith("linear_")}
     systems = of.metrics["systems"]
     graph = [path.read_bytes() for path in sorted(bundle.folder.glob("index.hnsw"))]
     things: dict[str, Any] = {
@@ -199,8 +197,8 @@ def digests(of: Made) -> dict[str, str]:
         "vectors": [bundle.recommender.user_vectors, bundle.recommender.item_vectors],
         "index": [_without_times(bundle.manifest["index"]), graph],
         "histories": [bundle.recommender.histories.values, bundle.recommender.histories.offsets],
-        "statistics": {name: statistics[name] for name in statistics.keys() - linear},
-        "linear": {name: statistics[name] for name in linear},
+        "statistics": bundle.recommender.statistics.arrays(),
+        "linear": bundle.recommender.linear_score.arrays(),
         "catalogue": bundle.recommender.catalogue,
         "features": [
             bundle.recommender.item_features.dense,

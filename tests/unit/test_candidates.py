@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
-from train.data.linear_score import LinearScore
+from train.data.linear_score import LinearModel, LinearScore
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Candidates, Queries
 from train.rerankers.candidate_rows import CandidateRows, candidate_rows
@@ -53,7 +53,8 @@ def _catalogue(interactions: Interactions, seed: int = 0) -> FeatureInputs:
         rng.standard_normal((ITEMS, WIDTH)).astype(np.float32),
         _features(rng, ITEMS),
         _features(rng, USERS, columns=1),
-        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF, linear_score=LINEAR),
+        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF),
+        LINEAR.fit(interactions.take(interactions.timestamp < AS_OF), USERS, ITEMS),
     )
 
 
@@ -258,7 +259,7 @@ def test_a_query_does_not_depend_on_its_batch(case: _Case) -> None:
 
 def test_linear_score(case: _Case) -> None:
     """Weighted for what was known of a user, once for what comes with a request."""
-    known, model = case.interactions, case.catalogue.statistics.linear
+    known, model = case.interactions, case.catalogue.linear_score
     relative = known.weight / known.weight[known.timestamp < AS_OF].mean()
     before = known.timestamp < AS_OF
     taken = np.zeros((USERS + 1, ITEMS))
@@ -271,8 +272,7 @@ def test_linear_score(case: _Case) -> None:
 
 
 def test_without_a_model_there_is_no_linear_score(case: _Case) -> None:
-    known = Statistics.from_interactions(case.interactions, USERS, ITEMS, AS_OF)
-    plain = replace(case.catalogue, statistics=known)
+    plain = replace(case.catalogue, linear_score=LinearModel.none())
     names = feature_names(plain)
     assert "linear_score" not in names
     features = candidate_features(plain, case.queries, case.candidates)

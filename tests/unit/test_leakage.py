@@ -127,7 +127,7 @@ def learned(leaky: bool) -> tuple[float, float]:
     vectors = first.user_vectors[window.users]
     found = find_candidates(first, queries, vectors, np.full(len(vectors), CANDIDATES))
     if leaky:
-        described = replace(described, statistics=last.statistics)
+        described = replace(described, statistics=last.statistics, linear_score=last.linear_score)
         queries = replace(queries, history=last.histories.take(window.users))
     rows = candidate_rows(described, queries, vectors, found)
     labels = labels_of(rows, window.relevant, len(data.items))

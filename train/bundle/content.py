@@ -20,6 +20,7 @@ from train.bundle.files import (
 )
 from train.core.ragged import Array, Ragged
 from train.data.ids import IdMap
+from train.data.linear_score import LinearModel
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.pair_index import PairIndex
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TOWER = "tower.safetensors"
 HEAD = "head.safetensors"
 GRAPH = "index.hnsw"
+LINEAR_SCORE = "linear_score.safetensors"
 
 
 def write_recommender(draft: Path, recommender: Recommender) -> None:
@@ -47,6 +49,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
     write_arrays(draft / "vectors.safetensors", **vectors)
     write_arrays(draft / "histories.safetensors", **ragged_arrays(recommender.histories))
     write_arrays(draft / "statistics.safetensors", **recommender.statistics.arrays())
+    if recommender.linear_score:
+        write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
     index = recommender.index
@@ -59,6 +63,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     """Read what `write_recommender` wrote; towers are read when they first encode."""
     vectors = safetensors.numpy.load_file(folder / "vectors.safetensors")
     items = read_table(folder / "items.arrow")
+    statistics = safetensors.numpy.load_file(folder / "statistics.safetensors")
     catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
     reranker = manifest["reranker"].get("name")
     recommender = Recommender(
@@ -69,9 +74,8 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         item_vectors=vectors["item"],
         catalogue=catalogue,
         histories=ragged_of(safetensors.numpy.load_file(folder / "histories.safetensors")),
-        statistics=Statistics.from_arrays(
-            safetensors.numpy.load_file(folder / "statistics.safetensors")
-        ),
+        statistics=Statistics.from_arrays(statistics),
+        linear_score=_read_linear_score(folder, statistics),
         user_features=read_features(folder, "user"),
         item_features=read_features(folder, "item"),
         index=_read_index(folder, vectors["item"], catalogue, manifest),
@@ -129,6 +133,15 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
         warm_items=known.statistics.item_count > 0,
     )
     return load(tower, inputs, folder / TOWER)
+
+
+def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:
+    """Read the linear score, if there is one; format 4 kept it among the statistics."""
+    if (folder / LINEAR_SCORE).exists():
+        return LinearModel.from_arrays(safetensors.numpy.load_file(folder / LINEAR_SCORE))
+    if "linear_encode" in statistics:
+        return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
+    return LinearModel.none()
 
 
 def _read_index(

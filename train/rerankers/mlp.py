@@ -140,7 +140,6 @@ class MLP(RerankerSettings):
     def _fit(
         self, training: TrainingSet, seed: int, threads: int, evaluation: TrainingSet | None
     ) -> Reranker:
-
         # Imported here, for serving needs no torch.
         from train.rerankers.mlp_training import fit
 
