@@ -23,7 +23,7 @@ from train.data.snapshot import (
     some_users,
     validation_holdout,
 )
-from train.data.splits import LEFT_OUT, TRAIN, Folds
+from train.data.splits.base import LEFT_OUT, TRAIN, Folds
 from train.index.pair_index import PairIndex
 from train.index.vector_index import Index, check_kind
 from train.recommender.recommender import Recommender

@@ -15,7 +15,7 @@ import torch
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded
-from train.data.splits import Folds
+from train.data.splits.base import Folds
 from train.index.pair_index import PairIndex
 from train.index.vector_index import Index
 from train.metrics.ranking import per_user

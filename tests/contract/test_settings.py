@@ -32,7 +32,8 @@ from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot
-from train.data.splits import SPLITS, Split
+from train.data.splits import SPLITS
+from train.data.splits.base import Split
 from train.datasets.base import Dataset
 from train.datasets.generated import Generated
 from train.index.vector_index import Index, IndexSettings

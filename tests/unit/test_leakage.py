@@ -15,7 +15,8 @@ from train.core.schema import Interactions
 from train.data.encoded import Encoded, encode
 from train.data.linear_score import LinearScore
 from train.data.snapshot import Holdout, Snapshot, held_out, snapshot, validation_holdout
-from train.data.splits import TEST, TRAIN, Folds, Time
+from train.data.splits.base import TEST, TRAIN, Folds
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
 from train.evaluation.rankings import rank_both
 from train.losses.softmax import InBatchSoftmax

@@ -14,7 +14,7 @@ from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import NONE, LinearModel, LinearScore
-from train.data.splits import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
+from train.data.splits.base import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
 from train.data.statistics import Statistics
 
 
