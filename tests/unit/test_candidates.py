@@ -165,6 +165,26 @@ def test_user(case: _Case) -> None:
     assert named["user_activity"][-1, 0] == pytest.approx(np.log1p(3))
 
 
+def test_a_longer_history_counts_as_activity_and_is_compared_by_its_newest_items(
+    case: _Case,
+) -> None:
+    rng = np.random.default_rng(0)
+    long = rng.integers(0, ITEMS, HISTORY + 20)
+    history = Ragged.from_rows([long.tolist(), long[-HISTORY:].tolist()])
+    queries = Queries(np.array([-1, -1], np.int32), history, history)
+    same = [0, 0]
+    candidates = Candidates(case.candidates.items[same], case.candidates.scores[same])
+    columns = candidate_features(case.catalogue, queries, candidates).T
+    names = feature_names(case.catalogue)
+    named = dict(zip(names, columns.reshape(len(names), 2, -1), strict=True))
+    for row, length in enumerate((HISTORY + 20, HISTORY)):
+        np.testing.assert_allclose(named["user_activity"][row], np.log1p(length), rtol=1e-6)
+    # The linear score is of all items of a history.
+    for name in set(names) - {"user_activity", "linear_score"}:
+        np.testing.assert_array_equal(*named[name], err_msg=name)
+    assert (named["linear_score"][0] != named["linear_score"][1]).any()
+
+
 def test_similarity_to_the_history(case: _Case) -> None:
     named = case.named()
     vectors = case.catalogue.item_vectors
