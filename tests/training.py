@@ -14,7 +14,8 @@ from train.core.schema import Interactions
 from train.data.encoded import Encoded, encode
 from train.data.encoders import Features
 from train.data.snapshot import Snapshot, TowerInputs, snapshot, validation_holdout
-from train.data.splits import TRAIN, Folds, Time
+from train.data.splits.base import TRAIN, Folds
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index

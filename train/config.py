@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from train.core.settings import Settings, one_of
 from train.data.linear_score import LinearScore
-from train.data.splits import SPLITS, Split, Time
+from train.data.splits import SPLITS
+from train.data.splits.base import Split
+from train.data.splits.times import Time
 from train.datasets import DATASETS
 from train.datasets.base import Dataset
 from train.evaluation.settings import Evaluation

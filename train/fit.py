@@ -18,7 +18,7 @@ from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot, fingerprint, held_out
-from train.data.splits import Folds
+from train.data.splits.base import Folds
 from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.identity import RUN, check_name, run_identity

@@ -23,7 +23,7 @@ from train.data.snapshot import (
     some_users,
     validation_holdout,
 )
-from train.data.splits import LEFT_OUT, TRAIN, Folds
+from train.data.splits.base import LEFT_OUT, TRAIN, Folds
 from train.index.build import build_index, check_kind
 from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker

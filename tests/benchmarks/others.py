@@ -26,7 +26,7 @@ from cluster.cli import run
 from train.core.ragged import Array
 from train.data.encoded import encode
 from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
-from train.data.splits import LeaveLast
+from train.data.splits.leave_last import LeaveLast
 from train.datasets.movielens import MovieLens1M
 from train.losses.base import Loss
 from train.losses.pairwise import BPR

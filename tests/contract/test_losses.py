@@ -9,7 +9,7 @@ import torch
 
 from tests.training import generated, make_job, validation
 from train.data.snapshot import snapshot
-from train.data.splits import TRAIN
+from train.data.splits.base import TRAIN
 from train.datasets.generated import Generated
 from train.losses import LOSSES
 from train.losses.base import Head, Loss, LossInputs

@@ -13,7 +13,8 @@ from train.baselines.factorizations import ALS, SVD
 from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity
 from train.config import NoReranker, Run
-from train.data.splits import SPLITS, LastDays, Time
+from train.data.splits import SPLITS
+from train.data.splits.times import LastDays, Time
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
 from train.index.base import IndexSettings

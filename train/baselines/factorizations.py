@@ -16,7 +16,7 @@ from train.baselines.base import Collaborative, Scorer, weighted_matrix
 from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.data.encoders import Features
-from train.data.linear_score import told
+from train.data.linear_score import above_noise
 from train.data.snapshot import TowerInputs
 
 FOLDED = 256  # users folded in at a time where each has a matrix of its own
@@ -120,7 +120,7 @@ class SVD(Factorization):
         from sklearn.decomposition import TruncatedSVD
 
         svd = TruncatedSVD(self.rank, random_state=seed).fit(matrix)
-        squares = told(svd.singular_values_, matrix.shape) ** 2
+        squares = above_noise(svd.singular_values_, matrix.shape) ** 2
         shares = squares / np.maximum(squares + self.regularization, np.finfo(np.float32).tiny)
         items = svd.components_.T * np.sqrt(shares)
         return matrix @ items, items

@@ -20,6 +20,7 @@ from train.bundle.files import (
 )
 from train.core.ragged import Array, Ragged
 from train.data.ids import IdMap
+from train.data.linear_score import LinearModel
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.build import open_index
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from train.towers.base import TwoTowerModel
 
 TOWER = "tower.safetensors"
+LINEAR_SCORE = "linear_score.safetensors"
 
 
 def write_recommender(draft: Path, recommender: Recommender) -> None:
@@ -44,6 +46,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
     write_arrays(draft / "vectors.safetensors", **vectors)
     write_arrays(draft / "histories.safetensors", **ragged_arrays(recommender.histories))
     write_arrays(draft / "statistics.safetensors", **recommender.statistics.arrays())
+    if recommender.linear_score:
+        write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
     recommender.index.save(draft)
@@ -55,6 +59,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     """Read what `write_recommender` wrote; towers are read when they first encode."""
     vectors = safetensors.numpy.load_file(folder / "vectors.safetensors")
     items = read_table(folder / "items.arrow")
+    statistics = safetensors.numpy.load_file(folder / "statistics.safetensors")
     catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
     reranker = manifest["reranker"].get("name")
     recommender = Recommender(
@@ -65,9 +70,8 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         item_vectors=vectors["item"],
         catalogue=catalogue,
         histories=ragged_of(safetensors.numpy.load_file(folder / "histories.safetensors")),
-        statistics=Statistics.from_arrays(
-            safetensors.numpy.load_file(folder / "statistics.safetensors")
-        ),
+        statistics=Statistics.from_arrays(statistics),
+        linear_score=_read_linear_score(folder, statistics),
         user_features=read_features(folder, "user"),
         item_features=read_features(folder, "item"),
         index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
@@ -125,6 +129,15 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
         warm_items=known.statistics.item_count > 0,
     )
     return load(tower, inputs, folder / TOWER)
+
+
+def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:
+    """Read the linear score, if there is one; format 4 kept it among the statistics."""
+    if (folder / LINEAR_SCORE).exists():
+        return LinearModel.from_arrays(safetensors.numpy.load_file(folder / LINEAR_SCORE))
+    if "linear_encode" in statistics:
+        return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
+    return LinearModel.none()
 
 
 def _check(recommender: Recommender) -> None:

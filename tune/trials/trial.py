@@ -134,7 +134,9 @@ def newest_state(folder: str) -> TrialState | None:
     checkpoints = [name for name in storage.names(folder) if name.startswith("checkpoint_")]
     for name in reversed(checkpoints):
         with contextlib.suppress(RuntimeError, EOFError, FileNotFoundError):
-            kept: TrialState = read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
+            kept: TrialState = read_checkpoint(
+                storage.read_bytes(storage.join(folder, name, CHECKPOINT))
+            )
             return kept
     return None
 
