@@ -126,7 +126,7 @@ def test_a_foreign_file_in_the_folder_is_not_read(tmp_path):
 
 
 def test_a_given_path_that_is_missing_or_no_archive(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file '.*ml.zip' \(dataset.path\)"):
+    with pytest.raises(FileNotFoundError, match=r"no file '.*ml.zip' \(data.path\)"):
         MovieLens1M(path=tmp_path / "ml.zip").load()
     (tmp_path / "ml.zip").write_text("no zip")
     with pytest.raises(ValueError, match="expected a zip in GroupLens's layout"):
