@@ -112,7 +112,7 @@ def test_nothing_in_reach_and_a_changed_file_are_explained(tmp_path, site, monke
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setattr(movielens, "SOURCES_100K", sources(f"{address}/ml.zip", "5" * 64))
-    with pytest.raises(OSError, match=r"set dataset\.path to a copy of it") as caught:
+    with pytest.raises(OSError, match=r"set data\.path to a copy of it") as caught:
         MovieLens100k(folder=tmp_path / "data").load()
     assert f"expected sha256 {'5' * 64}, got {found}; it is not kept" in str(caught.value)
     assert "recbole==1.2.1: pip: ERROR: No matching distribution" in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_foreign_file_in_the_folder_is_not_read(tmp_path):
 
 
 def test_a_given_path_that_is_missing_or_no_archive(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file '.*ml.zip' \(dataset.path\)"):
+    with pytest.raises(FileNotFoundError, match=r"no file '.*ml.zip' \(data.path\)"):
         MovieLens1M(path=tmp_path / "ml.zip").load()
     (tmp_path / "ml.zip").write_text("no zip")
     with pytest.raises(ValueError, match="expected a zip in GroupLens's layout"):

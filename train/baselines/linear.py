@@ -118,7 +118,7 @@ class SLIM(Linear):
 
 
 def _accelerated(new: Array, step: Array, slope: Array, momentum: Array) -> tuple[Array, Array]:
-    """Return each column's next momentum, and where its next gradient is taken."""
+    """Return each column's next momentum, and the point of its next gradient."""
     overshot = np.einsum("ij,ij->j", slope, step) > 0
     following = np.where(overshot, 1, (1 + np.sqrt(1 + 4 * momentum**2)) / 2)
     return following, new + (momentum - 1) / following * step

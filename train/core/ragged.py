@@ -1,4 +1,4 @@
-"""Rows of different lengths in two flat arrays: histories, categories, relevant items."""
+"""Rows of different lengths in two flat arrays: histories, categories, ground truth."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,8 +50,8 @@ class Ragged:
         inside = position >= self.offsets[:-1, None]
         if not len(self.values):
             return np.full((len(self), count), -1, dtype=np.int32)
-        found = self.values[np.where(inside, position, 0)]
-        return np.where(inside, found, -1).astype(np.int32)
+        values = self.values[np.where(inside, position, 0)]
+        return np.where(inside, values, -1).astype(np.int32)
 
     def join(self, other: "Ragged") -> "Ragged":
         """Return rows that hold this one's values followed by `other`'s, row by row."""

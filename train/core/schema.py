@@ -1,4 +1,4 @@
-"""What a data set is: three tables with canonical column names, and interactions as flat arrays."""
+"""A data set as three tables with canonical column names, and its interactions as flat arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Interactions:
         return np.asarray(self.weight / mean, dtype=np.float32)
 
     def summed(self, weight: Array, n_users: int, n_items: int) -> Any:
-        """Return weights `[N]` of interactions, summed by pair, SciPy's CSR float32 `[U, I]`."""
+        """Return the interaction matrix: weights `[N]` summed by pair, CSR float32 `[U, I]`."""
         from scipy.sparse import csr_matrix
 
         pairs = weight.astype(np.float32), (self.user, self.item)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse keys they do not know."""
+    """Frozen settings that refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

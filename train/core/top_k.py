@@ -4,7 +4,7 @@ import numpy as np
 
 from train.core.ragged import Array
 
-MAX_BLOCK = 64
+MAX_BLOCK = 64  # columns behind one maximum: the more, the looser is the bound
 
 
 def top_k(scores: Array, k: int) -> tuple[Array, Array]:

@@ -1,8 +1,8 @@
-"""Reviews and products as McAuley's group publishes Amazon's: JSON lines, plain or gzipped.
+"""The data set `amazon`: reviews and products of McAuley's group, JSON lines, plain or gzipped.
 
 Ni, Li and McAuley, Justifying Recommendations using Distantly-Labeled Reviews, 2019 (the files of
 2018, https://nijianmo.github.io/amazon); McAuley and others, Image-based Recommendations on Styles
-and Substitutes, 2015 (those of 2014). They are not fetched: they are read where they lie.
+and Substitutes, 2015 (those of 2014). They are not fetched, but read where they are.
 """
 
 import gzip
@@ -36,12 +36,12 @@ _REVIEWS = {
 
 _PRODUCTS = {"asin": pa.string(), "title": pa.string(), "brand": pa.string()}
 
-# What the products of either year have beside these, in their own types.
+# Further fields of products, whose types differ between the years.
 _OF_2018 = {"category": pa.list_(pa.string()), "price": pa.string()}
 
 _OF_2014 = {"categories": pa.list_(pa.list_(pa.string())), "price": pa.float64()}
 
-_BLOCK = 1 << 24
+_BLOCK = 1 << 24  # bytes parsed at a time: the longest line has to fit
 
 
 def read(reviews: Path, products: Path | None) -> Tables:
@@ -51,12 +51,12 @@ def read(reviews: Path, products: Path | None) -> Tables:
         FileNotFoundError: a file is missing.
         ValueError: a file is no JSON lines, or a field is missing or of another type.
     """
-    found = _table(reviews, _REVIEWS)
+    table = _table(reviews, _REVIEWS)
     for name in _REVIEWS:
-        missing = pc.is_null(found[name])
+        missing = pc.is_null(table[name])
         if pc.any(missing).as_py():
-            fail(Column(str(reviews), name, found[name]), missing, "a value", "Drop these lines")
-    events = found.rename_columns(["user_id", "item_id", "timestamp", "weight"])
+            fail(Column(str(reviews), name, table[name]), missing, "a value", "Drop these lines")
+    events = table.rename_columns(["user_id", "item_id", "timestamp", "weight"])
     weight = events["weight"].cast(pa.float32())
     return Tables(
         interactions=events.set_column(3, "weight", weight),
@@ -95,7 +95,7 @@ def _items(path: Path) -> pa.Table:
 
 
 def _title(titles: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the titles, null where the page's script was taken for one, as in some of 2018."""
+    """Return the titles, null where one is the script of the page, as in some of 2018."""
     script = pc.match_substring(titles, "getTime")
     titles = pc.if_else(script, pa.scalar(None, pa.string()), titles)
     return pc.replace_substring(titles, "&amp;", "&")
@@ -103,8 +103,8 @@ def _title(titles: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _dollars(prices: Column) -> Column:
     """Return `$1,234.50` as numbers; of a range the lower end, of anything else null."""
-    found = pc.extract_regex(prices.values, r"^\s*\$(?P<price>[0-9,]+[.]?[0-9]*)")
-    plain = pc.replace_substring(pc.struct_field(found, "price"), ",", "")
+    matched = pc.extract_regex(prices.values, r"^\s*\$(?P<price>[0-9,]+[.]?[0-9]*)")
+    plain = pc.replace_substring(pc.struct_field(matched, "price"), ",", "")
     return Column(prices.source, prices.name, plain)
 
 

@@ -21,7 +21,7 @@ _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 @dataclass(frozen=True)
 class Column:
-    """One column as it was read, and what a message about it needs.
+    """One column as it was read, and its place for error messages.
 
     Attributes:
         source: the file, folder or URI.
@@ -65,7 +65,7 @@ def fail(column: Column, bad: Any, expected: str, advice: str) -> NoReturn:
 
 
 def wrong_type(column: Column, expected: str) -> NoReturn:
-    """Raise ValueError because a typed column holds something else altogether."""
+    """Raise ValueError because a column is of another type."""
     first = ", ".join(_shown(value) for value in column.values.slice(0, 3).to_pylist())
     raise ValueError(
         f"{column.where}: expected {expected}; it holds {column.values.type}: {first}. "

@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 # Seconds until an unreachable server is given up; each read of a running download may take as long.
 CONNECT_TIMEOUT = 5.0
 _PIP_TIMEOUT = 120.0
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes of one read
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """A file that may be fetched, and what it must be.
+    """A file that may be fetched, and its checksum.
 
     Attributes:
         file: its name in the data folder.
@@ -53,7 +53,7 @@ def cached(folder: Path, sources: Sequence[Pinned]) -> Path:
             log.info("%s: not from %s: %s", source.file, source.origin, error)
             reasons.append(f"{source.origin}: {error}")
     raise OSError(
-        f"cannot fetch {sources[0].file}; set dataset.path to a copy of it. Tried "
+        f"cannot fetch {sources[0].file}; set data.path to a copy of it. Tried "
         + "; ".join(reasons)
     )
 
@@ -63,7 +63,7 @@ def fetch(source: Pinned, folder: Path) -> Path:
 
     Raises:
         OSError: the origin cannot be reached.
-        ValueError: what came has another sha256.
+        ValueError: the file has another sha256.
     """
     log.info("fetching %s from %s", source.file, source.origin)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
@@ -85,7 +85,7 @@ def _verified(path: Path, source: Pinned) -> Path:
     if found != source.sha256:
         raise ValueError(
             f"{path}: expected sha256 {source.sha256}, got {found}; delete it to fetch it again, "
-            "or set dataset.path to it to use it as it is"
+            "or set data.path to it to use it as it is"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""The data sets a run can name. To add one: a class with `read`, and a line in `DATASETS`."""
+"""The data set `kion`: watches of the video service Kion (github.com/irsafilo/KION_DATASET)."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from train.datasets.tables import AttributeTable, Events, read_tables
 
 
 class Kion(Dataset):
-    """KION: 5,476,251 watches of 15,706 titles by 962,179 people in 2021, in seconds watched.
+    """KION: 5,476,251 watches of 15,706 titles by 962,179 people in 2021, weighted by seconds.
 
     Attributes:
         path: `data_original.zip` or the folder in it; it is not fetched.
@@ -78,11 +78,11 @@ def _tables(folder: Path) -> Tables:
 
 def _table(folder: Path, name: str) -> Path:
     """Return the one table of a name; the translated ones are called `items_en.csv` and so on."""
-    found = sorted(folder.rglob(f"{name}*.csv"))
-    if len(found) != 1:
-        there = ", ".join(path.name for path in found or sorted(folder.rglob("*.csv"))) or "none"
+    tables = sorted(folder.rglob(f"{name}*.csv"))
+    if len(tables) != 1:
+        there = ", ".join(path.name for path in tables or sorted(folder.rglob("*.csv"))) or "none"
         raise ValueError(f"{folder}: expected one table {name}.csv, found {there}; set data.path")
-    return found[0]
+    return tables[0]
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The data sets a run can name. To add one: a class with `read`, and a line in `DATASETS`."""
+"""MovieLens of GroupLens in three sizes (Harper and Konstan, TiiS 2015), fetched where absent."""
 
 import io
 import zipfile
@@ -113,9 +113,13 @@ _USER_1M = ["user_id", "gender", "age", "occupation", "zip_code"]
 
 _YEAR = r"\((?P<year>[0-9]{4})\)"
 
-_NUMBERS = {"user_id": pa.int64(), "item_id": pa.int64(), "age": pa.float32()}
-
-_NUMBERS |= {"timestamp": pa.int64(), "weight": pa.float32()}
+_NUMBERS = {
+    "user_id": pa.int64(),
+    "item_id": pa.int64(),
+    "age": pa.float32(),
+    "timestamp": pa.int64(),
+    "weight": pa.float32(),
+}
 
 
 def read_100k(path: Path) -> Tables:
@@ -185,9 +189,7 @@ def _recbole(archive: zipfile.ZipFile) -> Tables:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     if not path.exists():
-        raise FileNotFoundError(
-            f"no file {str(path)!r} (dataset.path); looked for {path.absolute()}"
-        )
+        raise FileNotFoundError(f"no file {str(path)!r} (data.path); looked for {path.absolute()}")
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
@@ -202,7 +204,7 @@ def _table(
     archive: zipfile.ZipFile, file: str, separator: str, names: Sequence[str], skip: int = 0
 ) -> pa.Table:
     """Read one member; numbers where a column is one, strings otherwise."""
-    member = _found(archive, file)
+    member = _member_of(archive, file)
     data = _utf8(archive.read(member))
     if len(separator) > 1:  # Arrow's reader takes separators of one byte
         data = data.replace(separator.encode(), b"\x1f")
@@ -222,7 +224,7 @@ def _table(
 def _csv(archive: zipfile.ZipFile, file: str, names: Mapping[str, str]) -> pa.Table:
     """Read columns of one member with a header, streamed, under new names."""
     types = {column: _NUMBERS.get(name, pa.string()) for column, name in names.items()}
-    member = _found(archive, file)
+    member = _member_of(archive, file)
     options = pa.csv.ConvertOptions(column_types=types, include_columns=list(types))
     try:
         with archive.open(member) as stream:
@@ -232,7 +234,7 @@ def _csv(archive: zipfile.ZipFile, file: str, names: Mapping[str, str]) -> pa.Ta
     return table.rename_columns(list(names.values()))
 
 
-def _found(archive: zipfile.ZipFile, file: str) -> str:
+def _member_of(archive: zipfile.ZipFile, file: str) -> str:
     member = _member(archive, f"/{file}") or _member(archive, file)
     if member is None:
         there = ", ".join(archive.namelist()[:12])
@@ -241,7 +243,7 @@ def _found(archive: zipfile.ZipFile, file: str) -> str:
 
 
 def _utf8(data: bytes) -> bytes:
-    """Return GroupLens's latin-1, or what is UTF-8 already, as UTF-8."""
+    """Return text in GroupLens's latin-1, or already in UTF-8, as UTF-8."""
     try:
         data.decode("utf-8")
         return data

@@ -83,7 +83,7 @@ def draw(
     """Draw different pairs: user and item, int64 `[N]`, and the day of each, float64 `[N]`.
 
     Raises:
-        ValueError: they cannot be found.
+        ValueError: so few users and items do not have so many different pairs.
     """
     keys, days = np.empty(0, np.int64), np.empty(0)
     for chunk_keys, chunk_days in _chunks(settings, world, random):

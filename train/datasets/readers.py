@@ -15,13 +15,13 @@ from train.datasets.columns import Column
 
 _CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")
-# Chooses among the names that a file has, and raises ValueError where one is missing.
 Choice = Callable[[str, Sequence[str]], Sequence[str]]
+"""Chooses columns by a file's place and the names in it; raises ValueError where one is missing."""
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A table outside: where it is, and how its CSV files are written.
+    """A table in CSV or Parquet files: its location, and the format of CSV.
 
     Attributes:
         location: path or URI of a file or a folder.
@@ -62,11 +62,11 @@ class TableFile:
         inside = system.get_file_info(pa.fs.FileSelector(path, recursive=True))
         paths = sorted(i.path for i in inside if i.is_file and _is_data(i.path))
         if not paths or len({p.endswith(_PARQUET) for p in paths}) > 1:
-            found = f"{len(inside)} other entries" if not paths else "both"
+            content = f"{len(inside)} other entries" if not paths else "both"
             kinds = ", ".join(_CSV + _PARQUET)
             raise ValueError(
                 f"{self.location}: expected a folder of CSV or of Parquet files ({kinds}); "
-                f"it has {found}"
+                f"it has {content}"
             )
         return system, paths
 

@@ -1,4 +1,4 @@
-"""Texts as vectors, by a sentence encoder whose weights come with a package."""
+"""Text embeddings by a sentence encoder whose weights come with a package."""
 
 import importlib.util
 import os
@@ -36,8 +36,8 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str], batch_size: int) -> Array:
         """Return a vector of each text, float32 `[n, d]`; long texts are cut."""
-        found = self._model.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
-        return np.asarray(found, dtype=np.float32)
+        vectors = self._model.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
 
 
 def model_folder(given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""From files to `Tables`: picks the columns, checks them and gives them their canonical names."""
+"""From files to `Tables`: columns chosen, checked and put under their canonical names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 
 @dataclass(frozen=True)
 class Events:
-    """Where the interactions are, and what their columns are called there."""
+    """A table of interactions, and the names of its columns."""
 
     source: TableFile
     user_id: str = "user_id"
@@ -47,7 +47,7 @@ class Events:
 
 @dataclass(frozen=True)
 class AttributeTable:
-    """Where the items or the users are, and what their columns are called there.
+    """A table of the attributes of items or users, and the names of its columns.
 
     Attributes:
         columns: kind of each attribute. A name that is no column but the start of several makes
@@ -135,7 +135,7 @@ def _present(where: str, there: Sequence[str], names: Sequence[str]) -> list[str
     if missing:
         raise ValueError(
             f"{where}: no column {', '.join(map(repr, missing))}; it has: {', '.join(there)}. "
-            "Set the column names in [dataset]"
+            "Set the column names in [data]"
         )
     return list(names)
 
@@ -144,11 +144,11 @@ def _prefixed(name: str, there: Sequence[str]) -> list[str]:
     """Return the columns `name0`, `name1`, ... in the order of their numbers."""
     if name in there:
         return []
-    found = [column for column in there if column.startswith(name)]
-    tails = [column.removeprefix(name) for column in found]
+    columns = [column for column in there if column.startswith(name)]
+    tails = [column.removeprefix(name) for column in columns]
     if all(tail.isdecimal() for tail in tails):
-        return [found[i] for i in np.argsort([int(tail) for tail in tails], kind="stable")]
-    return sorted(found)
+        return [columns[i] for i in np.argsort([int(tail) for tail in tails], kind="stable")]
+    return sorted(columns)
 
 
 def _interactions(
@@ -196,8 +196,8 @@ def one_id_type(columns: Sequence[Column]) -> list[pa.ChunkedArray]:
     columns = [_present_ids(column.plain()) for column in columns]
     if not all(column.is_text for column in columns):
         return [_as_integers(column, columns) for column in columns]
-    found = [_plain_integers(column) for column in columns]
-    whole = [values for values in found if values is not None]
+    parsed = [_plain_integers(column) for column in columns]
+    whole = [values for values in parsed if values is not None]
     return whole if len(whole) == len(columns) else [column.values for column in columns]
 
 
@@ -219,13 +219,13 @@ def _plain_integers(column: Column) -> pa.ChunkedArray | None:
 
 
 def _as_integers(column: Column, columns: Sequence[Column]) -> pa.ChunkedArray:
-    found = _plain_integers(column) if column.is_text else column.values.cast(pa.int64())
-    if found is None:
+    values = _plain_integers(column) if column.is_text else column.values.cast(pa.int64())
+    if values is None:
         other = next(c for c in columns if not c.is_text)
         bad = ~mask(matches(column.values, _INTEGER))
         expected = f"integers, as in {other.source}, column {other.name!r}"
         fail(column, bad, expected, "Write the ids the same way in both")
-    return found
+    return values
 
 
 def _check_unique(column: Column) -> None:

@@ -1,4 +1,4 @@
-"""Timestamps of every usual form, as whole numbers."""
+"""Timestamps in every usual format, as whole numbers."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ def timestamps(column: Column, unit: TimeUnit = "s") -> tuple[Array, int]:
     """Return the times of a column, int64 `[n]`, and how many of their units make a second.
 
     Numbers, in text or typed, count in `unit` since 1970 (or give any order). ISO dates and times,
-    dates and datetimes are what they say; those without a zone are taken as UTC.
+    dates and datetimes are read as such; those without a zone are UTC.
 
     Raises:
         ValueError: a time is missing or unreadable, or looks like a finer unit than `unit`.

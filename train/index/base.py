@@ -11,11 +11,11 @@ from train.core.settings import Settings
 
 
 class IndexSettings(Settings):
-    """How to build and search.
+    """Settings of stage 1's search by inner products.
 
     Attributes:
-        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search
-            and hnswlib is installed.
+        kind: the search to use; `auto` takes HNSW where it is at least 20 % faster than exact
+            search and hnswlib is installed.
         m: links of a node on each layer.
         ef_construction: breadth of the search when nodes are linked.
         recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
@@ -32,7 +32,7 @@ class IndexSettings(Settings):
 
 
 class Index(Protocol):
-    """Top-k search over the item vectors of a catalogue, by whatever scores a user and an item."""
+    """Top-k search over the item vectors of a catalogue, by the scores of the towers."""
 
     @property
     def report(self) -> Mapping[str, Any]:

@@ -187,9 +187,9 @@ def _efs(k: int, count: int) -> list[int]:
 
 
 def _recall(index: Index, queries: Array, k: int, worst: Array) -> float:
-    """Return the share of the k found that score as high as the k-th best, [Q, 1], does."""
+    """Return recall@k by scores: the share of results as good as the k-th best, `[Q, 1]`."""
     scores = index.search(queries, k)[1]
-    # Equal vectors may be scored by sums of another order; a millionth covers that rounding.
+    # Items within a millionth of it are as good: rounding alone tells their scores apart.
     return float((scores >= worst - 1e-6 * np.abs(worst)).mean())
 
 

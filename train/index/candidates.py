@@ -12,7 +12,8 @@ class Queries:
     Attributes:
         user: int32 `[B]`, -1 for a user unknown at training time.
         history: `B` rows of items, oldest first.
-        exclude: `B` rows of items that must not be recommended: seen ones and those asked for.
+        exclude: `B` rows of items that must not be recommended: seen ones, and those that the
+            request excludes.
     """
 
     user: Array

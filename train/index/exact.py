@@ -66,11 +66,11 @@ def rank_scores(
     k: int,
     block: int = 512,
 ) -> Array:
-    """Rank the whole catalogue for every user by what `score` gives, in blocks of users.
+    """Rank the whole catalogue for every user by any scores, in blocks of users.
 
     Args:
         score: from users `[B]` to floats `[B, I]`, which are written over.
-        users: whom it is asked for, `[U]`.
+        users: user indices to call it with, `[U]`.
         catalogue: items that may be ranked, bool `[I]`.
         exclude: items of each user that may not, `U` rows.
         k: how many.
@@ -90,11 +90,11 @@ def rank_excluding(
     k: int,
     block: int = 512,
 ) -> list[Array]:
-    """Rank as `rank_scores` does, once for each of `excludes`, of scores that are computed once.
+    """Rank as `rank_scores` does for each of several exclusions, with scores computed once.
 
     Args:
         score: from users `[B]` to floats `[B, I]`, which are written over.
-        users: whom it is asked for, `[U]`.
+        users: user indices to call it with, `[U]`.
         catalogue: items that may be ranked, bool `[I]`.
         excludes: items of each user that may not, `U` rows each, beside those of the one before.
         k: how many.

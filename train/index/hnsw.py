@@ -36,7 +36,7 @@ def warn_of_exact_search(graph: str) -> None:
     """Log, once a process, that hnswlib is missing and exact search answers in its place.
 
     Args:
-        graph: what would be searched otherwise, for the message.
+        graph: the search that is replaced, for the message.
     """
     logger.warning(
         "hnswlib is not installed: exact search instead of %s; for that, %s", graph, INSTALL

@@ -43,7 +43,7 @@ class PairHead:
     def scores(self, users: Array, items: Array) -> Array:
         """Return the scores of all pairs of users `[B, w]` and items `[M, w]`, float32 `[B, M]`.
 
-        As `relu(u + i)` is `max(i, -u) + u`, and the layer over it is linear, what it makes of the
+        As `relu(u + i)` is `max(i, -u) + u`, and the layer over it is linear, its output for the
         second u is the same for all items. So is that of the second layer, and a pair costs one
         comparison an element beside the matrix product.
         """
@@ -74,7 +74,7 @@ class PairHead:
 
         Args:
             lowest: minus the users' halves of the first layer, `[b, 1, w - F]`.
-            least: minus what the second layer makes of these, with its bias, `[b, 1, hidden]`.
+            least: minus the second layer's output for these, with its bias, `[b, 1, hidden]`.
             items: their halves of the first layer, `[m, w - F]`.
             room: for the values of both layers, a row a pair.
         """
@@ -116,14 +116,14 @@ def _blas() -> ThreadpoolController:
 def _on_all_cores(work: Callable[[range], None], starts: range) -> None:
     """Call `work` with parts of `starts`, one for each thread that BLAS has.
 
-    BLAS's own threads wait for each other after every product, and leave what lies between products
+    BLAS's own threads wait for each other after every product, and leave the work between products
     to one of them.
     """
     threads = max((library["num_threads"] for library in _blas().info()), default=1)
     if min(threads, len(starts)) < 2:
         work(starts)
         return
-    # What BLAS had is put back; two at once would put back what the other one had set.
+    # The number of threads is restored; two callers at once would restore each other's limit.
     with ALONE, _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, [starts[first::threads] for first in range(threads)]))
 

@@ -9,7 +9,7 @@ from train.core.ragged import Array
 Columns = dict[tuple[str, ...], tuple[Array, Array]]
 """By the path of a metric in a report: its sums and weights over users, each `[U]`."""
 
-DRAWS = 2**22
+DRAWS = 2**22  # draws of users in memory at a time: 32 MB of counts
 
 
 def bootstrap(
@@ -111,7 +111,7 @@ def _ratio(sums: Array, weights: Array) -> Array:
 
 def _quantile(ratios: Array, q: float) -> Array:
     """Return a quantile of each column without its NaN, [M]: a small group can be drawn empty."""
-    found = np.full(ratios.shape[1], np.nan)
+    quantiles = np.full(ratios.shape[1], np.nan)
     some = ~np.isnan(ratios).all(axis=0)
-    found[some] = np.nanquantile(ratios[:, some], q, axis=0)
-    return found
+    quantiles[some] = np.nanquantile(ratios[:, some], q, axis=0)
+    return quantiles

@@ -1,4 +1,4 @@
-"""Ranking metrics per user and per held-out pair, novelty and coverage."""
+"""Ranking metrics per user and per held-out interaction, novelty and coverage."""
 
 import numpy as np
 
@@ -33,14 +33,14 @@ def per_user(ranked: Array, relevant: Ragged, k: int) -> dict[str, Array]:
     ideal = np.concatenate([[np.nan], np.cumsum(gain)])[np.minimum(count, k)]
     some = np.where(count > 0, count, np.nan)
     at_each = np.cumsum(hits, axis=1) / np.arange(1, k + 1)
-    found = hits.sum(axis=1)
+    number = hits.sum(axis=1)
     return {
-        "recall": found / some,
+        "recall": number / some,
         "ndcg": hits @ gain / ideal,
         "map": (at_each * hits).sum(axis=1) / np.minimum(some, k),
         "mrr": np.where(count > 0, (hits / np.arange(1, k + 1)).max(axis=1), np.nan),
-        "hit_rate": np.where(count > 0, found > 0, np.nan),
-        "precision": np.where(count > 0, found / k, np.nan),
+        "hit_rate": np.where(count > 0, number > 0, np.nan),
+        "precision": np.where(count > 0, number / k, np.nan),
     }
 
 
@@ -74,19 +74,19 @@ def per_positive(ranked: Array, relevant: Ragged, k: int) -> dict[str, Array]:
 
 
 def inverse_user_frequency(histories: Ragged, n_items: int) -> Array:
-    """Return `-log2(users who took the item / users)` of each item, bits, float64 `[I]`.
+    """Return `-log2(users with the item / users)` of each item, bits, float64 `[I]`.
 
-    Users are those with a history, and each counts once for an item. An item that nobody took
-    counts as taken by one of them.
+    Users are those with a history, and each counts once for an item. An item without interactions
+    counts as if one of them had it.
 
     Args:
-        histories: items of each user, U rows, as known before the test.
+        histories: items of each user before the test, U rows.
         n_items: I.
     """
     pairs = np.unique(histories.rows * np.int64(n_items) + histories.values)
-    takers = np.bincount(pairs % n_items, minlength=n_items)
+    counts = np.bincount(pairs % n_items, minlength=n_items)
     users = max(1, np.count_nonzero(histories.lengths))
-    surprise: Array = np.log2(users / np.maximum(takers, 1))
+    surprise: Array = np.log2(users / np.maximum(counts, 1))
     return surprise
 
 
@@ -97,7 +97,7 @@ def novelty(ranked: Array, frequency: Array, k: int) -> Array:
 
     Args:
         ranked: item indices, best first, -1 after the last, int `[U, >= k]`.
-        frequency: of `inverse_user_frequency`, `[I]`.
+        frequency: as `inverse_user_frequency` returns it, `[I]`.
         k: the cut.
 
     Returns:
@@ -130,6 +130,6 @@ def _hits(ranked: Array, relevant: Ragged) -> tuple[Array, Array]:
     count = np.bincount(keys // span, minlength=len(relevant))
     if not len(keys):
         return np.zeros(ranked.shape, dtype=bool), count
-    wanted = np.arange(len(ranked))[:, None] * span + ranked
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return (keys[place] == wanted) & (ranked >= 0), count
+    shown = np.arange(len(ranked))[:, None] * span + ranked
+    place = np.minimum(np.searchsorted(keys, shown), len(keys) - 1)
+    return (keys[place] == shown) & (ranked >= 0), count
