@@ -97,7 +97,8 @@ def test_a_feature_that_never_changes_weighs_nothing() -> None:
 
 def test_it_is_fitted_in_one_thread_of_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle threads of two copies of BLAS spin against each other; see `Logit`."""
-    threads, loss = set(), _Groups.loss
+    threads: set[int] = set()
+    loss = _Groups.loss
 
     def spied(groups: _Groups, weights: Array, l2: float = 0.0) -> tuple[float, Array]:
         pools = threadpool_info()
