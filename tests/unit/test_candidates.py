@@ -181,8 +181,7 @@ def test_a_longer_history_counts_as_activity_and_is_compared_by_its_newest_items
         np.testing.assert_allclose(named["user_activity"][row], np.log1p(length), rtol=1e-6)
     # The linear score is of all items of a history.
     for name in set(names) - {"user_activity", "linear_score"}:
-        long_row, short_row = named[name]
-        np.testing.assert_array_equal(long_row, short_row, err_msg=name)
+        np.testing.assert_array_equal(named[name][0], named[name][1], err_msg=name)
     assert (named["linear_score"][0] != named["linear_score"][1]).any()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.planted_candidates import NAMES, planted
 from train.core.ragged import Array
@@ -95,11 +95,22 @@ def test_a_feature_that_never_changes_weighs_nothing() -> None:
     assert _weights(Logit(), training)[3] == 0
 
 
-def test_its_weights_do_not_depend_on_the_number_of_threads() -> None:
-    training = planted(200)
-    with threadpool_limits(1):
-        one = _weights(Logit(), training)
-    np.testing.assert_array_equal(_weights(Logit(), training), one)
+def test_it_is_fitted_in_one_thread_of_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle threads of two copies of BLAS spin against each other; see `Logit`."""
+    threads: set[int] = set()
+    loss = _Groups.loss
+
+    def spied(groups: _Groups, weights: Array, l2: float = 0.0) -> tuple[float, Array]:
+        pools = threadpool_info()
+        threads.update(pool["num_threads"] for pool in pools if pool["user_api"] == "blas")
+        return loss(groups, weights, l2)
+
+    monkeypatch.setattr(_Groups, "loss", spied)
+    with threadpool_limits(2, user_api="blas"):
+        Logit(l2=(1.0,)).fit(planted())
+        pools = threadpool_info()
+    assert threads == {1}
+    assert {pool["num_threads"] for pool in pools if pool["user_api"] == "blas"} == {2}
 
 
 def test_its_file_says_what_weighs_how_much(tmp_path: Path) -> None:

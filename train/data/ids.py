@@ -37,8 +37,8 @@ class IdMap:
     def index(self, ids: Iterable[Any]) -> Array:
         """Return the indices of external ids, int32 `[m]`; -1 where unknown or of another type."""
         if isinstance(ids, pa.Array | pa.ChunkedArray) and ids.type == self.ids.type:
-            found = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
-            return np.asarray(found.to_numpy()).astype(np.int32)
+            index = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
+            return np.asarray(index.to_numpy()).astype(np.int32)
         # As Python values, whose types tell an integer from a flag, a float or a text.
         if isinstance(ids, np.ndarray):
             ids = ids.tolist()

@@ -38,9 +38,9 @@ class RerankerSettings(Settings):
 
     Attributes:
         reads_vectors: whether it learns from the towers' vectors, element by element.
-        negatives: candidates not taken that are fitted on, a query, on average. In a softmax each
-            is weighted by 1 over the probability that it was sampled with.
-        max_rows: that are fitted on, in whole queries.
+        negatives: candidates without an interaction that are sampled of each request, on average.
+            In a softmax each is weighted by 1 over the probability of being sampled.
+        max_rows: rows that are fitted on, in whole requests.
     """
 
     reads_vectors: ClassVar[bool] = False

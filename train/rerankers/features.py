@@ -130,7 +130,7 @@ class _Batch:
         whole_history: B rows of items, oldest first.
         activity: its length, int64 `[B]`.
         history: its newest items, -1 before the first, int32 `[B, HISTORY]`.
-        known: how many of these there are, at least 1, float32 `[B, 1]`.
+        history_length: number of these, at least 1, float32 `[B, 1]`.
         popularity: their mean log popularity, float32 `[B, 1]`.
         items: the candidates, int32 `[B, C]`.
         scores: stage 1's, 0 for padding, float32 `[B, C]`.
@@ -140,7 +140,7 @@ class _Batch:
     whole_history: Ragged
     activity: Array
     history: Array
-    known: Array
+    history_length: Array
     popularity: Array
     items: Array
     scores: Array
@@ -149,14 +149,14 @@ class _Batch:
     def of(cls, tables: FeatureTables, queries: Queries, candidates: Candidates) -> "_Batch":
         history = queries.history.last(HISTORY)
         lengths = queries.history.lengths
-        known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
+        history_length = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
         return cls(
             user=queries.user,
             whole_history=queries.history,
             activity=lengths,
             history=history,
-            known=known,
-            popularity=tables.popularity.take(history).sum(axis=1, keepdims=True) / known,
+            history_length=history_length,
+            popularity=tables.popularity.take(history).sum(axis=1, keepdims=True) / history_length,
             items=candidates.items,
             scores=np.where(candidates.items >= 0, candidates.scores, 0),
         )
@@ -185,9 +185,9 @@ def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
 
 
 def _history(tables: FeatureTables, batch: _Batch, out: Array) -> int:
-    seen = tables.units.take(batch.history, axis=0)
-    mean = seen.sum(axis=1, keepdims=True) / batch.known[:, :, None]
-    profile = np.concatenate([mean, seen[:, -RECENT:]], axis=1)
+    units = tables.units.take(batch.history, axis=0)
+    mean = units.sum(axis=1, keepdims=True) / batch.history_length[:, :, None]
+    profile = np.concatenate([mean, units[:, -RECENT:]], axis=1)
     # Both operands in C order, and the small axis in front for the maximum: 3 times as fast.
     similar = tables.units.take(batch.items, axis=0) @ profile.transpose(0, 2, 1).copy()
     planes = similar.transpose(2, 0, 1).copy()
@@ -240,7 +240,7 @@ def _category(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     base = np.arange(rows)[:, None] * size
     codes = tables.codes.take(batch.history, axis=1) + base
     counts = np.bincount(codes.ravel(), minlength=rows * size).reshape(rows, size)
-    share = counts.astype(np.float32) / batch.known
+    share = counts.astype(np.float32) / batch.history_length
     share[:, -1] = 0
     weighted = share * tables.code_weights
     norm = np.sqrt((weighted**2).sum(axis=1, keepdims=True))
@@ -262,9 +262,9 @@ def _attribute(tables: FeatureTables, batch: _Batch, out: Array) -> int:
         return 0
     # In float64, where numbers that cancel leave nothing that the floor below would not swallow.
     total = tables.columns.take(batch.history, axis=1).sum(axis=2, dtype=np.float64)
-    taste = (total / batch.known.T).astype(np.float32)
-    own = np.take(tables.columns, batch.items, axis=1, mode="wrap")
+    taste = (total / batch.history_length.T).astype(np.float32)
+    columns = np.take(tables.columns, batch.items, axis=1, mode="wrap")
     norms = np.sqrt((taste**2).sum(axis=0))[:, None] * tables.column_norms.take(batch.items)
-    np.divide((own * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])
-    np.abs(np.subtract(own, taste[:, :, None], out=own), out=out[1 : 1 + width])
+    np.divide((columns * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])
+    np.abs(np.subtract(columns, taste[:, :, None], out=columns), out=out[1 : 1 + width])
     return 1 + width

@@ -1,4 +1,4 @@
-"""A conditional logit: candidates are taken by a weighted sum of their features."""
+"""The reranker `logit`: a conditional logit, which scores by a weighted sum of features."""
 
 import json
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Logit(RerankerSettings):
     Of few requests it learns as much as there is to learn, where trees learn noise as well.
 
     Attributes:
-        features: names of those that it reads; all, if none is given.
+        features: names of the features that it reads; empty for all.
         l2: penalties of the squared weights of features with deviation 1, over a loss that is
             summed over the requests. Each is tried, and one is chosen by the loss on other
             requests: in turn on each fifth of those given, and the weights are the mean of the
@@ -64,11 +64,11 @@ class Logit(RerankerSettings):
         # One thread: products this small gain nothing from more, and the idle threads of NumPy's
         # and SciPy's two copies of BLAS spin between them, which takes ten times as long.
         with threadpool_limits(1, user_api="blas"):
-            found = [
+            weights_of_folds = [
                 _minimized(scaled(part), scaled(other), self.l2)
                 for part, other in training_and_evaluation(training, evaluation, FOLDS, seed)
             ]
-        weights = np.mean(found, axis=0) * scale
+        weights = np.mean(weights_of_folds, axis=0) * scale
         return LinearReranker(names, columns, weights.astype(np.float32))
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:

@@ -11,15 +11,16 @@ from train.data.splits.base import TEST, TRAIN, VALIDATION, Quantile, Split, end
 
 
 class HoldOutItems(Split):
-    """Some items are known by their attributes alone: all that was taken of them is the test.
+    """Some items are known by their attributes alone: all their interactions are the test.
 
-    It measures recommending what nobody has taken yet, and wants `catalogue = "all"`. The cut is
-    not in time: `t1` and `t2` are one second after the newest interaction of what is learned from.
+    It measures recommending items without interactions (cold start), and needs
+    `catalogue = "all"`. The cut is not in time: `t1` and `t2` are one second after the newest
+    interaction of what is learned from.
 
     Attributes:
         test: share of the items that are held out.
         validation: share of the items that are held out while the towers are chosen.
-        draw: seed of which ones.
+        draw: seed of the choice of items.
     """
 
     name: Literal["hold_out_items"] = "hold_out_items"
