@@ -15,13 +15,16 @@ from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, Statistics
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.index.candidates import Candidates, Queries
-from train.index.vector_index import Index, IndexSettings
+from train.index.vector_index import VectorIndex
 from train.recommender.recommender import Recommender
 from train.rerankers.base import Reranker
+from train.rerankers.candidate_rows import candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
-from train.rerankers.features import Catalogue, feature_names
-from train.rerankers.pairs import pairs
+from train.rerankers.features import FeatureInputs, feature_names
+from train.rerankers.training_set import TrainingSet
 
 AS_OF = 1_700_000_000
 
@@ -47,14 +50,14 @@ def make_recommender(
     user_vectors = rng.normal(size=(users, width)).astype(np.float32)
     item_vectors = rng.normal(size=(items, width)).astype(np.float32)
     interactions = _interactions(rng, user_vectors, item_vectors, history)
-    score = LinearScore(rank=linear_rank, weighted=True)
-    statistics = Statistics.from_interactions(interactions, users, items, AS_OF, linear_score=score)
+    statistics = Statistics.from_interactions(interactions, users, items, AS_OF)
+    linear_score = LinearScore(rank=linear_rank, weighted=True).fit(interactions, users, items)
     catalogue = np.arange(items) % 10 != 9
     features = _features(rng, users), _features(rng, items)
-    index = Index.build(IndexSettings(), item_vectors, catalogue, seed)
+    index = build_vector_index(IndexSettings(), item_vectors, catalogue, seed)
     histories = Ragged.from_pairs(interactions.user, interactions.item, users)
     settings = CatBoost(iterations=trees, depth=depth)
-    known = Catalogue(item_vectors, features[1], features[0], statistics)
+    known = FeatureInputs(item_vectors, features[1], features[0], statistics, linear_score)
     return Recommender(
         users=_ids(users, 1000, text_ids),
         items=_ids(items, 5, text_ids),
@@ -64,6 +67,7 @@ def make_recommender(
         catalogue=catalogue,
         histories=histories,
         statistics=statistics,
+        linear_score=linear_score,
         user_features=features[0],
         item_features=features[1],
         index=index,
@@ -106,7 +110,7 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
         item_vectors=encode_catalogue(model),
     )
     parts = dataclasses.replace(
-        parts, index=Index.build(IndexSettings(), parts.item_vectors, parts.catalogue)
+        parts, index=build_vector_index(IndexSettings(), parts.item_vectors, parts.catalogue)
     )
     facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
     files = {bundle.TOWER: state_bytes(model)}
@@ -141,10 +145,10 @@ def _features(rng: Any, count: int) -> Features:
 
 def _reranker(
     rng: Any,
-    known: Catalogue,
+    known: FeatureInputs,
     vectors: Array,
     histories: Ragged,
-    index: Index,
+    index: VectorIndex,
     settings: CatBoost,
 ) -> Reranker:
     """Fit CatBoost to a planted preference: near items, and among these those of a high size."""
@@ -152,8 +156,7 @@ def _reranker(
     history = histories.take(chosen)
     queries = Queries(user=chosen.astype(np.int32), history=history, exclude=history)
     found = index.search(vectors[chosen], 50, history)
-    rows = pairs(known, queries, vectors[chosen], Candidates(*found))
+    rows = candidate_rows(known, queries, vectors[chosen], Candidates(*found))
     taste = known.item_features.dense[rows.item, 0] + rng.normal(size=len(rows.item))
-    return settings.fit(
-        rows, taste > 1.0, known.item_vectors, feature_names(known), seed=0, threads=1
-    )
+    labels = (taste > 1.0).astype(np.float32)
+    return settings.fit(TrainingSet(rows, labels, known.item_vectors, feature_names(known)))

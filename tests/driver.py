@@ -21,7 +21,7 @@ from train.config import Run
 from train.core.ragged import Array
 from train.fit import fit
 from train.rerankers.base import Reranker, RerankerSettings
-from train.rerankers.pairs import Pairs
+from train.rerankers.training_set import TrainingSet
 
 DAY = 86_400
 START = 1_600_000_000
@@ -135,28 +135,13 @@ def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a reranker was fitted to."""
-
-    pairs: Pairs
-    labels: Array
-    item_vectors: Array
-    names: tuple[str, ...]
-
-    def feature(self, name: str) -> Array:
-        """Return a column, `[R]`."""
-        column: Array = self.pairs.features[:, self.names.index(name)]
-        return column
-
-
-@dataclass(frozen=True)
 class Made:
-    """What a run made: its bundle, the weights of each phase, and what its reranker learned of."""
+    """What a run made: its bundle, the weights of each phase, and its reranker's training set."""
 
     run: Run
     bundle: Bundle
     towers: dict[str, dict[str, Array]]
-    learned: Learned | None
+    training: TrainingSet | None
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -167,27 +152,19 @@ class Made:
 
 def made(run: Run) -> Made:
     """Fit a run and look at what it made."""
-    fits: list[Learned] = []
+    fits: list[TrainingSet] = []
     of = RerankerSettings.fit
 
-    def spied(
-        self: RerankerSettings,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        names: tuple[str, ...],
-        *rest: Any,
-        **named: Any,
-    ) -> Reranker:
-        fits.append(Learned(pairs, labels, item_vectors, names))
-        return of(self, pairs, labels, item_vectors, names, *rest, **named)
+    def spied(self: RerankerSettings, training: TrainingSet, *rest: Any, **named: Any) -> Reranker:
+        fits.append(training)
+        return of(self, training, *rest, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RerankerSettings, "fit", spied)
         bundle = open_bundle(fit(run))
     home = Path(run.storage) / run.name
     # Others are fitted on a part, to be judged on what was left out.
-    whole = max(fits, key=lambda given: len(given.labels), default=None)
+    whole = max(fits, key=len, default=None)
     return Made(run, bundle, _towers(home), whole)
 
 
@@ -211,8 +188,6 @@ def digests(of: Made) -> dict[str, str]:
     of ours, `intervals` those of all, `cuts` what there is at further cuts.
     """
     bundle, curve = of.bundle, of.bundle.manifest["training"]["select"]
-    statistics = bundle.recommender.statistics.arrays()
-    linear = {name for name in statistics if name.startswith("linear_")}
     systems = of.metrics["systems"]
     graph = [path.read_bytes() for path in sorted(bundle.folder.glob("index.hnsw"))]
     things: dict[str, Any] = {
@@ -222,8 +197,8 @@ def digests(of: Made) -> dict[str, str]:
         "vectors": [bundle.recommender.user_vectors, bundle.recommender.item_vectors],
         "index": [_without_times(bundle.manifest["index"]), graph],
         "histories": [bundle.recommender.histories.values, bundle.recommender.histories.offsets],
-        "statistics": {name: statistics[name] for name in statistics.keys() - linear},
-        "linear": {name: statistics[name] for name in linear},
+        "statistics": bundle.recommender.statistics.arrays(),
+        "linear": bundle.recommender.linear_score.arrays(),
         "catalogue": bundle.recommender.catalogue,
         "features": [
             bundle.recommender.item_features.dense,
@@ -237,14 +212,14 @@ def digests(of: Made) -> dict[str, str]:
         "cuts": [of.metrics["more_k"], of.metrics["per_positive"]],
         "ceiling": of.metrics["recall@candidates"]["mean"],
     }
-    if of.learned:
-        pairs = of.learned.pairs
-        things["rows"] = [pairs.query, pairs.item, pairs.user_vectors, of.learned.item_vectors]
-        things["described"] = [pairs.features, list(of.learned.names)]
-        things["labels"] = of.learned.labels
+    if of.training is not None:
+        rows = of.training.rows
+        things["rows"] = [rows.query, rows.item, rows.user_vectors, of.training.item_vectors]
+        things["described"] = [rows.features, list(of.training.feature_names)]
+        things["labels"] = of.training.labels
         # CatBoost's file says when it was written.
         things["reranker"] = (
-            [bundle.recommender.reranker.score(pairs)] if bundle.recommender.reranker else []
+            [bundle.recommender.reranker.score(rows)] if bundle.recommender.reranker else []
         )
     return {name: digest(thing) for name, thing in things.items()}
 

@@ -17,7 +17,7 @@ from tests.training import events, make_job, plain_inputs
 from train.core.schema import Interactions
 from train.losses.pairwise import BPR
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import checkpoint_bytes
+from train.trainer.checkpoint import State, checkpoint_bytes
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
@@ -129,7 +129,7 @@ class Recorder:
         self._given.clear()
         self._dropped.clear()
 
-    def _report(self, metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def _report(self, metrics: dict[str, Any], state: State | None) -> None:
         self.metrics.append(metrics)
         if state is not None:
             self.checkpoints.append(checkpoint_bytes(state))
@@ -141,7 +141,7 @@ class Recording:
     """What `record` returns: the recorder, and the last state of the training."""
 
     recorder: Recorder
-    state: dict[str, Any]
+    state: State
 
     @property
     def steps(self) -> list[Step]:
@@ -153,9 +153,7 @@ class Recording:
         return self.recorder.epoch(number)
 
 
-def record(
-    job: Job, worker: Worker | None = None, state: dict[str, Any] | None = None
-) -> Recording:
+def record(job: Job, worker: Worker | None = None, state: State | None = None) -> Recording:
     """Train a job, from a state if one is given, and return how it went."""
     with Recorder(worker or Worker()) as recorder:
         return Recording(recorder, train(job, recorder.watched, state))

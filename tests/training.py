@@ -14,9 +14,11 @@ from train.core.schema import Interactions
 from train.data.encoded import Encoded, encode
 from train.data.encoders import Features
 from train.data.snapshot import Snapshot, TowerInputs, snapshot, validation_holdout
-from train.data.splits import TRAIN, Folds, Time
+from train.data.splits.base import TRAIN, Folds
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
-from train.index.vector_index import Index, IndexSettings
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
@@ -80,7 +82,7 @@ def exact_recommender(
     data: Encoded, known: Snapshot, users: Array, items: Array, **rest: Any
 ) -> Recommender:
     """Return stage 1 over vectors of users `[U, d]` and items `[I, d]`, searched exactly."""
-    index = Index.build(IndexSettings(kind="exact"), items, known.catalogue, seed=0)
+    index = build_vector_index(IndexSettings(kind="exact"), items, known.catalogue, seed=0)
     return Recommender.over(data, known, (users, items), index, **rest)
 
 

@@ -114,10 +114,11 @@ EXPORTS = {
 def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Write a table with one more column, the embedding of its texts; print its place."""
     _no_more(flags)
-    from train.datasets.embed_text import embed_text
+    from train.datasets.embed_text import Encoding, embed_text
 
     options = {key: value for key, value in vars(arguments).items() if key != "call"}
-    print(embed_text(**options))
+    encoding = {key: options.pop(key) for key in ("model", "workers", "batch_size", "address")}
+    print(embed_text(**options, encoding=Encoding(**encoding)))
 
 
 def _positive(word: str) -> int:

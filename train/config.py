@@ -6,11 +6,13 @@ from pydantic import Field, model_validator
 
 from train.core.settings import Settings, one_of
 from train.data.linear_score import LinearScore
-from train.data.splits import SPLITS, Split, Time
+from train.data.splits import SPLITS
+from train.data.splits.base import Split
+from train.data.splits.times import Time
 from train.datasets import DATASETS
 from train.datasets.base import Dataset
 from train.evaluation.settings import Evaluation
-from train.index.vector_index import IndexSettings
+from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.base import Loss
 from train.losses.softmax import InBatchSoftmax
@@ -32,28 +34,28 @@ class NoReranker(Settings):
 
 
 class Draft(Settings):
-    """What a run is made from, each setting by itself; together they are checked as a `Run`.
+    """Settings of a run, each valid by itself; `Run` checks that they go together.
 
     Attributes:
         name: of the run; its files lie in `storage/name`, and the same name resumes.
         seed: of every draw.
         storage: folder or URI.
         candidates: items that stage 1 hands to stage 2.
-        catalogue: "warm" recommends what somebody has taken; "all" also what is only in the item
-            table, which a tower that encodes attributes can rank.
+        catalogue: "warm" recommends items with interactions; "all" also those that are only in the
+            item table, which a tower that encodes attributes can rank (cold start).
         page: draw the run's report, with plots, into `report.html`.
-        final_fit: what the served towers are fitted on once the test is measured: "everything", or
-            only what lies "before_test".
-        data: where the three tables come from.
-        split: what trains, validates and tests.
+        final_fit: interactions that the served towers are fitted on once the test is measured:
+            "everything", or only those "before_test".
+        data: source of the interactions, items and users.
+        split: training, validation and test parts.
         tower: the architecture.
-        loss: with its negatives; a tower that is fitted at once needs none.
-        train: optimisation and workers.
+        loss: with its negatives; towers fitted in closed form need none.
+        train: optimization and workers.
         index: search over the item vectors.
         linear_score: a further score of candidates, for rerankers that learn from it.
         reranker: stage 2.
         evaluation: metrics.
-        tracking: where a fit is logged too; it changes nothing in a run.
+        tracking: experiment tracking; not part of a run's identity.
     """
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -78,7 +80,7 @@ class Draft(Settings):
 
 
 class Run(Draft):
-    """Everything that one run is made from; it goes into the bundle as it was resolved.
+    """Settings of a run that go together, resolved; they are stored in its bundle.
 
     Raises:
         ValueError: settings that do not go together.

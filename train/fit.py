@@ -1,9 +1,9 @@
 """The driver of a run: towers on Ray Train, both stages, evaluation, bundle.
 
-select   towers on what was before t1, stopped by the validation window [t1, t2)
-refit    towers on what was before t2, for as many epochs, measured on the test
+select   towers on interactions before t1, stopped by the validation users of [t1, t2)
+refit    towers on interactions before t2, for as many epochs, measured on the test
 final    towers on everything, for serving (unless final_fit is before_test)
-rerank   the reranker on the candidates that select's towers have for the window
+rerank   the reranker on the candidates that select's towers retrieve for the validation users
 """
 
 import json
@@ -16,14 +16,14 @@ from cluster.session import connect, scaling
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.ragged import Array
-from train.core.redact import plain
 from train.data.encoded import Encoded
-from train.data.snapshot import fingerprint, held_out
-from train.data.splits import Folds
+from train.data.snapshot import Holdout, Snapshot, fingerprint, held_out
+from train.data.splits.base import Folds
 from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
-from train.identity import RUN, check_name
+from train.identity import RUN, check_name, run_identity
 from train.recommender.recommender import Recommender
+from train.recommender.stage_two import StageTwo
 from train.report.page import write_page
 from train.rerankers.base import RerankerSettings
 from train.steps import (
@@ -60,10 +60,7 @@ def fit(run: Run, address: str | None = None) -> str:
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
-    config = plain(run.table())
-    for key in ("tracking", "page"):  # what is told of a run does not make it another one
-        del config[key]
-    identity = {"config": config, "data": fingerprint(data)}
+    identity = run_identity(run, data)
     check_name(home, identity)
     _warn_of_ignored(run)
     done = storage.join(home, "done.json")
@@ -77,18 +74,22 @@ def fit(run: Run, address: str | None = None) -> str:
         scaling(run.train.workers, run.train.gpu)
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     with tracker:
-        tracker.begin(config)
+        tracker.begin(identity["config"])
         version = _write(home, run, data, _fitted(home, run, data, folds, tracker))
         storage.write_bytes(done, json.dumps({"version": version}).encode())
         place = storage.join(home, "bundles", version)
-        text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
-        tracker.results(place, text)
-        # Last: whatever plots fail at, the bundle is there.
-        if run.page:
-            page = write_page(place)
-            tracker.report(page)
-            logger.info("report: %s", page)
+        _report(run, place, tracker)
     return place
+
+
+def _report(run: Run, place: str, tracker: Tracker) -> None:
+    """Log the results; then draw the page, last: whatever plots fail at, the bundle is there."""
+    text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
+    tracker.results(place, text)
+    if run.page:
+        page = write_page(place)
+        tracker.report(page)
+        logger.info("report: %s", page)
 
 
 @dataclass(frozen=True)
@@ -112,31 +113,42 @@ class Result:
 
 def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) -> Result:
     holdout = select_holdout(run, data, folds)
-    phases = {"select": holdout.known, "refit": refit_snapshot(run, data, folds)}
-    if run.final_fit == "everything":
-        phases["final"] = final_snapshot(run, data)
+    phases = _phases(run, data, folds, holdout)
     towers = fit_towers(home, run, phases, holdout, tracker)
     selected = stage_one(run, data, holdout.known, towers["select"].model)
     second = stage_two(run, selected, holdout)
-
-    def refitted(phase: str) -> Recommender:
-        model, known = towers[phase].model, phases[phase]
-        # A reranker that reads vectors was fitted to those of the towers that were selected.
-        both = known.inputs.warm_items & holdout.known.inputs.warm_items
-        align(model, selected.item_vectors, both)
-        first = stage_one(run, data, known, model)
-        earned = bool(second.facts.get("earned", True))
-        return replace(first, reranker=second.reranker, earned=earned)
-
+    recommenders = {}
+    for phase, known in list(phases.items())[1:]:
+        _align(towers[phase].model, known, selected)
+        first = stage_one(run, data, known, towers[phase].model)
+        recommenders[phase] = _with_reranker(first, second)
     test = held_out(data, folds, phases["refit"])
-    measured = refitted("refit")
-    evaluated = evaluate(measured, test, run.evaluation, run.seed)
-    arrays = evaluated.arrays() | diagnose(measured, test, run.seed)
-    served = list(phases)[-1]
+    evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
+    arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
     training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
     facts = {"metrics": evaluated.report, "training": training, "reranker": dict(second.facts)}
-    recommender = measured if served == "refit" else refitted(served)
-    return Result(recommender, phases[served].as_of, towers[served].model, facts, arrays)
+    served = list(phases)[-1]
+    as_of, model = phases[served].as_of, towers[served].model
+    return Result(recommenders[served], as_of, model, facts, arrays)
+
+
+def _phases(run: Run, data: Encoded, folds: Folds, holdout: Holdout) -> dict[str, Snapshot]:
+    """Return the snapshot that the towers of each phase learn from; the last one is served."""
+    phases = {"select": holdout.known, "refit": refit_snapshot(run, data, folds)}
+    if run.final_fit == "everything":
+        phases["final"] = final_snapshot(run, data)
+    return phases
+
+
+def _align(model: TwoTowerModel, known: Snapshot, selected: Recommender) -> None:
+    """Align a refitted embedding space to the one that the reranker was fitted to."""
+    both = known.inputs.warm_items & (selected.statistics.item_count > 0)
+    align(model, selected.item_vectors, both)
+
+
+def _with_reranker(first: Recommender, second: StageTwo) -> Recommender:
+    earned = bool(second.facts.get("earned", True))
+    return replace(first, reranker=second.reranker, earned=earned)
 
 
 def _write(home: str, run: Run, data: Encoded, result: Result) -> str:

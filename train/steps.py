@@ -23,9 +23,8 @@ from train.data.snapshot import (
     some_users,
     validation_holdout,
 )
-from train.data.splits import LEFT_OUT, TRAIN, Folds
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index, check_kind
+from train.data.splits.base import LEFT_OUT, TRAIN, Folds
+from train.index.build import build_index, check_kind
 from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
@@ -33,6 +32,7 @@ from train.rerankers.features import names_of
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users
 from train.tracking.base import Tracker
+from train.trainer.checkpoint import PhaseResult
 from train.trainer.job import Job, Validation
 from train.trainer.workers import train_here, train_on_ray
 
@@ -125,21 +125,16 @@ def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) ->
     """Return stage 1 over a snapshot: all users and items encoded, the items indexed."""
     users = np.arange(len(known.histories))
     vectors = encode_users(model, users, known.histories), encode_catalogue(model)
+    head = None if model.head is None else model.head.trained()
     return Recommender.over(
         data,
         known,
         vectors,
-        _index(run, known, model, vectors[1]),
+        build_index(run.index, vectors[1], known.catalogue, head, run.seed),
         encode=partial(encode_users, model),
         added=run.tower.added,
         candidates=run.candidates,
     )
-
-
-def _index(run: Run, known: Snapshot, model: TwoTowerModel, items: Array) -> Index | PairIndex:
-    if model.head is not None:
-        return PairIndex.build(items, known.catalogue, model.head.trained())
-    return Index.build(run.index, items, known.catalogue, run.seed)
 
 
 def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:
@@ -187,7 +182,7 @@ def fit_towers(
     return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
 
 
-def _fitted_towers(run: Run, job: Job, state: dict[str, Any]) -> Fitted:
+def _fitted_towers(run: Run, job: Job, state: PhaseResult) -> Fitted:
     model = run.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"])
     model.eval()

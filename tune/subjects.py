@@ -15,22 +15,22 @@ import torch
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded
-from train.data.splits import Folds
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.data.splits.base import Folds
+from train.index.build import build_vector_index
 from train.metrics.ranking import per_user
-from train.recommender.stage_two import Learned, learned
+from train.recommender.stage_two import sufficient_training_set
 from train.rerankers.base import RerankerSettings
 from train.rerankers.cross_validation import cross_fit, ranked
+from train.rerankers.training_set import TrainingSet
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank
+from train.trainer.checkpoint import State
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
-State = dict[str, Any]
 Report = Callable[[dict[str, Any], State | None], None]
 
 
@@ -86,6 +86,7 @@ def _towers(
         worker.report({**where, **best, **costs}, now)
 
     best = train(one, dataclasses.replace(worker, report=report), state)["best"]
+    assert best["ndcg"] is not None, "every trial validates"
     return {"ndcg": best["ndcg"], **costs}, best["weights"]
 
 
@@ -142,44 +143,44 @@ def _tower_users(job: Job, run: Run, weights: Any) -> Array:
     return validation_scores(model.eval(), one)
 
 
-def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
-    """Return the candidates of the run's own towers, which the reranker learns from."""
+def _training_set(run: Run, data: Encoded, folds: Folds, home: str) -> TrainingSet:
+    """Return the reranker's training set: the labelled candidates of the run's own towers."""
     recommender, holdout = selected(home, run, data, folds)
-    return learned(recommender, reranker_holdout(run, holdout))
+    return sufficient_training_set(recommender, reranker_holdout(run, holdout))
 
 
 def _reranker(
-    rows: Learned, run: Run, asked: Collection[str], worker: Worker, _state: State | None
+    training: TrainingSet, run: Run, asked: Collection[str], worker: Worker, _state: State | None
 ) -> tuple[Values, Any]:
-    ndcg = _reranker_users(rows, run, None)
+    ndcg = _reranker_users(training, run, None)
     values = {"ndcg": float(np.nanmean(ndcg)), "milliseconds": 0.0}
     if "milliseconds" in asked and isinstance(run.reranker, RerankerSettings):
-        values["milliseconds"] = _ordering(rows, run)
+        values["milliseconds"] = _scoring_time(training, run)
     return values, None
 
 
-def _reranker_users(rows: Learned, run: Run, _kept: Any) -> Array:
-    """Return the NDCG@10 of each user's candidates, ordered by a model of other users."""
+def _reranker_users(training: TrainingSet, run: Run, _kept: Any) -> Array:
+    """Return the NDCG@10 of each user's candidates, ordered by out-of-fold scores, `[V]`."""
     threads = torch.get_num_threads()
-    scores = np.zeros(len(rows.labels), dtype=np.float32)  # all the same: stage 1's own order
+    scores = np.zeros(len(training), dtype=np.float32)  # all the same: stage 1's own order
     if isinstance(run.reranker, RerankerSettings):
-        scores = cross_fit(run.reranker, *rows.given, seed=run.seed, threads=threads)
-    return per_user(ranked(rows.pairs, scores, 10), rows.relevant, 10)["ndcg"]
+        scores = cross_fit(run.reranker, training, seed=run.seed, threads=threads)
+    return per_user(ranked(training.rows, scores, 10), training.relevant, 10)["ndcg"]
 
 
-def _ordering(rows: Learned, run: Run, requests: int = 50) -> float:
+def _scoring_time(training: TrainingSet, run: Run, requests: int = 50) -> float:
     """Return the median milliseconds in which one user's candidates are scored."""
     assert isinstance(run.reranker, RerankerSettings)
-    model = run.reranker.fit(*rows.given, run.seed, torch.get_num_threads())
-    queries = range(min(requests, len(rows.pairs.user_vectors)))
-    parts = [rows.pairs.take(rows.pairs.query == query) for query in queries]
-    return _milliseconds(model.score, parts)
+    model = run.reranker.fit(training, run.seed, torch.get_num_threads())
+    rows = training.rows
+    queries = range(min(requests, len(rows.user_vectors)))
+    return _milliseconds(model.score, [rows.take(rows.query == query) for query in queries])
 
 
 def _vectors(run: Run, data: Encoded, folds: Folds, home: str) -> tuple[Array, Array, Array]:
     """Return queries `[Q, d]`, item vectors `[I, d]` and the catalogue `[I]` of the towers."""
     recommender, holdout = selected(home, run, data, folds)
-    if isinstance(recommender.index, PairIndex):
+    if not recommender.index.tunable:
         raise ValueError(
             f"tower {run.tower.model_dump()['name']!r} scores every pair and has no index to tune; "
             "choose a tower whose score is dot, cosine or euclidean"
@@ -192,7 +193,7 @@ def _index(
     shared: tuple[Array, Array, Array], run: Run, asked: Collection[str], *_: Any
 ) -> tuple[Values, Any]:
     queries, vectors, catalogue = shared
-    found = Index.build(run.index, vectors, catalogue, run.seed, queries).report
+    found = build_vector_index(run.index, vectors, catalogue, run.seed, queries).report
     exact = found["used"] == "exact"
     recall = 1.0 if exact else found["recall"]
     return {"recall": recall, "microseconds": found["exact_us" if exact else "hnsw_us"]}, None
@@ -215,7 +216,7 @@ ALL = (
         fixed=(),
         metrics={"ndcg": "max", "milliseconds": "min"},
         default=("ndcg",),
-        prepare=_candidates,
+        prepare=_training_set,
         measure=_reranker,
         users=_reranker_users,
     ),

@@ -28,9 +28,9 @@ from train.data.snapshot import TowerInputs
 from train.losses.pairwise import Triplet
 from train.towers.dssm import DSSM
 from train.towers.layers import Deep
+from train.trainer.epoch import _batch, _optimizer, batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Training, Worker
-from train.trainer.loop import _batch, _optimizer, batch_loss
 from train.trainer.negatives import Negatives
 
 USERS, ITEMS, TAKEN = 20_000, 12_029, 25

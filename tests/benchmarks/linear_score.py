@@ -12,12 +12,11 @@ import numpy as np
 from tests.benchmarks.softmax import seconds
 from train.core.ragged import Array, Ragged
 from train.data.encoded import encode
-from train.data.linear_score import LinearModel, LinearScore
+from train.data.linear_score import LinearScore
 from train.data.snapshot import snapshot
-from train.data.statistics import _linear_arrays
 from train.datasets.generated import Generated
 from train.index.candidates import Candidates, Queries
-from train.rerankers.features import Catalogue, candidate_features
+from train.rerankers.features import FeatureInputs, candidate_features
 
 DATA = Generated(users=20_000, items=10_000, interactions=1_000_000)
 SCORE = LinearScore(rank=64)
@@ -42,26 +41,25 @@ def main() -> None:
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((n_items, 32)).astype(np.float32)
-    described = Catalogue(vectors, data.item_features, data.user_features, known.statistics)
-    none = _linear_arrays(LinearModel.none())
-    plain = replace(described, statistics=replace(known.statistics, **none))
+    plain = FeatureInputs(vectors, data.item_features, data.user_features, known.statistics)
+    described = replace(plain, linear_score=known.linear_score)
     users = rng.choice(n_users, REQUESTS, replace=False)
     with_score, without = (asked(one, known.histories, users) for one in (described, plain))
     print(f"a request: {1e6 * with_score:.0f} us with the score, {1e6 * without:.0f} us without")
     print(f"ratio  features with / without the linear score  {with_score / without:.2f}")
 
 
-def asked(catalogue: Catalogue, histories: Ragged, users: Array) -> float:
+def asked(inputs: FeatureInputs, histories: Ragged, users: Array) -> float:
     """Return the seconds in which the candidates of one request are described."""
     rng = np.random.default_rng(1)
-    items = rng.integers(0, len(catalogue.item_vectors), (1, CANDIDATES)).astype(np.int32)
+    items = rng.integers(0, len(inputs.item_vectors), (1, CANDIDATES)).astype(np.int32)
     found = Candidates(items, np.zeros(items.shape, np.float32))
     queries = []
     for user in users:
         history = histories.take(np.array([user]))
         queries.append(Queries(np.array([user], np.int32), history, history))
-    candidate_features(catalogue, queries[0], found)  # makes the tables
-    return least(lambda: [candidate_features(catalogue, q, found) for q in queries]) / len(users)
+    candidate_features(inputs, queries[0], found)  # makes the tables
+    return least(lambda: [candidate_features(inputs, q, found) for q in queries]) / len(users)
 
 
 def least(call: Callable[[], object]) -> float:

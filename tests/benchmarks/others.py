@@ -26,7 +26,7 @@ from cluster.cli import run
 from train.core.ragged import Array
 from train.data.encoded import encode
 from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
-from train.data.splits import LeaveLast
+from train.data.splits.leave_last import LeaveLast
 from train.datasets.movielens import MovieLens1M
 from train.losses.base import Loss
 from train.losses.pairwise import BPR
@@ -37,6 +37,7 @@ from train.towers.encode import encode_catalogue, encode_users, rank
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import steps_per_epoch, windows
+from train.trainer.checkpoint import State
 from train.trainer.examples import examples
 from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
@@ -141,7 +142,7 @@ def epoch_seconds(job: Job) -> float:
     return marks[1] - marks[0]
 
 
-def timed(job: Job) -> tuple[dict[str, Any], float]:
+def timed(job: Job) -> tuple[State, float]:
     """Return the last state of a job and the seconds that this process computed for it."""
     began = time.process_time()
     return train(job, Worker()), time.process_time() - began
@@ -158,7 +159,7 @@ def positions(job: Job) -> float:
     return steps_per_epoch(count, batch, 1, None) * batch * learned / count
 
 
-def best(data: Data, tower: Tower, state: dict[str, Any]) -> Array:
+def best(data: Data, tower: Tower, state: State) -> Array:
     """Return the ten best items of each test user that the user did not have."""
     known, users = data.known, data.test.users
     model = tower.build(known.inputs)

@@ -11,7 +11,7 @@ from train.baselines import BASELINES
 from train.baselines.base import Baseline, Collaborative, Scorer
 from train.core.ragged import Array
 from train.data.snapshot import Holdout, Snapshot, held_out, snapshot
-from train.data.splits import TEST, TRAIN
+from train.data.splits.base import TEST, TRAIN
 from train.index.exact import rank_scores
 from train.metrics.ranking import per_user
 

@@ -9,10 +9,10 @@ import torch
 
 from tests.training import generated, make_job, validation
 from train.data.snapshot import snapshot
-from train.data.splits import TRAIN
+from train.data.splits.base import TRAIN
 from train.datasets.generated import Generated
 from train.losses import LOSSES
-from train.losses.base import Head, Loss, Scored
+from train.losses.base import Head, Loss, LossInputs
 from train.losses.pairwise import BPR, Triplet
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.ops.tensors import products
@@ -23,9 +23,10 @@ from train.towers.matching_mlp import MatchingMLP
 from train.towers.ncf import NCF
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch, history_sample
+from train.trainer.epoch import batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Worker
-from train.trainer.loop import batch_loss, train
+from train.trainer.loop import train
 from train.trainer.negatives import Negatives
 
 
@@ -175,13 +176,17 @@ def test_all_scores_are_divided_by_the_temperature(loss: Loss, head: Head | None
     torch.manual_seed(0)
     users, positives, negatives = torch.randn(3, 6, 4, dtype=torch.float64)
     items = torch.arange(6)
-    log_q = (-torch.ones(6), -2 * torch.ones(6)) if loss.in_batch else None
-    scored = Scored(users, positives, negatives, (items, items + 1), log_q, head=head)
+    inputs = LossInputs(
+        users, positives, negatives, positive_ids=items, negative_ids=items + 1, head=head
+    )
+    if loss.in_batch:
+        log_q = -torch.ones(6)
+        inputs = replace(inputs, positive_log_q=log_q, negative_log_q=2 * log_q)
     sharp = type(loss).model_validate({"temperature": 0.5})
-    longer = replace(scored, users=2 * users)
+    longer = replace(inputs, users=2 * users)
     # Pairs are scored in float32.
-    assert float(sharp(scored)) == pytest.approx(float(loss(longer)), rel=1e-5)
-    assert float(sharp(scored)) != pytest.approx(float(loss(scored)), rel=1e-3)
+    assert float(sharp(inputs)) == pytest.approx(float(loss(longer)), rel=1e-5)
+    assert float(sharp(inputs)) != pytest.approx(float(loss(inputs)), rel=1e-3)
 
 
 def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
@@ -189,10 +194,16 @@ def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
     torch.manual_seed(0)
     users, positives = torch.randn(2, 3, 4, dtype=torch.float64)
     negatives = torch.randn(5, 4, dtype=torch.float64)
-    items = torch.tensor([7, 7, 7]), torch.tensor([1, 7, 2, 3, 4])
-    plain = float(loss(Scored(users, positives, negatives, items)))
+    inputs = LossInputs(
+        users,
+        positives,
+        negatives,
+        positive_ids=torch.tensor([7, 7, 7]),
+        negative_ids=torch.tensor([1, 7, 2, 3, 4]),
+    )
+    plain = float(loss(inputs))
     for place, matters in ((1, False), (2, True)):
         moved = negatives.clone()
         moved[place] = 5 * users.sum(0)
-        found = float(loss(Scored(users, positives, moved, items)))
+        found = float(loss(replace(inputs, negatives=moved)))
         assert (found != pytest.approx(plain, rel=1e-4)) == matters

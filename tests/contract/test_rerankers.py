@@ -1,18 +1,19 @@
 """What every reranker does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.planted_pairs import ITEMS, NAMES, WIDTH, planted
-from train.core.ragged import Array
+from tests.planted_candidates import ITEMS, NAMES, WIDTH, planted
 from train.rerankers import RERANKERS
 from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.cross_validation import cross_fit, earns
-from train.rerankers.pairs import Pairs
 from train.rerankers.stored import load
+from train.rerankers.training_set import TrainingSet
 
 QUICK: dict[str, dict[str, Any]] = {
     "catboost": {"iterations": 60, "learning_rate": 0.1},
@@ -24,9 +25,9 @@ def _settings(name: str) -> RerankerSettings:
     return RERANKERS[name].model_validate(QUICK.get(name, {}))
 
 
-def _fitted(name: str, seed: int = 0, queries: int = 60) -> tuple[Reranker, Pairs, Array, Array]:
-    pairs, labels, vectors = planted(queries)
-    return _settings(name).fit(pairs, labels, vectors, NAMES, seed, 1), pairs, labels, vectors
+def _fitted(name: str, seed: int = 0, queries: int = 60) -> tuple[Reranker, TrainingSet]:
+    training = planted(queries)
+    return _settings(name).fit(training, seed), training
 
 
 @pytest.mark.parametrize("name", RERANKERS)
@@ -36,11 +37,11 @@ class TestReranker:
         assert _fitted(name)[0].name == name
 
     def test_orders_other_queries_better_than_stage_1(self, name: str) -> None:
-        model, *_ = _fitted(name, queries=200)
-        other, labels, _ = planted(seed=1)
-        scores = model.score(other)
-        assert scores.dtype == np.float32 and scores.shape == labels.shape
-        found = earns(other, labels, scores, k=3)
+        model, _ = _fitted(name, queries=200)
+        other = planted(seed=1)
+        scores = model.score(other.rows)
+        assert scores.dtype == np.float32 and scores.shape == other.labels.shape
+        found = earns(other, scores, k=3)
         assert found["earned"]
         assert found["ndcg"] > found["ndcg_stage1"] + 0.2
 
@@ -52,26 +53,26 @@ class TestReranker:
         query = np.repeat(np.arange(300), 60)
         vectors = np.zeros((300, WIDTH), np.float32)
         item = np.tile(np.arange(60, dtype=np.int32), 300)
-        pairs = Pairs(np.stack([feature] * len(NAMES), 1), query, item, vectors)
+        rows = CandidateRows(np.stack([feature] * len(NAMES), 1), query, item, vectors)
         for negatives in (100, 3):
             settings = _settings(name).model_copy(update={"negatives": negatives})
-            scores = settings.fit(pairs, labels, vectors, NAMES, 0, 1).score(pairs)
+            scores = settings.fit(TrainingSet(rows, labels, vectors, NAMES)).score(rows)
             gap = float(scores[feature > 0].mean() - scores[feature == 0].mean())
             assert gap == pytest.approx(np.log(0.9 / 0.5), abs=0.1)
 
     def test_the_same_seed_gives_the_same_scores(self, name: str) -> None:
-        first, pairs, _, _ = _fitted(name)
+        first, training = _fitted(name)
         again, other = _fitted(name)[0], _fitted(name, seed=1)[0]
-        np.testing.assert_array_equal(first.score(pairs), again.score(pairs))
-        assert (first.score(pairs) != other.score(pairs)).any()
+        np.testing.assert_array_equal(first.score(training.rows), again.score(training.rows))
+        assert (first.score(training.rows) != other.score(training.rows)).any()
 
     def test_saved_and_loaded_gives_the_same_scores(self, name: str, tmp_path: Path) -> None:
-        model, pairs, _, vectors = _fitted(name)
+        model, training = _fitted(name)
         model.save(tmp_path)
         assert len(list(tmp_path.iterdir())) == 1
-        loaded = load(name, tmp_path, vectors)
+        loaded = load(name, tmp_path, training.item_vectors)
         assert loaded.name == name
-        np.testing.assert_array_equal(model.score(pairs), loaded.score(pairs))
+        np.testing.assert_array_equal(model.score(training.rows), loaded.score(training.rows))
 
     def test_a_foreign_or_missing_file_is_named(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=str(tmp_path)):
@@ -81,39 +82,43 @@ class TestReranker:
         with pytest.raises(ValueError, match=str(tmp_path)):
             load(name, tmp_path, np.zeros((ITEMS, WIDTH), np.float32))
 
-    def test_scores_of_a_query_alone(self, name: str) -> None:
-        model, pairs, _, _ = _fitted(name)
-        alone = pairs.take(pairs.query == 7)
-        np.testing.assert_allclose(
-            model.score(alone), model.score(pairs)[pairs.query == 7], rtol=1e-5, atol=1e-5
+    def test_a_row_s_score_depends_on_its_own_request_alone(self, name: str) -> None:
+        """Bit for bit, whatever is scored with it: offline evaluation and serving agree."""
+        model, training = _fitted(name)
+        # Requests of different lengths, some longer than a block of the products, one without rows.
+        rows = CandidateRows(
+            training.rows.features,
+            np.repeat([0, 1, 3, 4, 5, 6], [1, 49, 50, 51, 249, 800]),
+            training.rows.item,
+            training.rows.user_vectors,
         )
+        together = model.score(rows)
+        for request in range(7):
+            own = rows.query == request
+            alone = replace(rows.take(own), query=np.zeros(own.sum(), np.int64))
+            alone = replace(alone, user_vectors=rows.user_vectors[request : request + 1])
+            np.testing.assert_array_equal(model.score(alone), together[own])
+        half = rows.query >= 4
+        np.testing.assert_array_equal(model.score(rows.take(half)), together[half])
 
     def test_no_rows(self, name: str) -> None:
-        model, pairs, _, _ = _fitted(name)
-        assert model.score(pairs.take(pairs.query < 0)).shape == (0,)
+        model, training = _fitted(name)
+        assert model.score(training.rows.take(training.rows.query < 0)).shape == (0,)
 
     def test_out_of_fold_scores_earn_by_signal_only(self, name: str) -> None:
         for signal, earned in ((3.0, True), (0.0, False)):
-            pairs, labels, vectors = planted(queries=80, signal=signal)
-            scores = cross_fit(_settings(name), pairs, labels, vectors, NAMES, folds=2)
-            assert earns(pairs, labels, scores)["earned"] is earned
+            training = planted(queries=80, signal=signal)
+            scores = cross_fit(_settings(name), training, folds=2)
+            assert earns(training, scores)["earned"] is earned
 
     def test_stops_when_other_queries_get_no_better(self, name: str) -> None:
-        pairs, labels, vectors = planted(queries=30, signal=0.5)
-        other, other_labels, _ = planted(seed=1, signal=0.5)
+        training, other = planted(queries=30, signal=0.5), planted(seed=1, signal=0.5)
         settings = _settings(name)
-        free = settings.fit(pairs, labels, vectors, NAMES, 0, 1)
-        watched = settings.fit(
-            pairs, labels, vectors, NAMES, 0, 1, evaluation=(other, other_labels)
-        )
-        assert (free.score(other) != watched.score(other)).any()
+        free = settings.fit(training)
+        watched = settings.fit(training, evaluation=other)
+        assert (free.score(other.rows) != watched.score(other.rows)).any()
 
     def test_nothing_taken(self, name: str) -> None:
-        pairs, labels, vectors = planted()
+        training = planted()
         with pytest.raises(ValueError, match="none of the 1200 candidates was taken"):
-            _settings(name).fit(pairs, 0 * labels, vectors, NAMES, 0, 1)
-
-    def test_names_that_do_not_fit(self, name: str) -> None:
-        pairs, labels, vectors = planted()
-        with pytest.raises(ValueError, match="need 1200 labels and 4 names, got 1200 and 3"):
-            _settings(name).fit(pairs, labels, vectors, NAMES[:3], 0, 1)
+            _settings(name).fit(replace(training, labels=0 * training.labels))

@@ -15,7 +15,7 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import read_checkpoint
+from train.trainer.checkpoint import State, read_checkpoint
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
@@ -50,7 +50,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def check(job: Job) -> dict[str, Any]:
+def check(job: Job) -> State:
     """Break a training after each of its epochs; return the state in which it ends unbroken."""
     whole = record(job)
     assert len(whole.recorder.checkpoints) == EPOCHS
@@ -60,7 +60,7 @@ def check(job: Job) -> dict[str, Any]:
     return whole.state
 
 
-def differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def differ(one: State, other: State) -> bool:
     return not same(one["model"], other["model"])
 
 

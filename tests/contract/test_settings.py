@@ -32,15 +32,18 @@ from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot
-from train.data.splits import SPLITS, Split
+from train.data.splits import SPLITS
+from train.data.splits.base import Split
 from train.datasets.base import Dataset
 from train.datasets.generated import Generated
-from train.index.vector_index import Index, IndexSettings
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.losses import LOSSES
 from train.losses.base import Loss
-from train.recommender.stage_two import Learned, learned
+from train.recommender.stage_two import sufficient_training_set
 from train.rerankers import RERANKERS
 from train.rerankers.base import RerankerSettings
+from train.rerankers.training_set import TrainingSet
 from train.steps import prepare, select_holdout
 from train.towers import TOWERS
 from train.towers.base import Tower
@@ -242,8 +245,8 @@ def folds_of(split: Split, interactions: Interactions) -> str:
 
 
 @pytest.fixture(scope="module")
-def rows(known: Known) -> Learned:
-    """Return what a reranker learns from, of towers that are trained for two epochs."""
+def training(known: Known) -> TrainingSet:
+    """Return a reranker's training set, of towers that are trained for two epochs."""
     tower = TwoTower(width=8, history=5)
     state = train(job(known.before, tower), Worker())
     model = tower.build(known.before.inputs)
@@ -251,7 +254,7 @@ def rows(known: Known) -> Learned:
     users = encode_users(model, np.arange(USERS), known.before.histories)
     vectors = users, encode_catalogue(model)
     stage = exact_recommender(known.data, known.before, *vectors, candidates=CANDIDATES)
-    return learned(stage, known.window)
+    return sufficient_training_set(stage, known.window)
 
 
 RERANKER_BASE: Bases = {
@@ -273,24 +276,25 @@ RERANKER_OTHERS = {
 
 
 @pytest.mark.parametrize(("entry", "key"), cases(RERANKERS))
-def test_a_setting_of_a_reranker_changes_its_scores(entry: str, key: str, rows: Learned) -> None:
+def test_a_setting_of_a_reranker_changes_its_scores(
+    entry: str, key: str, training: TrainingSet
+) -> None:
     base = based(RERANKER_BASE, entry, key)
-    scores = [scored(kind, rows) for kind in two(RERANKERS, entry, key, base, RERANKER_OTHERS)]
+    scores = [scored(kind, training) for kind in two(RERANKERS, entry, key, base, RERANKER_OTHERS)]
     assert (scores[0] != scores[1]).any()
 
 
 @pytest.mark.parametrize("entry", RERANKERS)
-def test_the_same_settings_of_a_reranker_change_nothing(entry: str, rows: Learned) -> None:
+def test_the_same_settings_of_a_reranker_change_nothing(entry: str, training: TrainingSet) -> None:
     settings = RERANKERS[entry].model_validate(RERANKER_BASE[entry])
-    np.testing.assert_array_equal(scored(settings, rows), scored(settings, rows))
+    np.testing.assert_array_equal(scored(settings, training), scored(settings, training))
 
 
-def scored(settings: RerankerSettings, rows: Learned) -> Array:
+def scored(settings: RerankerSettings, training: TrainingSet) -> Array:
     """Return the scores of the rows, fitted on half of the queries and stopped by the others."""
-    half = rows.pairs.query % 2 == 0
-    parts = [(rows.pairs.take(of), rows.labels[of]) for of in (half, ~half)]
-    fitted = settings.fit(*parts[0], rows.item_vectors, rows.names, 0, 1, parts[1])
-    return fitted.score(rows.pairs)
+    half = training.rows.query % 2 == 0
+    fitted = settings.fit(training.take(half), evaluation=training.take(~half))
+    return fitted.score(training.rows)
 
 
 BASELINE_BASE: Bases = {"catboost_content": {"iterations": 20}}
@@ -340,6 +344,6 @@ def test_a_setting_of_an_index_changes_it_or_what_is_measured(entry: str, key: s
     base = {**INDEX_BASE, **({"m": 32, "ef_construction": 200} if key == "kind" else {})}
     settings = two({entry: IndexSettings}, entry, key, base, INDEX_OTHERS)
     vectors = np.random.default_rng(0).normal(size=(1000, 24))
-    reports = [Index.build(of, vectors, np.ones(1000, bool)).report for of in settings]
+    reports = [build_vector_index(of, vectors, np.ones(1000, bool)).report for of in settings]
     first, other = ({k: v for k, v in of.items() if not k.endswith("_us")} for of in reports)
     assert first != other

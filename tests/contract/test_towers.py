@@ -299,7 +299,7 @@ def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
     head = layers.trained()
     np.testing.assert_allclose(head.scores(vectors, items), expected, atol=1e-4)
     one, other = np.arange(30) % 7, np.arange(30) % 11
-    alone = head.of_pairs(vectors[one], items[other])
+    alone = head.pair_scores(vectors[one], items[other])
     np.testing.assert_allclose(alone, expected[one, other], atol=1e-4)
     index = PairIndex.build(items, known.inputs.warm_items, head)
     found, scores = index.search(vectors, 7, seen)
@@ -345,14 +345,14 @@ def test_a_saved_pair_index_finds_the_same(tower: Tower, tmp_path: Path) -> None
     layers, items = head_of(model), encode_catalogue(model)
     assert layers is not None
     index, path = PairIndex.build(items, warm, layers.trained()), tmp_path / "head.safetensors"
-    index.save(path)
+    index.save(tmp_path)
     queries = encode_users(model, np.arange(9), before().histories.take(np.arange(9)))
-    again = PairIndex.load(path, items, warm)
+    again = PairIndex.load(tmp_path, items, warm)
     for ours, theirs in zip(index.search(queries, 5), again.search(queries, 5), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     path.write_bytes(b"not weights")
     with pytest.raises(ValueError, match="not a safetensors file"):
-        PairIndex.load(path, items, warm)
+        PairIndex.load(tmp_path, items, warm)
 
 
 def test_a_score_that_is_not_the_towers_is_refused(tower: Tower) -> None:

@@ -10,7 +10,7 @@ import torch
 from tests.training import make_job, suiting, validation
 from train.losses import LOSSES
 from train.losses.pairwise import BPR
-from train.ops.softmax import softmax_loss
+from train.ops.softmax import SampleInfo, softmax_loss
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
@@ -50,12 +50,15 @@ def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) ->
 def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
     made = torch.Generator().manual_seed(0)
     vectors = [torch.randn(n, 16, generator=made) for n in (rows, rows, 700)]
-    wanted, drawn = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
+    ids, negative_ids = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
 
     def loss_and_gradients(device: torch.device) -> list[torch.Tensor]:
-        users, own, others = (part.detach().to(device).requires_grad_() for part in vectors)
-        loss = softmax_loss(users, own, others, (wanted.to(device), drawn.to(device)))
-        gradients = torch.autograd.grad(loss, (users, own, others))
+        users, positives, negatives = (
+            part.detach().to(device).requires_grad_() for part in vectors
+        )
+        sample = SampleInfo(positive_ids=ids.to(device), negative_ids=negative_ids.to(device))
+        loss = softmax_loss(users, positives, negatives, sample)
+        gradients = torch.autograd.grad(loss, (users, positives, negatives))
         return [part.cpu() for part in (loss.detach(), *gradients)]
 
     there, here = loss_and_gradients(GPU), loss_and_gradients(torch.device("cpu"))

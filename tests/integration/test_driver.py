@@ -18,7 +18,6 @@ from tests.driver import (
     T2,
     USERS,
     Events,
-    Learned,
     Made,
     changed,
     events,
@@ -30,6 +29,7 @@ from tests.driver import (
 )
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import TowerInputs
+from train.rerankers.training_set import TrainingSet
 from train.steps import prepare, select_holdout
 from train.towers.encode import encode_catalogue, encode_users
 
@@ -169,16 +169,21 @@ def recent(past: Events, now: int, days: int) -> Array:
     return np.bincount(past["item"][since], minlength=ITEMS)
 
 
-def learned(of: Made) -> Learned:
-    """Return what the reranker learned of; all users are in the window, so a query is a user."""
-    assert of.learned is not None
-    assert len(of.learned.pairs.user_vectors) == USERS
-    return of.learned
+def training_set(of: Made) -> TrainingSet:
+    """Return the reranker's training set; all users are in the window, so a query is a user."""
+    assert of.training is not None
+    assert len(of.training.rows.user_vectors) == USERS
+    return of.training
+
+
+def feature(training: TrainingSet, name: str) -> Array:
+    """Return a column of the features, `[R]`."""
+    return np.asarray(training.rows.features[:, training.feature_names.index(name)])
 
 
 def test_candidates_are_described_as_of_the_window_s_begin(ran: Callable[..., Made]) -> None:
-    given, past = learned(ran()), known(T1)
-    user, item = given.pairs.query, given.pairs.item
+    training, past = training_set(ran()), known(T1)
+    user, item = training.rows.query, training.rows.item
     counts = np.bincount(past["item"], minlength=ITEMS)
     last_of_item, last_of_user = np.zeros(ITEMS), np.zeros(USERS)
     np.maximum.at(last_of_item, past["item"], past["time"])
@@ -193,7 +198,7 @@ def test_candidates_are_described_as_of_the_window_s_begin(ran: Callable[..., Ma
         lately = recent(past, T1, days)
         expected[f"popularity_{days}d"] = np.log1p(lately / lately.mean())[item]
     for name, values in expected.items():
-        np.testing.assert_allclose(given.feature(name), values, rtol=16 * EPS, err_msg=name)
+        np.testing.assert_allclose(feature(training, name), values, rtol=16 * EPS, err_msg=name)
 
 
 def select_vectors(of: Made) -> tuple[Array, Array]:
@@ -213,27 +218,27 @@ def select_vectors(of: Made) -> tuple[Array, Array]:
 def test_the_reranker_learns_of_the_candidates_of_towers_that_know_nothing_of_the_window(
     ran: Callable[..., Made],
 ) -> None:
-    given, (users, items) = learned(ran()), select_vectors(ran())
-    close(given.pairs.user_vectors, users)
-    close(given.item_vectors, items)
+    training, (users, items) = training_set(ran()), select_vectors(ran())
+    close(training.rows.user_vectors, users)
+    close(training.item_vectors, items)
     scores, past = users @ items.T, known(T1)
     assert len(np.unique(past["item"])) == ITEMS  # all are warm
     scores[past["user"], past["item"]] = -np.inf
     listed = np.zeros(scores.shape, bool)
-    listed[given.pairs.query, given.pairs.item] = True
+    listed[training.rows.query, training.rows.item] = True
     assert (listed.sum(axis=1) == CANDIDATES).all()
     worst = np.where(listed, scores, np.inf).min(axis=1)
     assert (worst >= np.where(listed, -np.inf, scores).max(axis=1) - 1e-4).all()
-    close(given.feature("retrieval_score"), scores[given.pairs.query, given.pairs.item])
+    close(feature(training, "retrieval_score"), scores[training.rows.query, training.rows.item])
 
 
 def test_labels_are_what_was_taken_in_the_window(ran: Callable[..., Made]) -> None:
-    given, of = learned(ran()), events()
+    training, of = training_set(ran()), events()
     window = some(of, (of["time"] >= T1) & (of["time"] < T2))
     took = np.zeros((USERS, ITEMS))
     took[window["user"], window["item"]] = 1
-    np.testing.assert_array_equal(given.labels, took[given.pairs.query, given.pairs.item])
-    assert 0 < given.labels.sum() < len(given.labels)
+    np.testing.assert_array_equal(training.labels, took[training.rows.query, training.rows.item])
+    assert 0 < training.labels.sum() < len(training.labels)
 
 
 @pytest.mark.parametrize("final_fit", ["before_test", "everything"])
@@ -244,7 +249,7 @@ def test_vectors_are_turned_onto_those_that_the_reranker_learned_of(
     of = ran(final_fit=final_fit)
     both = (
         of.bundle.recommender.item_vectors.astype(np.float64),
-        learned(of).item_vectors.astype(np.float64),
+        training_set(of).item_vectors.astype(np.float64),
     )
     product = both[0].T @ both[1]
     size = np.abs(product).max()
@@ -252,7 +257,7 @@ def test_vectors_are_turned_onto_those_that_the_reranker_learned_of(
     assert np.linalg.eigvalsh(product + product.T).min() > -1e-4 * size
     rotation = of.bundle.model().rotation.numpy()
     before = of.bundle.recommender.item_vectors @ rotation.T
-    turned = before.T @ learned(of).item_vectors
+    turned = before.T @ training_set(of).item_vectors
     assert np.abs(turned - turned.T).max() > 1e-2 * size
 
 

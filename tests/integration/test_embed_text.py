@@ -13,7 +13,7 @@ from cluster import cli
 from train.__main__ import main
 from train.datasets import sentence_encoder
 from train.datasets.columns import Column
-from train.datasets.embed_text import embed_text
+from train.datasets.embed_text import Encoding, embed_text
 from train.datasets.files import Files
 
 TEXTS = {
@@ -41,7 +41,8 @@ def test_texts_become_vectors_in_the_order_of_the_rows(
     # Blocks of one text on two workers: the later one may well be done first.
     monkeypatch.setattr("train.datasets.embed_text.BLOCK", 1)
     caplog.set_level(logging.INFO, "train")
-    target = embed_text(items, str(tmp_path / "new" / "i.parquet"), ["label", "blurb"], workers=2)
+    encoding, goal = Encoding(workers=2), str(tmp_path / "new" / "i.parquet")
+    target = embed_text(items, goal, ["label", "blurb"], encoding=encoding)
     table = pq.read_table(target)
     assert table.drop(["text_embedding"]).to_pydict() == TEXTS
     pan, frying, none, hose, lawn = vectors(target)

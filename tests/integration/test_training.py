@@ -32,14 +32,14 @@ from tests.training import (
 )
 from tests.waiting import wait_until
 from train.losses import LOSSES
-from train.losses.base import Scored
+from train.losses.base import LossInputs
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
+from train.trainer.checkpoint import PhaseResult, State, read_phases
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
-from train.trainer.phases import read_phases
 from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -57,7 +57,7 @@ def phases(**changes: Any) -> dict[str, Job]:
     return {"select": job(**changes), "refit": job(validation=None, **changes)}
 
 
-def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_weights(one: PhaseResult | State, other: PhaseResult | State) -> bool:
     weights, others = one["best"]["weights"], other["best"]["weights"]
     return all(torch.equal(weights[name], others[name]) for name in weights)
 
@@ -228,10 +228,10 @@ class Held(InBatchSoftmax):
     steps: int
     file: str
 
-    def __call__(self, scored: Scored) -> torch.Tensor:
+    def __call__(self, inputs: LossInputs) -> torch.Tensor:
         if next(self.taken) == self.steps:
             wait_until(Path(self.file).exists, self.file)
-        return super().__call__(scored)
+        return super().__call__(inputs)
 
 
 def kill_a_worker(file: Path) -> None:

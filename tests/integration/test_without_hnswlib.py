@@ -16,7 +16,8 @@ from tests.integration.test_serve import serving
 from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
 from train.export.mlflow_model import export_mlflow
-from train.index.vector_index import Index, IndexSettings
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index
 from train.recommender.answers import recommend
 from train.recommender.requests import Request
 
@@ -63,7 +64,9 @@ def _graph(folder: Path) -> Bundle:
     """Return a bundle that is searched by its graph, written with hnswlib."""
     pytest.importorskip("hnswlib")
     parts = make_recommender(users=60, items=400, trees=5)
-    index = Index.build(IndexSettings(kind="hnsw", recall=1.0), parts.item_vectors, parts.catalogue)
+    index = build_vector_index(
+        IndexSettings(kind="hnsw", recall=1.0), parts.item_vectors, parts.catalogue
+    )
     parts = replace(parts, index=index)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": True}}
     return open_bundle(folder / bundle.write(folder, parts, facts))
@@ -128,7 +131,7 @@ def test_an_exported_model_answers(tmp_path: Path) -> None:
 
 def test_a_model_of_exact_search_does_not_ask_for_it(tmp_path: Path) -> None:
     parts = make_recommender(users=30, items=60, trees=5)
-    exact = Index.build(IndexSettings(kind="exact"), parts.item_vectors, parts.catalogue)
+    exact = build_vector_index(IndexSettings(kind="exact"), parts.item_vectors, parts.catalogue)
     parts = replace(parts, index=exact)
     place = tmp_path / bundle.write(tmp_path, parts, {"name": "planted", "config": {}})
     export_mlflow(open_bundle(place), tmp_path / "model")

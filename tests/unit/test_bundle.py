@@ -12,10 +12,14 @@ import safetensors.numpy
 from tests.bundles import make_recommender, write_bundle
 from train.bundle import bundle
 from train.bundle.bundle import BundleError, open_bundle, write
-from train.bundle.manifest import FORMAT_VERSION, read_manifest, write_manifest
+from train.bundle.content import LINEAR_SCORE
+from train.bundle.manifest import FORMAT_VERSION, digest, read_manifest, write_manifest
+from train.core.ragged import Array
 from train.core.redact import plain
-from train.data.statistics import LINEAR
+from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
+from train.recommender.requests import of_known_users
+from train.recommender.retrieval import find_candidates
 
 FILES = (
     "histories.safetensors",
@@ -23,6 +27,7 @@ FILES = (
     "item_features.json",
     "item_features.safetensors",
     "items.arrow",
+    LINEAR_SCORE,
     "manifest.json",
     "reranker.cbm",
     "statistics.safetensors",
@@ -62,6 +67,8 @@ def test_everything_comes_back(parts: Recommender, written: Path) -> None:
     np.testing.assert_array_equal(opened.histories.offsets, parts.histories.offsets)
     for name, array in parts.statistics.arrays().items():
         np.testing.assert_array_equal(opened.statistics.arrays()[name], array)
+    for name, array in parts.linear_score.arrays().items():
+        np.testing.assert_array_equal(opened.linear_score.arrays()[name], array)
     for side in ("user_features", "item_features"):
         ours, theirs = getattr(opened, side), getattr(parts, side)
         np.testing.assert_array_equal(ours.dense, theirs.dense)
@@ -109,19 +116,44 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_another_format_version_is_refused(copy: Path, version: object) -> None:
     found = read_manifest(copy)
     write_manifest(copy, {**found, "format_version": version})
-    message = f"format_version {version!r}, this installation reads 3 and 4"
+    message = f"format_version {version!r}, this installation reads 3, 4 and 5"
     with pytest.raises(BundleError, match=message):
         open_bundle(copy)
 
 
-def test_a_bundle_of_the_format_before_has_no_linear_score(tmp_path: Path) -> None:
-    """Its statistics lack the arrays, and all else is as it was."""
+def test_a_bundle_of_format_3_has_no_linear_score(tmp_path: Path) -> None:
+    """All else is as it was."""
     parts = make_recommender(users=30, items=40, reranked=False, linear_rank=0)
     folder = tmp_path / write(tmp_path, parts, {"name": "old"})
     write_manifest(folder, {**read_manifest(folder), "format_version": 3})
-    stored = safetensors.numpy.load_file(folder / "statistics.safetensors")
-    assert not set(stored) & set(LINEAR)
-    assert not open_bundle(folder).recommender.statistics.linear
+    assert not (folder / LINEAR_SCORE).exists()
+    assert not open_bundle(folder).recommender.linear_score
+
+
+def test_a_bundle_of_format_4_has_the_linear_score_among_its_statistics(copy: Path) -> None:
+    """Its two stages answer as those of a bundle that has it in a file of its own."""
+    ours, old = open_bundle(copy).recommender, copy
+    (old / LINEAR_SCORE).unlink()
+    names = {"encode": "linear_encode", "decode": "linear_decode", "residual": "linear_beyond"}
+    linear = {names[name]: array for name, array in ours.linear_score.arrays().items()}
+    file = old / "statistics.safetensors"
+    safetensors.numpy.save_file({**ours.statistics.arrays(), **linear}, file)
+    found = read_manifest(old)
+    files = {name: digest(old / name) for name in found["files"] if name != LINEAR_SCORE}
+    write_manifest(old, {**found, "format_version": 4, "files": files})
+    opened = open_bundle(old).recommender
+    for name, array in ours.linear_score.arrays().items():
+        np.testing.assert_array_equal(opened.linear_score.arrays()[name], array)
+    for first, second in zip(_answers(ours), _answers(opened), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def _answers(recommender: Recommender) -> tuple[Array, Array]:
+    """Return the items and scores of both stages for some users."""
+    users = np.arange(20, dtype=np.int32)
+    requests, vectors = of_known_users(recommender, users), recommender.user_vectors[users]
+    candidates = find_candidates(recommender, requests, vectors, np.full(len(users), 40))
+    return rank_candidates(recommender, requests, vectors, candidates, 10)
 
 
 def test_a_newer_format_asks_for_an_update(copy: Path) -> None:

@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
-from train.data.linear_score import LinearScore
+from train.data.linear_score import LinearModel, LinearScore
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Candidates, Queries
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.feature_tables import MAX_CODES, MAX_COLUMNS
 from train.rerankers.features import (
     DECAY,
     HISTORY,
     RECENT,
-    Catalogue,
+    FeatureInputs,
     candidate_features,
     feature_names,
 )
-from train.rerankers.pairs import Pairs, pairs
 
 USERS, ITEMS, WIDTH, VOCABULARY = 12, 40, 6, 7
 AS_OF = 200 * DAY
@@ -47,13 +47,14 @@ def _features(rng: np.random.Generator, count: int, columns: int = 3) -> Feature
     )
 
 
-def _catalogue(interactions: Interactions, seed: int = 0) -> Catalogue:
+def _catalogue(interactions: Interactions, seed: int = 0) -> FeatureInputs:
     rng = np.random.default_rng(seed)
-    return Catalogue(
+    return FeatureInputs(
         rng.standard_normal((ITEMS, WIDTH)).astype(np.float32),
         _features(rng, ITEMS),
         _features(rng, USERS, columns=1),
-        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF, linear_score=LINEAR),
+        Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF),
+        LINEAR.fit(interactions.take(interactions.timestamp < AS_OF), USERS, ITEMS),
     )
 
 
@@ -164,6 +165,26 @@ def test_user(case: _Case) -> None:
     assert named["user_activity"][-1, 0] == pytest.approx(np.log1p(3))
 
 
+def test_a_longer_history_counts_as_activity_and_is_compared_by_its_newest_items(
+    case: _Case,
+) -> None:
+    rng = np.random.default_rng(0)
+    long = rng.integers(0, ITEMS, HISTORY + 20)
+    history = Ragged.from_rows([long.tolist(), long[-HISTORY:].tolist()])
+    queries = Queries(np.array([-1, -1], np.int32), history, history)
+    same = [0, 0]
+    candidates = Candidates(case.candidates.items[same], case.candidates.scores[same])
+    columns = candidate_features(case.catalogue, queries, candidates).T
+    names = feature_names(case.catalogue)
+    named = dict(zip(names, columns.reshape(len(names), 2, -1), strict=True))
+    for row, length in enumerate((HISTORY + 20, HISTORY)):
+        np.testing.assert_allclose(named["user_activity"][row], np.log1p(length), rtol=1e-6)
+    # The linear score is of all items of a history.
+    for name in set(names) - {"user_activity", "linear_score"}:
+        np.testing.assert_array_equal(*named[name], err_msg=name)
+    assert (named["linear_score"][0] != named["linear_score"][1]).any()
+
+
 def test_similarity_to_the_history(case: _Case) -> None:
     named = case.named()
     vectors = case.catalogue.item_vectors
@@ -258,7 +279,7 @@ def test_a_query_does_not_depend_on_its_batch(case: _Case) -> None:
 
 def test_linear_score(case: _Case) -> None:
     """Weighted for what was known of a user, once for what comes with a request."""
-    known, model = case.interactions, case.catalogue.statistics.linear
+    known, model = case.interactions, case.catalogue.linear_score
     relative = known.weight / known.weight[known.timestamp < AS_OF].mean()
     before = known.timestamp < AS_OF
     taken = np.zeros((USERS + 1, ITEMS))
@@ -271,8 +292,7 @@ def test_linear_score(case: _Case) -> None:
 
 
 def test_without_a_model_there_is_no_linear_score(case: _Case) -> None:
-    known = Statistics.from_interactions(case.interactions, USERS, ITEMS, AS_OF)
-    plain = replace(case.catalogue, statistics=known)
+    plain = replace(case.catalogue, linear_score=LinearModel.none())
     names = feature_names(plain)
     assert "linear_score" not in names
     features = candidate_features(plain, case.queries, case.candidates)
@@ -326,10 +346,10 @@ def test_pairs_leave_padding_out(case: _Case) -> None:
     items, scores = case.candidates.items.copy(), case.candidates.scores.copy()
     items[0, 4:], scores[0, 4:] = -1, -np.inf
     items[5, :], scores[5, :] = -1, -np.inf
-    whole = pairs(case.catalogue, case.queries, case.vectors, case.candidates)
-    found = pairs(case.catalogue, case.queries, case.vectors, Candidates(items, scores))
+    whole = candidate_rows(case.catalogue, case.queries, case.vectors, case.candidates)
+    found = candidate_rows(case.catalogue, case.queries, case.vectors, Candidates(items, scores))
     real = (items >= 0).ravel()
-    assert isinstance(found, Pairs) and found.features.flags.f_contiguous
+    assert isinstance(found, CandidateRows) and found.features.flags.f_contiguous
     np.testing.assert_array_equal(found.item, items.ravel()[real])
     np.testing.assert_array_equal(found.query, whole.query[real])
     # The linear score is over the candidates that there are.

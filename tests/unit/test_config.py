@@ -13,10 +13,11 @@ from train.baselines.factorizations import ALS, SVD
 from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity
 from train.config import NoReranker, Run
-from train.data.splits import SPLITS, LastDays, Time
+from train.data.splits import SPLITS
+from train.data.splits.times import LastDays, Time
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
-from train.index.vector_index import IndexSettings
+from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.pairwise import CosineContrastive
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax

@@ -12,7 +12,7 @@ import pytest
 from tests.training import exact_recommender, small
 from train.core.ragged import Ragged
 from train.data.snapshot import Holdout, Snapshot, held_out, holdout_fingerprint, snapshot
-from train.data.splits import Time
+from train.data.splits.times import Time
 from train.evaluation.breakdown import RARE, groups
 from train.evaluation.evaluate import Evaluated, evaluate
 from train.evaluation.rankings import Rankings, rank_systems

@@ -6,7 +6,8 @@ import pytest
 
 from train.core.ragged import Array
 from train.data.encoded import encode
-from train.data.splits import DAY, Time
+from train.data.splits.base import DAY
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
 
 SMALL = Generated(users=400, items=200, interactions=9_000, tastes=8, seed=3)

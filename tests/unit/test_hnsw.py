@@ -15,7 +15,9 @@ from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index import hnsw
-from train.index.vector_index import Index, IndexSettings, check_kind, sweep
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index, check_kind, sweep
+from train.index.vector_index import VectorIndex
 from train.recommender.answers import recommend
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Request
@@ -41,16 +43,16 @@ def _vectors(count: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).normal(size=(count, 16)).astype(np.float32)
 
 
-def _build(kind: Any) -> Index:
+def _build(kind: Any) -> VectorIndex:
     catalogue = np.arange(2_000) % 3 > 0
-    return Index.build(IndexSettings(kind=kind), _vectors(2_000), catalogue)
+    return build_vector_index(IndexSettings(kind=kind), _vectors(2_000), catalogue)
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.name == "train.index.hnsw"]
 
 
-def _with_index(parts: Recommender, index: Index, folder: Path) -> Path:
+def _with_index(parts: Recommender, index: VectorIndex, folder: Path) -> Path:
     whole = dataclasses.replace(parts, index=index)
     return folder / bundle.write(folder, whole, {"name": "planted", "config": {}})
 
@@ -110,7 +112,7 @@ def test_a_bundle_with_a_graph_opens_without_hnswlib_and_says_so(
 ) -> None:
     parts = make_recommender(users=30, items=400, trees=5)
     settings = IndexSettings(kind="hnsw", recall=1.0)
-    index = Index.build(settings, parts.item_vectors, parts.catalogue)
+    index = build_vector_index(settings, parts.item_vectors, parts.catalogue)
     place = _with_index(parts, index, tmp_path)
     before = _answers(open_bundle(place))
     request.getfixturevalue("without")
@@ -128,11 +130,11 @@ def test_a_damaged_graph_is_found_without_hnswlib_too(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     index = _build("hnsw")
-    index.save(tmp_path / "index.hnsw")
+    index.save(tmp_path)
     request.getfixturevalue("without")
     fewer = np.arange(2_000) % 3 > 1
     with pytest.raises(ValueError, match="is not an HNSW index of 666 vectors of width 16"):
-        Index.load(tmp_path / "index.hnsw", index.vectors, fewer, index.report)
+        VectorIndex.load(tmp_path, index.vectors, fewer, index.report)
 
 
 def test_a_bundle_without_a_graph_opens_everywhere(
@@ -142,7 +144,9 @@ def test_a_bundle_without_a_graph_opens_everywhere(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "hnswlib", None)
         place = _with_index(
-            parts, Index.build(IndexSettings(), parts.item_vectors, parts.catalogue), tmp_path
+            parts,
+            build_vector_index(IndexSettings(), parts.item_vectors, parts.catalogue),
+            tmp_path,
         )
     assert not (place / "index.hnsw").exists()
     caplog.clear()
@@ -154,7 +158,7 @@ def test_a_bundle_without_a_graph_opens_everywhere(
     assert _said(caplog) == []
     assert _answers(here) == _answers(elsewhere)
     # It is written again as it is.
-    assert isinstance(elsewhere.recommender.index, Index)
+    assert isinstance(elsewhere.recommender.index, VectorIndex)
     again = open_bundle(
         _with_index(here.recommender, elsewhere.recommender.index, tmp_path / "again")
     )

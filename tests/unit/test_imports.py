@@ -194,7 +194,7 @@ def test_serve_imports_nothing_of_train_that_imports_ray(name: str) -> None:
         ("train.core.schema", "from train.data.ids import IdMap"),
         ("train.recommender.ranking", "from train.bundle.bundle import Bundle"),
         ("train.losses.base", "from train.towers import base"),
-        ("train.data.splits", "def f():\n    from train.towers.base import Tower"),
+        ("train.data.splits.base", "def f():\n    from train.towers.base import Tower"),
         ("train.towers.base", "from train.config import Run"),
         ("train.steps", "from train.fit import fit"),
         ("train.config", "from train import run_files"),

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.core.ragged import Array, Ragged
-from train.index.vector_index import Index, IndexSettings, _power_of_two, sweep
+from train.index import hnsw
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index, sweep
+from train.index.vector_index import VectorIndex, _power_of_two
 
 WIDTH = 8
 
@@ -20,9 +23,9 @@ def _vectors(count: int, seed: int = 0, width: int = WIDTH) -> Array:
     return (rng.standard_normal((count, width)) * lengths).astype(np.float32)
 
 
-def _build(kind: str, vectors: Array, catalogue: Array | None = None, **other: Any) -> Index:
+def _build(kind: str, vectors: Array, catalogue: Array | None = None, **other: Any) -> VectorIndex:
     catalogue = np.ones(len(vectors), dtype=bool) if catalogue is None else catalogue
-    return Index.build(IndexSettings(kind=kind, recall_k=10, **other), vectors, catalogue)  # type: ignore[arg-type]
+    return build_vector_index(IndexSettings(kind=kind, recall_k=10, **other), vectors, catalogue)  # type: ignore[arg-type]
 
 
 def _expected(
@@ -64,6 +67,22 @@ def test_always_k_and_never_an_excluded_item(kind: str, data: st.DataObject) -> 
             np.testing.assert_allclose(scores[row][: len(real)], values, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(hnsw.library() is None, reason="needs hnswlib; see README: Install")
+def test_hnsw_finds_nothing_that_is_excluded() -> None:
+    """The nearest items of each query are excluded, and the next ones are found in their place."""
+    # So broad a search of so few items misses none, whatever the order of its sums.
+    index = _build("hnsw", _vectors(2_000)).at(1_000)
+    queries = _vectors(16, seed=1)
+    nearest, _ = index.search(queries, 30)
+    # Not the first alone, and not as many for each.
+    excluded = [row[: 2 * place : 2].tolist() for place, row in enumerate(nearest)]
+    items, scores = index.search(queries, 10, Ragged.from_rows(excluded))
+    for row, banned, best in zip(items, excluded, nearest, strict=True):
+        assert not set(row.tolist()) & set(banned)
+        assert row.tolist() == [item for item in best.tolist() if item not in banned][:10]
+    assert (scores > -np.inf).all()
+
+
 def test_exact_breaks_ties_by_item() -> None:
     vectors = np.repeat(_vectors(5), 4, axis=0)
     found, scores = _build("exact", vectors).search(_vectors(2, seed=1), 20)
@@ -87,8 +106,8 @@ def test_a_query_does_not_depend_on_its_batch(kind: str) -> None:
 def test_hnsw_reaches_the_recall_it_reports() -> None:
     vectors, queries = _vectors(3_000, width=32), _vectors(200, seed=1, width=32)
     catalogue = np.random.default_rng(2).random(3_000) < 0.9
-    built = Index.build(IndexSettings(kind="hnsw"), vectors, catalogue, queries=queries)
-    exact = Index(vectors, built.members, built.graph, {"used": "exact"})
+    built = build_vector_index(IndexSettings(kind="hnsw"), vectors, catalogue, queries=queries)
+    exact = VectorIndex(vectors, built.members, built.graph, {"used": "exact"})
     found, wanted = (which.search(queries, 100)[0] for which in (built, exact))
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(found, wanted, strict=True)])
     assert built.report["recall"] >= 0.99
@@ -100,8 +119,8 @@ def test_hnsw_that_cannot_reach_the_recall_says_so() -> None:
     vectors = np.random.default_rng(0).standard_normal((3_000, 256)).astype(np.float32)
     weak = IndexSettings(kind="hnsw", m=2, ef_construction=8, recall=1.0)
     with pytest.raises(ValueError, match=r"recall@100 0\.\d+ at ef \d+, below 1\.0: raise m"):
-        Index.build(weak, vectors, np.ones(3_000, dtype=bool))
-    report = Index.build(
+        build_vector_index(weak, vectors, np.ones(3_000, dtype=bool))
+    report = build_vector_index(
         weak.model_copy(update={"kind": "auto"}), vectors, np.ones(3_000, dtype=bool)
     ).report
     assert report["used"] == "exact" and report["recall"] < 1.0
@@ -133,8 +152,8 @@ def test_auto_takes_what_is_faster() -> None:
 def test_saved_and_loaded_finds_the_same(kind: str, tmp_path: Path) -> None:
     vectors, catalogue = _vectors(400), np.arange(400) % 3 > 0
     index = _build(kind, vectors, catalogue)
-    index.save(tmp_path / "index.hnsw")
-    loaded = Index.load(tmp_path / "index.hnsw", vectors, catalogue, index.report)
+    index.save(tmp_path)
+    loaded = VectorIndex.load(tmp_path, vectors, catalogue, index.report)
     queries = _vectors(5, seed=1)
     for ours, theirs in zip(index.search(queries, 30), loaded.search(queries, 30), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -143,7 +162,7 @@ def test_saved_and_loaded_finds_the_same(kind: str, tmp_path: Path) -> None:
 def _saved(tmp_path: Path) -> tuple[Path, Array, Array, Any]:
     vectors, catalogue = _vectors(50), np.ones(50, dtype=bool)
     index = _build("hnsw", vectors, catalogue)
-    index.save(tmp_path / "index.hnsw")
+    index.save(tmp_path)
     return tmp_path / "index.hnsw", vectors, catalogue, index.report
 
 
@@ -158,30 +177,30 @@ def test_foreign_file(tmp_path: Path, content: bytes, message: str) -> None:
     path, vectors, catalogue, report = _saved(tmp_path)
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        Index.load(path, vectors, catalogue, report)
+        VectorIndex.load(path.parent, vectors, catalogue, report)
 
 
 def test_cut_file(tmp_path: Path) -> None:
     path, vectors, catalogue, report = _saved(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is not an HNSW index, or is damaged"):
-        Index.load(path, vectors, catalogue, report)
+        VectorIndex.load(path.parent, vectors, catalogue, report)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read the HNSW index"):
-        Index.load(tmp_path / "none", _vectors(3), np.ones(3, dtype=bool), {})
+        VectorIndex.load(tmp_path, _vectors(3), np.ones(3, dtype=bool), {"used": "hnsw"})
 
 
 def test_index_of_other_vectors(tmp_path: Path) -> None:
     path, vectors, catalogue, report = _saved(tmp_path)
     with pytest.raises(ValueError, match="of width 9: its header says 50 of width 8"):
-        Index.load(path, _vectors(50, width=9), catalogue, report)
+        VectorIndex.load(path.parent, _vectors(50, width=9), catalogue, report)
     with pytest.raises(ValueError, match="of 49 vectors"):
-        Index.load(path, vectors, np.arange(50) > 0, report)
+        VectorIndex.load(path.parent, vectors, np.arange(50) > 0, report)
     more = np.vstack([vectors, vectors[:1]])
     with pytest.raises(ValueError, match="not the catalogue's 50"):
-        Index.load(path, more, np.arange(51) > 0, report)
+        VectorIndex.load(path.parent, more, np.arange(51) > 0, report)
 
 
 def test_empty_catalogue_and_wrong_width() -> None:

@@ -15,7 +15,8 @@ from train.core.schema import Interactions
 from train.data.encoded import Encoded, encode
 from train.data.linear_score import LinearScore
 from train.data.snapshot import Holdout, Snapshot, held_out, snapshot, validation_holdout
-from train.data.splits import TEST, TRAIN, Folds, Time
+from train.data.splits.base import TEST, TRAIN, Folds
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
 from train.evaluation.rankings import rank_both
 from train.losses.softmax import InBatchSoftmax
@@ -23,11 +24,12 @@ from train.metrics.ranking import per_user
 from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
-from train.recommender.stage_two import taken, training_rows
+from train.recommender.stage_two import labels_of, training_set
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.cross_validation import cross_fit, earns
 from train.rerankers.features import feature_names
-from train.rerankers.pairs import Pairs, pairs
+from train.rerankers.training_set import TrainingSet
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, Worker
@@ -80,8 +82,8 @@ def with_other_future(since: int) -> Encoded:
     return replace(data, interactions=Interactions.ordered(events.user, item, time, events.weight))
 
 
-def rows_of(data: Encoded, t1: int, t2: int) -> tuple[Pairs, Array]:
-    """Return the reranker's rows and labels, all made anew from the data."""
+def rows_of(data: Encoded, t1: int, t2: int) -> tuple[CandidateRows, Array]:
+    """Return the rows and labels of the reranker's training set, all made anew from the data."""
     folds = Time(at=t2, validation_at=t1).folds(data.interactions, len(data.users), len(data.items))
     known = known_at(data, folds, test=False)
     window = validation_holdout(data, folds, known)
@@ -89,7 +91,8 @@ def rows_of(data: Encoded, t1: int, t2: int) -> tuple[Pairs, Array]:
     users = np.flatnonzero(known.inputs.warm_users).astype(np.int32)
     place = np.where(np.isin(users, window.users), np.searchsorted(window.users, users), -1)
     window = Holdout(users, window.relevant.take(place), known)
-    return training_rows(fitted(data, known), window)
+    training = training_set(fitted(data, known), window)
+    return training.rows, training.labels
 
 
 def test_what_happens_later_changes_labels_and_nothing_else() -> None:
@@ -125,14 +128,14 @@ def learned(leaky: bool) -> tuple[float, float]:
     vectors = first.user_vectors[window.users]
     found = find_candidates(first, queries, vectors, np.full(len(vectors), CANDIDATES))
     if leaky:
-        described = replace(described, statistics=last.statistics)
+        described = replace(described, statistics=last.statistics, linear_score=last.linear_score)
         queries = replace(queries, history=last.histories.take(window.users))
-    rows = pairs(described, queries, vectors, found)
-    labels = taken(rows, window.relevant, len(data.items))
+    rows = candidate_rows(described, queries, vectors, found)
+    labels = labels_of(rows, window.relevant, len(data.items))
     names = feature_names(described)
-    scores = cross_fit(RERANKER, rows, labels, first.item_vectors, names)
-    judged = earns(rows, labels, scores, window.relevant)
-    model = RERANKER.fit(rows, labels, first.item_vectors, names, seed=0, threads=1)
+    training = TrainingSet(rows, labels, first.item_vectors, names, window.relevant)
+    judged = earns(training, cross_fit(RERANKER, training))
+    model = RERANKER.fit(training)
     test = held_out(data, folds, known_at(data, folds, test=True))
     ranked, _ = rank_both(replace(last, reranker=model), test.users, 10)
     return judged["ndcg"], float(per_user(ranked, test.relevant, 10)["ndcg"].mean())

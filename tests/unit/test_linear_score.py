@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.linear_score import LinearScore, standardized
+from train.data.linear_score import LinearScore
+from train.rerankers.scaling import standardized_by_request
 
 USERS, ITEMS = 30, 12
 COLD = ITEMS - 1
@@ -107,18 +108,20 @@ def test_no_rank_is_no_model() -> None:
     assert LinearScore(rank=1).fit(_interactions(), USERS, ITEMS)
 
 
-def test_standardized() -> None:
+def test_standardized_by_request() -> None:
     scores = np.array([[1.0, 3.0, 5.0, 99.0], [2.0, 2.0, 2.0, 2.0]])
     present = np.array([[True, True, True, False], [True] * 4])
-    found = standardized(scores, present)
+    found = standardized_by_request(scores, present)
     deviation = np.sqrt(8 / 3)
     np.testing.assert_allclose(found[0], [-2 / deviation, 0, 2 / deviation, 0])
     assert not found[1].any()
-    assert not standardized(scores, np.zeros((2, 4), bool)).any()
+    assert not standardized_by_request(scores, np.zeros((2, 4), bool)).any()
 
 
 def test_scores_that_are_equal_but_for_their_rounding_do_not_deviate() -> None:
     same = np.full((1, 3), 0.1, np.float32)
     same[0, 1] = np.nextafter(same[0, 1], np.float32(1))
-    assert not standardized(same, np.ones((1, 3), bool)).any()
-    assert not standardized(np.full((1, 7), 0.7, np.float32), np.ones((1, 7), bool)).any()
+    assert not standardized_by_request(same, np.ones((1, 3), bool)).any()
+    assert not standardized_by_request(
+        np.full((1, 7), 0.7, np.float32), np.ones((1, 7), bool)
+    ).any()

@@ -9,12 +9,12 @@ import torch
 
 from tests.training import before, make_job, validation
 from train.core.ragged import Array
-from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
+from train.trainer.checkpoint import State, checkpoint_bytes, read_checkpoint
 from train.trainer.job import Worker
 from train.trainer.loop import train
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:
+def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> State:
     """Train while the validation says these scores, one an epoch."""
     said = iter(scores)
     monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *args: next(said))

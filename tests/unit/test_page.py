@@ -19,7 +19,8 @@ from tests.unit.test_diagnostics import case
 from tests.unit.test_evaluate import evaluated
 from train.bundle import bundle, evaluation_arrays
 from train.evaluation.diagnostics import diagnose
-from train.index.vector_index import Index, IndexSettings, sweep
+from train.index.base import IndexSettings
+from train.index.build import build_vector_index, sweep
 from train.report import plots
 from train.report.item_map import ItemMap
 from train.report.page import _trained, write_page
@@ -150,7 +151,7 @@ def clusters() -> ItemMap:
 
 def plans() -> list[Any]:
     vectors = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
-    index = Index.build(IndexSettings(), vectors, np.ones(900, bool))
+    index = build_vector_index(IndexSettings(), vectors, np.ones(900, bool))
     test = diagnose(*case(), seed=0)
     curve = [{"epoch": n, "loss": 1e5 / n, "ndcg": 1e-4 * n} for n in range(1, 41)]
     return [

@@ -4,7 +4,8 @@ import numpy as np
 
 from tests.training import generated
 from train.data.snapshot import like_test, snapshot, some_users, validation_holdout
-from train.data.splits import TRAIN, Time
+from train.data.splits.base import TRAIN
+from train.data.splits.times import Time
 from train.datasets.generated import Generated
 
 DATA = Generated(users=300, items=120, interactions=9_000, tastes=6)

@@ -8,7 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from train.core.schema import Interactions
-from train.data.splits import DAY, Folds, LastDays, LeaveLast, Split, Time, first_pairs
+from train.data.splits.base import DAY, Folds, Split, first_pairs
+from train.data.splits.leave_last import LeaveLast
+from train.data.splits.times import LastDays, Time
 
 
 def interactions(*rows: tuple[int, int, int]) -> Interactions:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from train.core.ragged import Array
 from train.core.schema import Interactions
-from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, NEIGHBOURS, SHRINK, Statistics
 
 USERS, ITEMS = 6, 9
@@ -132,6 +131,15 @@ def test_long_histories_count_by_their_last_items(monkeypatch: pytest.MonkeyPatc
     assert ((found.neighbour_weights[40:] > 0).sum(axis=1) == 19).all()
 
 
+@pytest.mark.parametrize(("seconds", "counts"), [(-1, 0), (0, 1), (1, 1)])
+def test_a_recent_window_is_closed_where_it_begins(seconds: int, counts: int) -> None:
+    """It is `[as_of - days, as_of)`, to the second."""
+    for window, days in enumerate((7, 30)):
+        time = AS_OF - days * DAY + seconds
+        found = _statistics(Interactions.ordered(*np.array([[2], [4], [time], [1]])))
+        assert found.item_recent[window].tolist() == [0] * 4 + [counts] + [0] * 4
+
+
 def test_popular() -> None:
     item = np.array([4, 4, 4, 2, 2, 7, 7, 1])
     time = np.array([0, 0, 0, 0, 0, AS_OF - 1, AS_OF - 1, AS_OF - 20 * DAY])
@@ -140,11 +148,9 @@ def test_popular() -> None:
     assert found.popular(recent=True).tolist() == [7, 1, 4, 2, 0, 3, 5, 6, 8]
 
 
-@given(events(), st.sampled_from([0, 3]))
-def test_stored_and_rebuilt(interactions: Interactions, rank: int) -> None:
-    score = LinearScore(rank=rank)
-    found = Statistics.from_interactions(interactions, USERS, ITEMS, AS_OF, linear_score=score)
-    assert bool(found.linear) == (rank > 0)
+@given(events())
+def test_stored_and_rebuilt(interactions: Interactions) -> None:
+    found = _statistics(interactions)
     stored = safetensors.numpy.save(found.arrays())
     _equal(found, Statistics.from_arrays(safetensors.numpy.load(stored)))
 

@@ -63,3 +63,18 @@ def test_a_catalogue_is_ranked_without_what_is_excluded_or_left_out_of_it() -> N
     excluded = Ragged.from_rows([[], [0, 1], [2, 3]])
     ranked = rank_catalogue(np.ones((3, 1), np.float32), items, catalogue, excluded, 3, block=2)
     assert ranked.tolist() == [[0, 1, 2], [2, -1, -1], [0, 1, -1]]
+
+
+@pytest.mark.parametrize("width", [3, 17, 64])
+def test_a_catalogue_of_equal_vectors_is_ranked_by_item(width: int) -> None:
+    """Their products differ by the place of a column; 0.0 and -0.0 are the same number."""
+    rng = np.random.default_rng(0)
+    different = rng.standard_normal((7, width)).astype(np.float32)
+    different[:, 0] = 0
+    items = different[np.arange(203) % 7]
+    items[::2, 0] = -0.0
+    users, everything = rng.standard_normal((9, width)).astype(np.float32), np.ones(203, bool)
+    ranked = rank_catalogue(users, items, everything, Ragged.empty(9), 203, block=4)
+    assert np.array_equal(np.sort(ranked, axis=1), np.tile(np.arange(203), (9, 1)))
+    for row in ranked:
+        assert (np.diff(row.reshape(7, 29)) == 7).all()

@@ -170,7 +170,7 @@ def test_threads_are_those_of_torch_while_it_trains(threads: int, tmp_path: Path
 
 
 @pytest.mark.parametrize(("cpus", "expected"), [(8, 5), (3, 3)])
-def test_without_threads_torch_keeps_its_own_as_far_as_there_are_cpus(
+def test_without_threads_torch_keeps_its_own_within_the_cpus_it_may_use(
     cpus: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []

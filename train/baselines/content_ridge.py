@@ -1,4 +1,4 @@
-"""Regression of who took what on what is known of items: personal scores of items nobody took."""
+"""Ridge regression of interactions on item attributes: personal scores of cold items as well."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ import scipy.linalg
 import scipy.sparse
 from pydantic import Field
 
-from train.baselines.base import Baseline, Scorer, of_warm_users, taken_once
+from train.baselines.base import Baseline, Scorer, interaction_matrix, of_warm_users
 from train.baselines.linear import LINEAR_ITEMS
 from train.core.ragged import Array
 from train.data.encoders import Features
@@ -17,14 +17,14 @@ from train.data.snapshot import Snapshot
 class ContentRidge(Baseline):
     """Kernel ridge regression on attributes of items (Saunders, Gammerman, Vovk 1998).
 
-    A user's scores are the smoothest function of the attributes that is near 1 at the items taken
-    and near 0 at the other warm ones: `x (K + regularization I)^-1 k`, with K the kernel between
-    warm items and k that with any item, `exp(sharpness (similarity - 1))`. The less it is
-    regularized, the more a new item stands above known ones that the user did not take.
+    A user's scores are the smoothest function of the attributes that is near 1 at the items of the
+    history and near 0 at the other warm ones: `x (K + regularization I)^-1 k`, with K the kernel
+    between warm items and k that with any item, `exp(sharpness (similarity - 1))`. The less it is
+    regularized, the higher a new item ranks above warm ones that the user has not interacted with.
 
     Attributes:
         regularization: added to the kernel's diagonal, which is 1.
-        sharpness: how fast what a user took stops telling of items that differ from it.
+        sharpness: how fast an item stops influencing the scores of items that differ from it.
         dense: the share of numbers, text and embeddings in the similarity, a cosine around their
             mean; that of categories, weighted by rarity, has the rest. An item table without one of
             both leaves all to the other.
@@ -36,7 +36,7 @@ class ContentRidge(Baseline):
     dense: float = Field(default=0.7, ge=0, le=1)
 
     def check(self, items: int, features: Features) -> None:
-        """Check that something is known of the items, and that all pairs of them can be held."""
+        """Check that items have attributes, and that the kernel of all pairs fits into memory."""
         if not features.dense_names and not features.vocabulary:
             raise ValueError("content_ridge needs attributes of items; set data.item_columns")
         if len(features.dense) > LINEAR_ITEMS:
@@ -54,9 +54,9 @@ class ContentRidge(Baseline):
         inputs = known.inputs
         self.check(0, inputs.item_features)
         weights = self.weights(inputs.item_features, np.flatnonzero(inputs.warm_items))
-        taken = taken_once(known.interactions, inputs)
+        matrix = interaction_matrix(known.interactions, inputs)
         everything = np.arange(weights.shape[1])
-        return of_warm_users(lambda rows: np.asarray(taken[rows] @ weights), inputs, everything)
+        return of_warm_users(lambda rows: np.asarray(matrix[rows] @ weights), inputs, everything)
 
     def weights(self, items: Features, warm: Array) -> Array:
         """Return `(K + regularization I)^-1 k` of the items at `warm` `[W]` and all, `[W, I]`."""

@@ -1,4 +1,4 @@
-"""Boosted trees over what is known of an item alone: no score depends on the user."""
+"""Gradient boosted trees over item attributes: no score depends on the user."""
 
 from typing import Any, Literal
 
@@ -16,16 +16,16 @@ MAX_FLAGS = 100
 
 
 class CatBoostContent(Baseline):
-    """Whether an item is liked, from its attributes (CatBoost; Prokhorenkova et al. 2018).
+    """Probability that an item is liked, from its attributes (CatBoost; Prokhorenkova et al. 2018).
 
     The attributes are as the towers have them: text is TF-IDF and a truncated SVD. They are of
-    items alone, so an item is one row, with the share of those who liked it and the weight of all
-    who met it: the log loss is that of a row for each of them. One pass over the catalogue ranks
-    it for everybody.
+    items alone, so an item is one row, with the share of its interactions that count as liked as
+    the label and their number as the weight: the log loss is that of a row for each interaction.
+    One pass over the catalogue ranks it for everybody.
 
     Attributes:
         positive: the least weight (a rating, say) of an interaction that counts as liked. Where it
-            is not set all count, and where all count as many other pairs are drawn as disliked.
+            is not set all count. Where all count, as many random pairs are drawn as negatives.
         iterations: trees.
         learning_rate: of the trees.
         depth: of the trees.
@@ -40,7 +40,7 @@ class CatBoostContent(Baseline):
     l2: float = Field(default=5.0, ge=0)
 
     def check(self, items: int, features: Features) -> None:
-        """Check that something is known of the items."""
+        """Check that items have attributes."""
         if not features.dense_names and not features.vocabulary:
             raise ValueError("catboost_content needs attributes of items; set data.item_columns")
 
@@ -48,7 +48,7 @@ class CatBoostContent(Baseline):
         """Score the catalogue once.
 
         Raises:
-            ValueError: items have no attributes, or none is liked, or none is not.
+            ValueError: items have no attributes, or there are no positives, or no negatives.
         """
         self.check(0, known.inputs.item_features)
         features = columns(known.inputs.item_features)
@@ -56,13 +56,14 @@ class CatBoostContent(Baseline):
         return same_for_all(model.predict(features))
 
     def model(self, features: Any, counts: Array, seed: int) -> Any:
-        """Return trees fitted on `[I]` items, liked and disliked so many times, `[2, I]`."""
+        """Return trees fitted to `[I]` items by their counts of likes and dislikes, `[2, I]`."""
         from catboost import CatBoost, Pool
 
-        # A row for each label would tell it: statistics of categories leave a row's own label out.
-        met = counts.sum(axis=0)
-        item = np.flatnonzero(met)
-        share = counts[0, item] / met[item]
+        # A row for each label would leak it: statistics of categories leave a row's own label out,
+        # so that they differ by it.
+        total = counts.sum(axis=0)
+        item = np.flatnonzero(total)
+        share = counts[0, item] / total[item]
         model = CatBoost(
             {
                 "loss_function": "CrossEntropy",
@@ -77,10 +78,10 @@ class CatBoostContent(Baseline):
                 "verbose": False,
             }
         )
-        return model.fit(Pool(_rows(features, item), share, weight=met[item]))
+        return model.fit(Pool(_rows(features, item), share, weight=total[item]))
 
     def _counts(self, known: Snapshot, seed: int) -> Array:
-        """Return how often each item was liked, and how often it was not, int `[2, I]`."""
+        """Return the number of likes and of dislikes of each item, int `[2, I]`."""
         past, size = known.interactions, len(known.inputs.warm_items)
         least = -np.inf if self.positive is None else self.positive
         liked = past.weight >= least
@@ -99,7 +100,7 @@ class CatBoostContent(Baseline):
 
 
 def unseen(past: Interactions, warm: Array, seed: int) -> Array:
-    """Return for each interaction a warm item, left out where the user had that one too."""
+    """Draw a warm item as a negative of each interaction, without those in the user's history."""
     items = np.flatnonzero(warm)
     drawn = np.random.default_rng(seed).choice(items, len(past))
     user = past.user.astype(np.int64) * len(warm)
@@ -107,7 +108,7 @@ def unseen(past: Interactions, warm: Array, seed: int) -> Array:
 
 
 def columns(items: Features) -> Any:
-    """Return the attributes of items as CatBoost has them.
+    """Return the attributes of items as columns of CatBoost.
 
     A column of one category an item is categorical; of one of several, the most frequent ones are
     a flag each.
@@ -149,8 +150,8 @@ def _single(row: Array, code: Array, count: int) -> Array:
 
 def _flags(row: Array, code: Array, count: int) -> Array:
     """Return 1 where a row has one of the most frequent codes, float32 `[count, <= MAX_FLAGS]`."""
-    found, times = np.unique(code, return_counts=True)
-    kept = np.sort(found[np.argsort(-times, kind="stable")[:MAX_FLAGS]])
+    codes, times = np.unique(code, return_counts=True)
+    kept = np.sort(codes[np.argsort(-times, kind="stable")[:MAX_FLAGS]])
     place = np.searchsorted(kept, code).clip(max=len(kept) - 1)
     inside = kept[place] == code
     block = np.zeros((count, len(kept)), dtype=np.float32)

@@ -1,6 +1,6 @@
-"""Factorizations of who took what: baselines with a vector for every user and item.
+"""Factorizations of the interaction matrix: baselines with a vector for every user and item.
 
-Shapes: U users, I items, B users asked for, h history length, m items looked up, d width.
+Shapes: U users, I items, B users of a request, h history length, m items looked up, d width.
 """
 
 import warnings
@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.baselines.base import Collaborative, Scorer, summed
+from train.baselines.base import Collaborative, Scorer, weighted_matrix
 from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.data.encoders import Features
-from train.data.linear_score import told
+from train.data.linear_score import above_noise
 from train.data.snapshot import TowerInputs
 
 FOLDED = 256  # users folded in at a time where each has a matrix of its own
@@ -36,18 +36,18 @@ class Factorization(Collaborative):
     size: ClassVar[str] = "factors"
     beyond: ClassVar[int] = 0
 
-    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+    def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Return the vectors of users and items, floats `[U, d]` and `[I, d]`.
 
         Args:
-            taken: CSR float32 `[U, I]`; 0/1, if not said otherwise.
+            matrix: interactions, CSR float32 `[U, I]`; 0/1, if not said otherwise.
             seed: of every draw.
         """
         raise NotImplementedError
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
-        """Factorize."""
-        users, items = self.factorize(taken, seed)
+    def learn(self, matrix: Any, seed: int) -> Scorer:
+        """Return a scorer by inner products of the factors."""
+        users, items = self.factorize(matrix, seed)
         return lambda rows: np.asarray(users[rows] @ items.T)
 
     def vectors(self, known: Interactions, inputs: TowerInputs, seed: int) -> tuple[Array, Array]:
@@ -57,34 +57,34 @@ class Factorization(Collaborative):
             ValueError: fewer warm items than it needs.
         """
         self.check(int(inputs.warm_items.sum()), inputs.item_features)
-        found = self.factorize(self.taken(known, inputs), seed)
+        factors = self.factorize(self.matrix(known, inputs), seed)
         warm = inputs.warm_users, inputs.warm_items
-        users, items = (np.zeros((len(mask), found[0].shape[1]), np.float32) for mask in warm)
-        users[warm[0]], items[warm[1]] = found
+        users, items = (np.zeros((len(mask), factors[0].shape[1]), np.float32) for mask in warm)
+        users[warm[0]], items[warm[1]] = factors
         return users, items
 
     def folding(self, items: Array) -> Tensor:
-        """Return what `fold_in` needs to know of all items' vectors `[I, d]`, float32 `[d, d]`."""
+        """Return a matrix of all items' vectors `[I, d]` that `fold_in` multiplies by, `[d, d]`."""
         return torch.eye(items.shape[1])
 
-    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
-        """Return the vectors of users by what they took, `[B, d]`; here the sum of its vectors.
+    def fold_in(self, vectors: Tensor, place: Tensor, present: Tensor, folding: Tensor) -> Tensor:
+        """Return the vectors of users by their histories, `[B, d]`; here the sum of the items'.
 
         Args:
             vectors: of items, `[m, d]`.
             place: of the users' items in `vectors`, `[B, h]`.
-            taken: which of these count, bool `[B, h]`: no item twice.
-            folding: see there.
+            present: which of these count, bool `[B, h]`: no item twice.
+            folding: of the method of that name.
         """
-        return sum_of(vectors, place, taken)
+        return sum_of(vectors, place, present)
 
 
 class SVD(Factorization):
-    """Truncated SVD of who took what (PureSVD, Cremonesi et al. 2010).
+    """Truncated SVD of the interaction matrix (PureSVD, Cremonesi et al. 2010).
 
-    A user is projected, so the vector of a new one is the sum of the vectors of the items taken, as
-    it is for the others. With a regularization it is the ridge regression of what was taken on
-    itself in `rank` dimensions, which is EASE but for the diagonal: of a singular value s the share
+    A user is projected, so the vector of a new one is the sum of the vectors of the history, as it
+    is for the others. With a regularization it is the ridge regression of the matrix on itself in
+    `rank` dimensions, which is EASE but for the diagonal: of a singular value s the share
     `s^2 / (s^2 + regularization)` counts, instead of all or nothing (Jin et al., KDD 2021).
 
     Attributes:
@@ -109,29 +109,29 @@ class SVD(Factorization):
                 f"svd of rank {self.rank} needs as many warm items, found {items}; lower its rank"
             )
 
-    def taken(self, known: Interactions, inputs: TowerInputs) -> Any:
-        """Return who took what, 0/1 or weighted."""
+    def matrix(self, known: Interactions, inputs: TowerInputs) -> Any:
+        """Return the interaction matrix, 0/1 or weighted, CSR float32 `[U, I]`."""
         if not self.weighted:
-            return super().taken(known, inputs)
-        return summed(known, known.relative_weight(), inputs)
+            return super().matrix(known, inputs)
+        return weighted_matrix(known, known.relative_weight(), inputs)
 
-    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+    def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize by random projections, `[U, rank]` and `[I, rank]`."""
         from sklearn.decomposition import TruncatedSVD
 
-        svd = TruncatedSVD(self.rank, random_state=seed).fit(taken)
-        squares = told(svd.singular_values_, taken.shape) ** 2
+        svd = TruncatedSVD(self.rank, random_state=seed).fit(matrix)
+        squares = above_noise(svd.singular_values_, matrix.shape) ** 2
         shares = squares / np.maximum(squares + self.regularization, np.finfo(np.float32).tiny)
         items = svd.components_.T * np.sqrt(shares)
-        return taken @ items, items
+        return matrix @ items, items
 
 
 class ALS(Factorization):
     """Alternating least squares on implicit feedback (Hu, Koren, Volinsky 2008).
 
-    A new user is folded in: the least squares of a user are solved with the vectors of the items
-    as they are in the end. The others have theirs from the last iteration, which solved for the
-    users first, in a few steps of conjugate gradients, and for the items after that. With an alpha
+    A new user is folded in: the least squares of a user are solved with the final vectors of the
+    items. The others have theirs from the last iteration, which solved for the users first, in a
+    few steps of conjugate gradients, and for the items after that. With an alpha
     other than 1 the fold-in solves equations of each user's own, for which ONNX has no operator.
 
     Attributes:
@@ -147,7 +147,7 @@ class ALS(Factorization):
     alpha: float = Field(default=1.0, gt=0)
     iterations: int = Field(default=15, ge=1)
 
-    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+    def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize, `[U, factors]` and `[I, factors]`."""
         from implicit.cpu.als import AlternatingLeastSquares
 
@@ -155,7 +155,7 @@ class ALS(Factorization):
             # It warns of BLAS threads, which matter for hundreds of factors only.
             warnings.simplefilter("ignore", RuntimeWarning)
             model = AlternatingLeastSquares(**self.model_dump(exclude={"name"}), random_state=seed)
-        model.fit(taken, show_progress=False)
+        model.fit(matrix, show_progress=False)
         return model.user_factors, model.item_factors
 
     def folding(self, items: Array) -> Tensor:
@@ -164,28 +164,28 @@ class ALS(Factorization):
         squares = exact.T @ exact + self.regularization * np.eye(items.shape[1])
         return torch.tensor(np.linalg.pinv(squares, hermitian=True), dtype=torch.float32)
 
-    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
+    def fold_in(self, vectors: Tensor, place: Tensor, present: Tensor, folding: Tensor) -> Tensor:
         """Solve `(Y^T Y + regularization I + (alpha - 1) V^T V) x = alpha V^T 1` for each user.
 
-        V are the vectors of the items taken. With an alpha of 1 that is a product with `folding`.
+        V are the vectors of the history. With an alpha of 1 that is a product with `folding`.
         """
-        first = self.alpha * sum_of(vectors, place, taken) @ folding
+        first = self.alpha * sum_of(vectors, place, present) @ folding
         if self.alpha == 1:
             return first
-        blocks = zip(*(part.split(FOLDED) for part in (first, place, taken)), strict=True)
+        blocks = zip(*(part.split(FOLDED) for part in (first, place, present)), strict=True)
         return torch.cat([self._solved(vectors, folding, *block) for block in blocks])
 
     def _solved(
-        self, vectors: Tensor, folding: Tensor, first: Tensor, place: Tensor, taken: Tensor
+        self, vectors: Tensor, folding: Tensor, first: Tensor, place: Tensor, present: Tensor
     ) -> Tensor:
-        own = vectors[place] * taken[..., None]
+        own = vectors[place] * present[..., None]
         one = torch.eye(len(folding), device=folding.device)
         left = one + (self.alpha - 1) * folding @ (own.mT @ own)
         solved: Tensor = torch.linalg.solve(left, first)
         return solved
 
 
-def sum_of(vectors: Tensor, place: Tensor, taken: Tensor) -> Tensor:
-    """Return the sum of the rows of `vectors` `[m, d]` at `place` `[B, h]` where `taken`."""
-    weights = taken.to(vectors.dtype)
+def sum_of(vectors: Tensor, place: Tensor, present: Tensor) -> Tensor:
+    """Return the sum of the rows of `vectors` `[m, d]` at `place` `[B, h]` where `present`."""
+    weights = present.to(vectors.dtype)
     return F.embedding_bag(place, vectors, per_sample_weights=weights, mode="sum")

@@ -10,44 +10,46 @@ from train.core.ragged import Array
 
 
 class ItemKNN(Collaborative):
-    """Items near those of the user, by TF-IDF cosine (Sarwar et al. 2001, Deshpande, Karypis 2004).
+    """Items similar to those of the history, by the cosine of TF-IDF weights.
 
-    A user who took few items says more about each of them: that is the IDF.
+    Sarwar et al. 2001; Deshpande, Karypis 2004. A user with a short history counts more for each
+    item in it: that is the IDF.
 
     Attributes:
-        neighbours: kept of each item, itself among them.
+        neighbours: similar items kept of each item, itself among them.
     """
 
     name: Literal["itemknn"] = "itemknn"
     neighbours: int = Field(default=312, ge=1)
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int) -> Scorer:
         """Keep the nearest items of each item, `[I, I]` sparse."""
         from sklearn.preprocessing import normalize
 
-        weighted = taken.T.tocsr().astype(np.float64).multiply(_idf(taken.T)[None]).tocsr()
+        weighted = matrix.T.tocsr().astype(np.float64).multiply(_idf(matrix.T)[None]).tocsr()
         # An item whose users all have weight 0 has length 0, and stays without neighbours.
         similarity = _nearest(normalize(weighted), self.neighbours)
-        return lambda users: _dense(taken[users] @ similarity)
+        return lambda users: _dense(matrix[users] @ similarity)
 
 
 class UserKNN(Collaborative):
-    """Items of the users nearest by BM25 (Robertson, Zaragoza 2009; Herlocker et al. 1999).
+    """Items of the most similar users by BM25 (Robertson, Zaragoza 2009; Herlocker et al. 1999).
 
     Attributes:
-        neighbours: kept of each user, themselves among them; memory grows with U x neighbours.
+        neighbours: similar users kept of each user, themselves among them; memory grows with
+            U x neighbours.
     """
 
     name: Literal["userknn"] = "userknn"
     neighbours: int = Field(default=991, ge=1)
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int) -> Scorer:
         """Keep the nearest users of each user, `[U, U]` sparse."""
-        weighted = taken.astype(np.float64).multiply(
-            _saturation(taken)[:, None] * _idf(taken)[None]
+        weighted = matrix.astype(np.float64).multiply(
+            _saturation(matrix)[:, None] * _idf(matrix)[None]
         )
         similarity = _nearest(weighted.tocsr(), self.neighbours)
-        return lambda users: _dense(similarity[users] @ taken)
+        return lambda users: _dense(similarity[users] @ matrix)
 
 
 def _idf(rows: Any) -> Array:

@@ -1,4 +1,4 @@
-"""Linear autoencoders: what a user took is told from all else that they took."""
+"""Linear autoencoders: each item of a history is predicted from the others."""
 
 import logging
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from train.core.ragged import Array
 from train.data.encoders import Features
 
 logger = logging.getLogger(__name__)
-LINEAR_ITEMS = 20_000
+LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB
 
 
 class Linear(Collaborative):
@@ -21,7 +21,7 @@ class Linear(Collaborative):
     name: str
 
     def check(self, items: int, features: Features) -> None:
-        """Check that a dense matrix of all pairs of items can be solved for."""
+        """Check that a dense matrix of all pairs of items fits into memory."""
         if items > LINEAR_ITEMS:
             raise ValueError(
                 f"{self.name} solves for a dense matrix of items x items, at most "
@@ -40,14 +40,14 @@ class EASE(Linear):
     name: Literal["ease"] = "ease"
     regularization: float = Field(default=108_727.0, gt=0)
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int) -> Scorer:
         """Solve for the weights between items, `[I, I]` dense."""
-        weights = self.weights(taken)
-        return lambda users: np.asarray(taken[users] @ weights)
+        weights = self.weights(matrix)
+        return lambda users: np.asarray(matrix[users] @ weights)
 
-    def weights(self, taken: Any) -> Array:
+    def weights(self, matrix: Any) -> Array:
         """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float64 `[I, I]`."""
-        pairs = (taken.T @ taken).toarray().astype(np.float64)
+        pairs = (matrix.T @ matrix).toarray().astype(np.float64)
         pairs[np.diag_indices_from(pairs)] += self.regularization
         weights: Array = np.linalg.inv(pairs)
         weights /= -np.diag(weights)
@@ -77,14 +77,14 @@ class SLIM(Linear):
     tolerance: float = Field(default=1e-6, gt=0)
     steps: int = Field(default=2000, ge=1)
 
-    def learn(self, taken: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int) -> Scorer:
         """Solve for the weights between items, `[I, I]` sparse."""
-        weights = self.weights(taken)
-        return lambda users: np.asarray((taken[users] @ weights).toarray())
+        weights = self.weights(matrix)
+        return lambda users: np.asarray((matrix[users] @ weights).toarray())
 
-    def weights(self, taken: Any) -> Any:
-        """Return `W`, CSR float64 `[I, I]`; what one took is scored by `X W`."""
-        pairs = ((taken.T @ taken) / taken.shape[0]).tocsr().astype(np.float64)
+    def weights(self, matrix: Any) -> Any:
+        """Return `W`, CSR float64 `[I, I]`; the interaction matrix `X` is scored as `X W`."""
+        pairs = ((matrix.T @ matrix) / matrix.shape[0]).tocsr().astype(np.float64)
         of_others = pairs - scipy.sparse.diags_array(pairs.diagonal())
         # X^T X has no negative entry, nor has W: a pair below the L1 penalty keeps the weight 0.
         most = of_others.max(axis=0).toarray().ravel()
@@ -94,7 +94,7 @@ class SLIM(Linear):
         return scipy.sparse.csr_array((some.data, index), shape=pairs.shape)
 
     def _solve(self, pairs: Array) -> Array:
-        """Return the weights between items of these co-occurrences, `X^T X / U`."""
+        """Return the weights between items that have these co-occurrences, `X^T X / U`."""
         hessian = pairs + self.alpha * (1 - self.l1_ratio) * np.eye(len(pairs))
         # Entries are not negative, so that the sums of rows on a diagonal are no less curved.
         curvature = hessian.sum(axis=1, keepdims=True)

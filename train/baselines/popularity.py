@@ -1,4 +1,4 @@
-"""Popularity of all time and of the last days."""
+"""Popularity: number of interactions of all time, and of the last days."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Matrix factorization by WARP, as LightFM has it, a batch at a time."""
+"""Matrix factorization by the WARP loss, as in LightFM, a batch at a time."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -15,20 +15,20 @@ from train.core.ragged import Array
 class WARP(Factorization):
     """Matrix factorization by the weighted approximate-rank pairwise loss (WSABIE, Weston 2011).
 
-    For each item taken others are drawn, until one scores above it less a margin of 1: the more
-    draws that needs, the better the taken one is ranked already, and the smaller is the step.
-    Like LightFM's model of who took what (Kula 2015) it has item biases and steps by Adagrad.
-    LightFM and its kept forks are there as sources only, which need a compiler; this takes the
-    draws and the step of a whole batch at once.
+    For each positive, negatives are drawn until one scores above it less a margin of 1: the more
+    draws that needs, the better the positive is ranked already, and the smaller is the step. Like
+    LightFM's model without attributes (Kula 2015) it has item biases and is optimized by Adagrad.
+    LightFM and its maintained forks are published as source only, which needs a compiler; this
+    takes the draws and the step of a whole batch at once.
 
-    In that model a user is learned as a whole, and of a new one it knows no more than the biases.
-    Here such a user is the mean of the items taken, and each item's bias is added to its score.
+    In that model a new user has the item biases alone. Here such a user is the mean of the items of
+    the history, and each item's bias is added to its score.
 
     Attributes:
         factors: width of the vectors.
         epochs: over all pairs.
         learning_rate: of Adagrad.
-        draws: at most so many a pair; a pair that none of them is above stays as it is.
+        draws: negatives a pair at most; a pair that none of them violates is not stepped.
         batch_size: pairs a step.
     """
 
@@ -41,25 +41,25 @@ class WARP(Factorization):
     draws: int = Field(default=10, ge=1)
     batch_size: int = Field(default=1024, ge=1)
 
-    def factorize(self, taken: Any, seed: int) -> tuple[Array, Array]:
+    def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize, `[U, factors + 1]` and `[I, factors + 1]`: users end in 1, items in a bias."""
         generator = torch.Generator().manual_seed(seed)
-        pairs = taken.tocoo()
+        pairs = matrix.tocoo()
         user, item = (torch.from_numpy(index.astype(np.int64)) for index in (pairs.row, pairs.col))
-        users, items = (_vectors(count, self.factors, generator) for count in taken.shape)
+        users, items = (_vectors(count, self.factors, generator) for count in matrix.shape)
         users.values[:, -1], items.values[:, -1] = 1, 0
-        known = (user * taken.shape[1] + item).sort().values
+        known = (user * matrix.shape[1] + item).sort().values
         for _ in range(self.epochs):
             for batch in torch.randperm(len(user), generator=generator).split(self.batch_size):
                 shape = len(batch), self.draws
-                drawn = torch.randint(taken.shape[1], shape, generator=generator)
+                drawn = torch.randint(matrix.shape[1], shape, generator=generator)
                 self._step(users, items, user[batch], item[batch], drawn, known)
         return users.values.numpy(), items.values.numpy()
 
-    def fold_in(self, vectors: Tensor, place: Tensor, taken: Tensor, folding: Tensor) -> Tensor:
-        """Return the mean of the vectors of the items taken, ending in 1."""
-        count = taken.sum(1, keepdim=True)
-        mean = sum_of(vectors, place, taken) / count.clamp(min=1)
+    def fold_in(self, vectors: Tensor, place: Tensor, present: Tensor, folding: Tensor) -> Tensor:
+        """Return the mean of the vectors of the history, ending in 1."""
+        count = present.sum(1, keepdim=True)
+        mean = sum_of(vectors, place, present) / count.clamp(min=1)
         return torch.cat([mean[:, :-1], (count > 0).to(mean.dtype)], dim=1)
 
     def _step(
@@ -71,25 +71,26 @@ class WARP(Factorization):
         drawn: Tensor,
         known: Tensor,
     ) -> None:
-        """Step once with pairs [B], what was drawn for them [B, draws], and all keys known [N]."""
-        own, taken, size = users.values[user], items.values[item], len(items.values)
-        least = (own * taken).sum(1) - 1
+        """Step once with pairs `[B]`, their draws `[B, draws]`, and the keys of all pairs `[N]`."""
+        own, positive, size = users.values[user], items.values[item], len(items.values)
+        least = (own * positive).sum(1) - 1
         row, place = torch.where((own[:, None] * items.values[drawn]).sum(2) > least[:, None])
         new = ~_is_in(user[row] * size + drawn[row, place], known)
         row, place = _first(row[new], place[new])
+        # The rank is estimated by the number of draws; its loss is the logarithm (Weston 2011).
         weight = ((size - 1) // (place + 1)).clamp(min=1).log()[:, None]
-        other = drawn[row, place]
-        own_slope = weight * (items.values[other] - taken[row])
+        negative = drawn[row, place]
+        own_slope = weight * (items.values[negative] - positive[row])
         own_slope[:, -1] = 0  # the 1 that the bias is multiplied with
         slope = weight * own[row]
         users.descend(user[row], own_slope, self.learning_rate)
-        both = torch.cat([item[row], other]), torch.cat([-slope, slope])
+        both = torch.cat([item[row], negative]), torch.cat([-slope, slope])
         items.descend(*both, self.learning_rate)
 
 
 @dataclass
 class _Vectors:
-    """Vectors `[n, d]`, and Adagrad's sums of the squares of their slopes."""
+    """Vectors `[n, d]`, and Adagrad's sums of the squares of their gradients."""
 
     values: Tensor
     squares: Tensor

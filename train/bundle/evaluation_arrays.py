@@ -1,4 +1,4 @@
-"""What a bundle keeps of its test: NDCG by user for comparisons, and arrays for plots."""
+"""Arrays of the test in a bundle: NDCG by user for comparisons, and data of the plots."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -14,9 +14,10 @@ from train.core.redact import plain
 
 FORMAT = "raytower-bundle"
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
-READABLE = (3, 4)  # 3 has no linear score
+# 3 has no linear score, 4 has it among the statistics.
+READABLE = (3, 4, 5)
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 
@@ -105,7 +106,7 @@ def _check_version(folder: Path, manifest: Mapping[str, Any]) -> None:
         remedy = "update this installation" if newer else "write the bundle again"
         raise BundleError(
             f"{folder} has format_version {found!r}, this installation reads "
-            f"{' and '.join(map(str, READABLE))}; {remedy}"
+            f"{', '.join(map(str, READABLE[:-1]))} and {READABLE[-1]}; {remedy}"
         )
 
 

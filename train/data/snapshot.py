@@ -1,7 +1,6 @@
-"""What every tower is: two sides, layers over them, and vectors that rank the catalogue.
+"""Snapshots of the data at a moment, and the holdouts that are predicted from them.
 
-Shapes: U users, I items, B batch, M items asked for, h history length, N items in all histories of
-a batch, w width of what is looked up of an item, d width of the vectors.
+Shapes: N interactions, U users, I items, V users of a holdout.
 """
 
 import hashlib
@@ -14,8 +13,8 @@ from train.core.schema import Interactions
 from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
-from train.data.linear_score import NONE, LinearScore
-from train.data.splits import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
+from train.data.linear_score import NONE, LinearModel, LinearScore
+from train.data.splits.base import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
 from train.data.statistics import Statistics
 
 
@@ -41,14 +40,15 @@ RECENT_DAYS = (7, 30)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The knowledge of a moment; nothing in it comes from that moment or later.
+    """The data as of a moment; nothing in it comes from that moment or later.
 
     Attributes:
-        interactions: those that were known.
+        interactions: those before the moment.
         as_of: the moment, seconds.
         histories: items of each user, oldest first, U rows.
         statistics: popularity, recency and co-occurrence.
-        inputs: what towers look up.
+        linear_score: the fitted model of the linear score.
+        inputs: tables that towers look up.
         catalogue: items that may be recommended, bool `[I]`.
     """
 
@@ -56,6 +56,7 @@ class Snapshot:
     as_of: int
     histories: Ragged
     statistics: Statistics
+    linear_score: LinearModel
     inputs: TowerInputs
     catalogue: Array
 
@@ -68,19 +69,26 @@ def snapshot(
     with_cold: bool = False,
     linear_score: LinearScore = NONE,
 ) -> Snapshot:
-    """Return what was known at `as_of` of the interactions chosen by the mask `known` `[N]`.
+    """Return the snapshot at a moment.
 
-    Items that nobody took are in the catalogue only `with_cold`.
+    Args:
+        data: all of it.
+        known: mask of the interactions that may be in it, bool `[N]`.
+        as_of: the moment, seconds.
+        recent_days: length of a recent window to be counted, beside those always counted.
+        with_cold: whether items without an interaction are in the catalogue.
+        linear_score: settings of a further score of candidates.
     """
     past = data.interactions.take(known)
     n_users, n_items = len(data.users), len(data.items)
     days = recent_windows(recent_days)
-    statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days, linear_score)
+    statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days)
     return Snapshot(
         interactions=past,
         as_of=as_of,
         histories=Ragged.from_pairs(past.user, past.item, n_users),
         statistics=statistics,
+        linear_score=linear_score.fit(past.take(past.timestamp < as_of), n_users, n_items),
         inputs=TowerInputs(
             data.user_features,
             data.item_features,
@@ -92,18 +100,18 @@ def snapshot(
 
 
 def recent_windows(recent_days: int) -> tuple[int, ...]:
-    """Return the recent windows that are counted in, days, where a run asks for one of them."""
+    """Return the lengths of the recent windows that are counted, days: the given and the usual."""
     return tuple(sorted({*RECENT_DAYS, recent_days}))
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """Users and the items that each takes within a time, new to them: the ground truth.
+    """Ground truth: users and the items, new to them, that each interacts with in a window.
 
     Attributes:
         users: int32 `[V]`.
         relevant: items of each, V rows.
-        known: snapshot at the beginning of that time.
+        known: snapshot at the beginning of the window.
     """
 
     users: Array
@@ -116,9 +124,9 @@ class Holdout:
 
 
 def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
-    """Return the users of `[t1, t2)` who were known at t1, and what they took of the catalogue."""
+    """Return the validation window `[t1, t2)`: warm users, and their items of the catalogue."""
     counts = folds.fold == VALIDATION
-    # A repeat is no recommendation: what a user had before is never ranked again.
+    # Repeats are not ground truth: items of a user's history are never ranked again.
     counts &= first_pairs_of(data, folds)
     counts &= known.catalogue[data.interactions.item]
     counts &= known.inputs.warm_users[data.interactions.user]
@@ -126,9 +134,15 @@ def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
 
 
 def like_test(holdout: Holdout, split: Split, least: int = 1) -> Holdout:
-    """Return the users that meet the split's test minimums; all, if fewer than `least` do.
+    """Return the validation users that meet the split's test minimums; all, if too few do.
 
-    Where the split asks for much of its test users, few others say little about them.
+    Users with less data than the test's are ranked differently, and would mislead what is chosen on
+    them.
+
+    Args:
+        holdout: of the validation window.
+        split: with the minimums.
+        least: users that suffice.
     """
     enough = holdout.known.histories.lengths[holdout.users] >= split.min_user_history
     enough &= holdout.relevant.lengths >= split.min_user_test
@@ -136,21 +150,21 @@ def like_test(holdout: Holdout, split: Split, least: int = 1) -> Holdout:
 
 
 def some_users(holdout: Holdout, count: int | None) -> Holdout:
-    """Return the holdout of so many of its users, drawn once for all runs; all for None."""
+    """Return the holdout of a random sample of its users, the same for all runs; all for None."""
     if count is None or count >= len(holdout.users):
         return holdout
-    # Not by the run's seed: what is compared is measured on the same users.
+    # A fixed seed, not the run's: runs are compared on the same users.
     drawn = np.random.default_rng(0).choice(len(holdout.users), count, replace=False)
     return holdout.take(np.sort(drawn))
 
 
 def held_out(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
-    """Return the users who are evaluated and their test items."""
+    """Return the test: the users who are evaluated and their items."""
     return _holdout(data, folds.fold == TEST, known)
 
 
 def first_pairs_of(data: Encoded, folds: Folds) -> Array:
-    """Return whether an interaction is the first of its pair among those left in, bool `[N]`."""
+    """Return whether an interaction is its pair's first in training and validation, bool `[N]`."""
     left = np.flatnonzero((folds.fold == TRAIN) | (folds.fold == VALIDATION))
     first = np.zeros(len(folds.fold), dtype=bool)
     first[left] = first_pairs(data.interactions.take(left), len(data.items))
@@ -165,20 +179,21 @@ def _holdout(data: Encoded, counts: Array, known: Snapshot) -> Holdout:
 
 
 def holdout_fingerprint(users: IdMap, items: IdMap, holdout: Holdout) -> str:
-    """Return a sha256 over a holdout's interactions, by their ids: the same test, the same text.
+    """Return a sha256 over a holdout's interactions by their external ids.
 
-    It does not depend on what else the data has, nor on the order in which a user took items.
+    It depends neither on other data nor on the order of a user's interactions, so equal tests have
+    equal fingerprints.
     """
     relevant = holdout.relevant
-    taken = relevant.values[np.lexsort((relevant.values, relevant.rows))]
+    item = relevant.values[np.lexsort((relevant.values, relevant.rows))]
     sha = hashlib.sha256(np.ascontiguousarray(relevant.offsets).tobytes())
-    for ids in (users.external(holdout.users), items.external(taken)):
+    for ids in (users.external(holdout.users), items.external(item)):
         sha.update("\n".join(map(str, ids)).encode())
     return sha.hexdigest()
 
 
 def fingerprint(data: Encoded) -> str:
-    """Return a sha256 over ids, interactions and attributes: the same data, the same text."""
+    """Return a sha256 over ids, interactions and attributes."""
     sha, events = hashlib.sha256(), data.interactions
     for array in (events.user, events.item, events.timestamp, events.weight):
         sha.update(array.tobytes())

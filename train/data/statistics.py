@@ -1,4 +1,4 @@
-"""What was known about items and users at a time: popularity, recency, and items taken together."""
+"""Statistics of items and users as of a moment: popularity, recency and co-occurrence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,19 +10,20 @@ import scipy.sparse
 
 from train.core.ragged import Array
 from train.core.schema import Interactions
-from train.data.linear_score import NONE, LinearModel, LinearScore
 
 DAY = 86_400
 NEIGHBOURS = 50
+# Products of two interactions of one user, at most: some seconds, whatever the data.
 MULTIPLICATIONS = 2 * 10**8
+# Products whose results are in memory at once: some 200 MB.
 BLOCK = 2**23
+# Added to the denominator, so that few common users say little (shrinkage).
 SHRINK = 10.0
-LINEAR = ("linear_encode", "linear_decode", "linear_beyond")
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Counts and times of the interactions before `as_of`, and nothing of what came later.
+    """Counts and times of the interactions before `as_of`; no later interaction counts.
 
     Attributes:
         as_of: the time, seconds, int64 `[]`.
@@ -33,11 +34,9 @@ class Statistics:
         item_last: time of each item's last interaction, likewise.
         user_count: interactions of each user, int64 `[U]`.
         user_last: time of each user's last interaction, seconds, int64 `[U]`; `as_of` for none.
-        neighbours: the items most often taken by the same users, int32 `[I, 50]`, best first.
+        neighbours: the items with the most users in common, int32 `[I, 50]`, best first.
         neighbour_weights: `c_ij / (sqrt(c_i c_j) + 10)` of these, with `c_ij` the users of both
             and `c_i` those of one, float32 `[I, 50]`; 0 where an item has fewer neighbours.
-        linear_encode, linear_decode, linear_beyond: of the model of the linear score, if any; see
-            `LinearModel`.
     """
 
     as_of: Array
@@ -50,9 +49,6 @@ class Statistics:
     user_last: Array
     neighbours: Array
     neighbour_weights: Array
-    linear_encode: Array
-    linear_decode: Array
-    linear_beyond: Array
 
     @classmethod
     def from_interactions(
@@ -62,14 +58,12 @@ class Statistics:
         n_items: int,
         as_of: int,
         recent_days: tuple[int, ...] = (7, 30),
-        linear_score: LinearScore = NONE,
     ) -> "Statistics":
         """Count the interactions before `as_of` (seconds); later ones may be there, unused."""
         known = interactions.take(interactions.timestamp < as_of)
         user, item, time = known.user, known.item, known.timestamp
         recent = [item[time >= as_of - days * DAY] for days in recent_days]
         neighbours, weights = _neighbours(user, item, n_users, n_items)
-        linear = linear_score.fit(known, n_users, n_items)
         return cls(
             as_of=np.array(as_of, dtype=np.int64),
             recent_days=np.array(recent_days, dtype=np.int64),
@@ -83,34 +77,24 @@ class Statistics:
             user_last=_extreme(np.maximum, user, time, n_users, as_of),
             neighbours=neighbours,
             neighbour_weights=weights,
-            **_linear_arrays(linear),
         )
-
-    @property
-    def linear(self) -> LinearModel:
-        """The model of the linear score."""
-        return LinearModel(self.linear_encode, self.linear_decode, self.linear_beyond)
 
     def arrays(self) -> dict[str, Array]:
         """Return every array by its name, to be stored."""
-        kept = [field.name for field in fields(self)]
-        if not self.linear:
-            kept = [name for name in kept if name not in LINEAR]
-        return {name: getattr(self, name) for name in kept}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Statistics":
-        """Rebuild from what `arrays` returned.
+        """Rebuild from the result of `arrays`; others beside them are ignored.
 
         Raises:
             ValueError: an array is missing.
         """
-        given = {**_linear_arrays(LinearModel.none()), **arrays}
         names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in given]
+        missing = [name for name in names if name not in arrays]
         if missing:
             raise ValueError(f"statistics need the arrays {names}; missing: {missing}")
-        return cls(**{name: given[name] for name in names})
+        return cls(**{name: arrays[name] for name in names})
 
     def popular(self, recent: bool = False) -> Array:
         """Return all items, most popular first, int32 `[I]`.
@@ -125,16 +109,12 @@ class Statistics:
         return order.astype(np.int32)
 
 
-def _linear_arrays(linear: LinearModel) -> dict[str, Array]:
-    return dict(zip(LINEAR, (linear.encode, linear.decode, linear.beyond), strict=True))
-
-
 def _extreme(pick: Any, index: Array, time: Array, count: int, missing: int) -> Array:
     """Return the least or greatest `time` [N] of each of `count` indices, `missing` for none."""
     start = np.iinfo(np.int64).max if pick is np.minimum else np.iinfo(np.int64).min
-    found = np.full(count, start, dtype=np.int64)
-    pick.at(found, index, time)
-    return np.where(found == start, missing, found)
+    extreme = np.full(count, start, dtype=np.int64)
+    pick.at(extreme, index, time)
+    return np.where(extreme == start, missing, extreme)
 
 
 def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[Array, Array]:
@@ -143,14 +123,14 @@ def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[A
     The products run over blocks of items, and only over each user's last interactions where there
     are many, so that memory and time are bounded whatever the data.
     """
-    taken = _matrix(user, item, n_users, n_items)
-    by_item = taken.T.tocsr()
+    matrix = _matrix(user, item, n_users, n_items)
+    by_item = matrix.T.tocsr()
     popularity = np.maximum(np.diff(by_item.indptr), 1).astype(np.float32)
-    work = np.cumsum(by_item @ np.diff(taken.indptr))
+    work = np.cumsum(by_item @ np.diff(matrix.indptr))
     starts = np.searchsorted(work, np.arange(0, work.max(initial=0) + 1, BLOCK))
     bounds = np.unique([0, *starts, n_items])
     parts = [
-        _strongest(by_item[low:high] @ taken, low, popularity) for low, high in pairwise(bounds)
+        _strongest(by_item[low:high] @ matrix, low, popularity) for low, high in pairwise(bounds)
     ]
     empty = np.empty((0, NEIGHBOURS))
     return (
@@ -160,7 +140,7 @@ def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[A
 
 
 def _matrix(user: Array, item: Array, n_users: int, n_items: int) -> Any:
-    """Return who took what, 0/1 CSR [U, I]: of each user the last interactions, if many."""
+    """Return the interaction matrix, 0/1 CSR [U, I]: each user's last interactions, if many."""
     lengths = np.bincount(user, minlength=n_users)
     limits = (1000, 500, 200, 100, 70, 50, 35, 20)
     cost = [(np.minimum(lengths, limit).astype(np.int64) ** 2).sum() for limit in limits]

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,24 +15,37 @@ from ray.util import ActorPool
 from cluster import storage
 from cluster.session import connect, scaling
 from train.core.ragged import Array
-from train.datasets.readers import Source
+from train.datasets.readers import TableFile
 from train.datasets.sentence_encoder import SentenceEncoder, joined_texts, model_folder
 
 logger = logging.getLogger(__name__)
-# Rows that one task encodes: enough to sort by length, few enough to see progress.
+# Texts that one task encodes: enough to sort by length, few enough to see progress.
 BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The model that encodes texts, and the workers that it runs on.
+
+    Attributes:
+        model: folder of a model of sentence-transformers, on every node; MiniLM otherwise.
+        workers: as many as there are GPUs, or else CPUs, if it is not set.
+        batch_size: texts that a worker encodes at a time.
+        address: of a Ray head; see `cluster.session.connect`.
+    """
+
+    model: str | None = None
+    workers: int | None = None
+    batch_size: int = 64
+    address: str | None = None
 
 
 def embed_text(
     source: str,
     target: str,
     columns: list[str],
-    *,
     name: str = "text_embedding",
-    model: str | None = None,
-    workers: int | None = None,
-    batch_size: int = 64,
-    address: str | None = None,
+    encoding: Encoding = Encoding(),
 ) -> str:
     """Write a table with all of its columns and one more, the embedding of its texts.
 
@@ -40,10 +54,7 @@ def embed_text(
         target: path or URI of the Parquet file, which appears whole or not at all.
         columns: with texts; those of a row are joined, and a row without any gets no vector.
         name: of the new column, a list of `d` float32.
-        model: folder of a model of sentence-transformers, on every node; MiniLM otherwise.
-        workers: as many as there are GPUs, or else CPUs, if it is not set.
-        batch_size: texts that a worker encodes at a time.
-        address: of a Ray head; see `cluster.session.connect`.
+        encoding: model and workers.
 
     Returns:
         The target, absolute.
@@ -53,16 +64,16 @@ def embed_text(
         ValueError: a column is missing or holds no text, the name is taken, or the workers do not
             fit this Ray.
     """
-    read = Source(source).read(lambda where, there: there)
+    read = TableFile(source).read(lambda where, there: there)
     if name in read:
         raise ValueError(f"{source}: has a column {name!r} already; choose another --name")
     texts = joined_texts(read, columns)
-    folder = model_folder(model)
-    session = connect(address)
+    folder = model_folder(encoding.model)
+    session = connect(encoding.address)
     useful = min(int(session.gpus or session.cpus), -(-len(texts) // BLOCK))
-    pool = _pool(folder, workers or max(useful, 1))
+    pool = _pool(folder, encoding.workers or max(useful, 1))
     table = pa.table({column: values.values for column, values in read.items()})
-    vectors = list(_encoded(pool, texts, batch_size))
+    vectors = list(_encoded(pool, texts, encoding.batch_size))
     table = table.append_column(name, _lists(np.concatenate(vectors), texts))
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
@@ -77,7 +88,7 @@ def _pool(folder: str, workers: int) -> ActorPool:
 
 
 def _encoded(pool: ActorPool, texts: pa.ChunkedArray, batch_size: int) -> Iterator[Array]:
-    """Yield the vectors of each block of texts that are there, in order; say how far it is."""
+    """Yield the vectors of each block of texts that are there, in order, and log the progress."""
     present = texts.drop_null()
     blocks: list[Any] = [
         present.slice(at, BLOCK).to_pylist() for at in range(0, len(present), BLOCK)

@@ -6,8 +6,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset
-from train.datasets.readers import Source
-from train.datasets.tables import Events, Side, read_tables
+from train.datasets.readers import TableFile
+from train.datasets.tables import AttributeTable, Events, read_tables
 from train.datasets.times import TimeUnit
 
 
@@ -95,11 +95,13 @@ class Files(Dataset):
         items = users = None
         if self.items:
             source = self._source(self.items)
-            items = Side(source, self.item_id, self.item_columns, self.title, self.separator)
+            items = AttributeTable(
+                source, self.item_id, self.item_columns, self.title, self.separator
+            )
         if self.users:
             source = self._source(self.users)
-            users = Side(source, self.user_id, self.user_columns, None, self.separator)
+            users = AttributeTable(source, self.user_id, self.user_columns, None, self.separator)
         return read_tables(events, items, users)
 
-    def _source(self, location: str) -> Source:
-        return Source(location, self.delimiter, self.encoding)
+    def _source(self, location: str) -> TableFile:
+        return TableFile(location, self.delimiter, self.encoding)

@@ -1,12 +1,24 @@
-"""The data set `generated`."""
+"""The data set `generated`: synthetic interactions with a planted structure, for any size."""
 
 from typing import Annotated, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from train.core.schema import Tables
-from train.datasets import planted as generated
+from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset
+from train.datasets.planted import draw, plant
+from train.datasets.planted_attributes import (
+    ITEM_COLUMNS,
+    USER_COLUMNS,
+    item_attributes,
+    user_attributes,
+)
+
+DAY = 86_400  # seconds
+START = 1_577_836_800  # 2020-01-01, UTC
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -49,5 +61,38 @@ class Generated(Dataset):
 
     def read(self) -> Tables:
         """Generate the tables."""
-        plan = self.model_dump(exclude={"name", "min_weight"})
-        return generated.generate(generated.Plan(**plan))
+        return generate(self)
+
+
+def generate(settings: Generated) -> Tables:
+    """Generate tables; equal settings give equal tables.
+
+    Raises:
+        ValueError: so few users and items do not have so many different pairs.
+    """
+    random = np.random.default_rng(settings.seed)
+    world = plant(settings, random)
+    user, item, day = draw(settings, world, random)
+    order = np.argsort(day, kind="stable")
+    # Ids that are no indices, so that a mix-up of the two is seen.
+    user_ids = _ids(random, settings.users, "u", settings.text_ids)
+    item_ids = _ids(random, settings.items, "i", settings.text_ids)
+    interactions = {
+        "user_id": user_ids.take(pa.array(user[order])),
+        "item_id": item_ids.take(pa.array(item[order])),
+        "timestamp": (START + day[order] * DAY).astype(np.int64),
+        "weight": np.ones(len(order), np.float32),
+    }
+    embedding: dict[str, Kind] = {"image": "embedding"} if settings.embedding else {}
+    return Tables(
+        interactions=pa.table(interactions),
+        items=pa.table({"item_id": item_ids} | item_attributes(settings, world, random)),
+        users=pa.table({"user_id": user_ids} | user_attributes(settings, world, random)),
+        item_columns=ITEM_COLUMNS | embedding,
+        user_columns=USER_COLUMNS,
+    )
+
+
+def _ids(random: np.random.Generator, count: int, prefix: str, text: bool) -> pa.Array:
+    numbers = pa.array(random.permutation(count) + 1, pa.int64())
+    return pc.binary_join_element_wise(prefix, numbers.cast(pa.string()), "") if text else numbers

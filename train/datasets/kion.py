@@ -8,8 +8,8 @@ from typing import Literal
 
 from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset, given_path
-from train.datasets.readers import Source
-from train.datasets.tables import Events, Side, read_tables
+from train.datasets.readers import TableFile
+from train.datasets.tables import AttributeTable, Events, read_tables
 
 
 class Kion(Dataset):
@@ -68,11 +68,11 @@ def read(path: Path) -> Tables:
 
 
 def _tables(folder: Path) -> Tables:
-    events, items, users = (Source(str(_table(folder, name))) for name in _FILES)
+    events, items, users = (TableFile(str(_table(folder, name))) for name in _FILES)
     return read_tables(
         Events(events, timestamp="last_watch_dt", weight="total_dur"),
-        Side(items, "item_id", ITEM_COLUMNS, title="title", separator=","),
-        Side(users, "user_id", USER_COLUMNS),
+        AttributeTable(items, "item_id", ITEM_COLUMNS, title="title", separator=","),
+        AttributeTable(users, "user_id", USER_COLUMNS),
     )
 
 

@@ -20,7 +20,7 @@ Choice = Callable[[str, Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Source:
+class TableFile:
     """A table outside: where it is, and how its CSV files are written.
 
     Attributes:

@@ -21,7 +21,7 @@ from train.datasets.columns import (
     text,
     wrong_type,
 )
-from train.datasets.readers import Source
+from train.datasets.readers import TableFile
 from train.datasets.times import TimeUnit, timestamps
 
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
@@ -31,7 +31,7 @@ _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 class Events:
     """Where the interactions are, and what their columns are called there."""
 
-    source: Source
+    source: TableFile
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str = "timestamp"
@@ -46,7 +46,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Side:
+class AttributeTable:
     """Where the items or the users are, and what their columns are called there.
 
     Attributes:
@@ -55,7 +55,7 @@ class Side:
         separator: between the categories of a text column.
     """
 
-    source: Source
+    source: TableFile
     id: str
     columns: Mapping[str, Kind]
     title: str | None = None
@@ -86,7 +86,9 @@ class Side:
         return CONVERT[kind](read[name])
 
 
-def read_tables(events: Events, items: Side | None, users: Side | None) -> Tables:
+def read_tables(
+    events: Events, items: AttributeTable | None, users: AttributeTable | None
+) -> Tables:
     """Read, check and convert a data set; a side without a table of its own has ids only.
 
     Raises:

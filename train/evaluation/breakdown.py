@@ -1,4 +1,4 @@
-"""The test in parts: users by what was known of them, items by how often they were taken."""
+"""Breakdown of a test: users by length of history, items by number of interactions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

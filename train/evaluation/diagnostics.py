@@ -1,10 +1,9 @@
-"""What plots need of a test: stage 1's recall by number of candidates, and its scores of pairs."""
+"""Diagnostics of stage 1 for plots: recall by number of candidates, score densities of pairs."""
 
 import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import Holdout
-from train.index.pair_index import PairIndex
 from train.metrics.bootstrap import bootstrap_ratios, mean_over_users
 from train.metrics.ranking import per_user
 from train.recommender.recommender import Recommender
@@ -84,10 +83,8 @@ def _contains(rows: Ragged, row: Array, item: Array, n_items: int) -> Array:
 def _scores(recommender: Recommender, users: Array, items: Array) -> Array:
     """Return how stage 1 scores pairs, float64 [P]."""
     of_users, of_items = recommender.user_vectors[users], recommender.item_vectors[items]
-    if isinstance(recommender.index, PairIndex):
-        return recommender.index.head.of_pairs(of_users, of_items).astype(np.float64)
-    products: Array = np.einsum("pd,pd->p", of_users, of_items).astype(np.float64)
-    return products
+    scores: Array = recommender.index.pair_scores(of_users, of_items).astype(np.float64)
+    return scores
 
 
 def _edges(scores: Array) -> Array:

@@ -23,7 +23,7 @@ from train.recommender.recommender import Recommender
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was measured on the V users of a test.
+    """Metrics of every system on the V users of a holdout.
 
     Attributes:
         report: see `evaluate`.

@@ -7,7 +7,7 @@ from train.core.ragged import Array, Ragged
 
 @dataclass(frozen=True)
 class Queries:
-    """Who asks.
+    """Users and histories to find candidates for.
 
     Attributes:
         user: int32 `[B]`, -1 for a user unknown at training time.
@@ -22,7 +22,7 @@ class Queries:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What stage 1 found, best first.
+    """Items that stage 1 retrieved, best first.
 
     Attributes:
         items: int32 `[B, C]`, -1 after the last.

@@ -13,6 +13,8 @@ def rank_catalogue(
 ) -> Array:
     """Rank the whole catalogue for every user by inner product.
 
+    Items with equal vectors have equal scores, so the one with the smaller index comes first.
+
     Args:
         users: float32 `[U, d]`.
         items: float32 `[I, d]`.
@@ -24,8 +26,36 @@ def rank_catalogue(
     Returns:
         item indices, best first, int32 `[U, k]`; -1 where the catalogue has no more.
     """
-    every = np.arange(len(users))
-    return rank_scores(lambda rows: users[rows] @ items.T, every, catalogue, exclude, k, block)
+    copies, originals = _repeated_rows(items)
+
+    def score(rows: Array) -> Array:
+        scores = users[rows] @ items.T
+        # A product of matrices rounds an item by its place among the others.
+        scores[:, copies] = scores[:, originals]
+        return scores
+
+    return rank_scores(score, np.arange(len(users)), catalogue, exclude, k, block)
+
+
+def _repeated_rows(vectors: Array) -> tuple[Array, Array]:
+    """Return the items whose vector an earlier item has, `[n]`, and the first of these, `[n]`.
+
+    Rows are compared by sums of their bits, weighted at random: of integers, so that equal rows
+    have equal sums. Sorting one number a row is cheaper than sorting rows; those that have the same
+    sum by chance are told apart afterwards.
+
+    Args:
+        vectors: float32 `[I, d]`.
+    """
+    # Adding 0 turns -0.0, which is equal to 0.0, into its bits.
+    bits = np.ascontiguousarray(vectors + np.float32(0), np.float32).view(np.uint32)
+    weights = np.random.default_rng(0).integers(0, 2**63, bits.shape[1], dtype=np.uint64)
+    sums = bits.astype(np.uint64) @ weights
+    _, first, of = np.unique(sums, return_index=True, return_inverse=True)
+    copies = np.flatnonzero(first[of] != np.arange(len(vectors)))
+    originals = first[of][copies]
+    same = (vectors[copies] == vectors[originals]).all(axis=1)
+    return copies[same], originals[same]
 
 
 def rank_scores(

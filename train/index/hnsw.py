@@ -1,7 +1,7 @@
-"""HNSW graphs by hnswlib: built, saved and read; all of ours that imports it.
+"""HNSW graphs by hnswlib: built and read; the only module that imports it.
 
 hnswlib is published as source alone, so an installation without a C++ compiler lacks it; whoever
-asks for a graph there gets None, and searches exactly.
+asks for a graph without it gets None, and searches exactly.
 """
 
 import logging
@@ -43,7 +43,7 @@ def warn_of_exact_search(graph: str) -> None:
     )
 
 
-def link(vectors: Array, labels: Array, *, m: int, breadth: int, seed: int, threads: int) -> Any:
+def link(vectors: Array, labels: Array, *, m: int, breadth: int, seed: int) -> Any:
     """Return a graph of vectors, all made equally long by one more coordinate.
 
     The inner product with a query that has 0 there stays as it is, and the nearest neighbours by
@@ -51,11 +51,10 @@ def link(vectors: Array, labels: Array, *, m: int, breadth: int, seed: int, thre
 
     Args:
         vectors: float32 `[M, d]`.
-        labels: what a search returns of them, `[M]`.
+        labels: numbers by which a search returns them, `[M]`.
         m: links of a node on each layer.
         breadth: of the search when nodes are linked.
         seed: of the nodes' levels.
-        threads: that link nodes; above 1 the graph differs from run to run.
 
     Returns:
         the graph, or None where hnswlib is not installed.
@@ -67,7 +66,8 @@ def link(vectors: Array, labels: Array, *, m: int, breadth: int, seed: int, thre
     rest = np.sqrt(squares.max() - squares).astype(np.float32)
     graph = hnswlib.Index(space="ip", dim=vectors.shape[1] + 1)
     graph.init_index(max_elements=len(labels), M=m, ef_construction=breadth, random_seed=seed)
-    graph.add_items(np.column_stack([vectors, rest]), labels, num_threads=threads)
+    # Several threads link nodes in another order each time, and give another graph.
+    graph.add_items(np.column_stack([vectors, rest]), labels, num_threads=1)
     return graph
 
 
@@ -89,12 +89,12 @@ def read(path: Path, labels: Array, width: int) -> Any:
     graph = hnswlib.Index(space="ip", dim=width + 1)
     try:
         graph.load_index(str(path))
-        found = np.sort(np.array(graph.get_ids_list(), dtype=np.int64))
+        stored = np.sort(np.array(graph.get_ids_list(), dtype=np.int64))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"{path} is not an HNSW index, or is damaged: {error}") from error
-    if not np.array_equal(found, labels):
+    if not np.array_equal(stored, labels):
         raise ValueError(
-            f"{path} holds {len(found)} items that are not the catalogue's {len(labels)}: "
+            f"{path} holds {len(stored)} items that are not the catalogue's {len(labels)}: "
             "take the index and the vectors of one bundle"
         )
     return graph
@@ -109,9 +109,9 @@ def _check_header(path: Path, count: int, width: int) -> None:
         raise ValueError(f"cannot read the HNSW index {path}: {error}") from error
     if len(header) < 48:
         raise ValueError(f"{path} is not an HNSW index: it ends after {len(header)} bytes")
-    _, _, found, _, label, data = struct.unpack("<6Q", header)
-    if (found, label - data) != (count, 4 * width):
+    _, _, stored, _, label, data = struct.unpack("<6Q", header)
+    if (stored, label - data) != (count, 4 * width):
         raise ValueError(
             f"{path} is not an HNSW index of {count} vectors of width {width - 1}: its header says "
-            f"{found} of width {(label - data) // 4 - 1}"
+            f"{stored} of width {(label - data) // 4 - 1}"
         )

@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
+from train.index.base import check_search
 
+FILE = "head.safetensors"
+EXHAUSTIVE = "exhaustive"
 ROWS = 512  # both layers of so many pairs stay in the second-level cache
-BLOCK = 256
-ALONE = Lock()
+BLOCK = 256  # users whose scores of the whole catalogue are in memory at a time
+ALONE = Lock()  # held while BLAS has one thread
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,9 @@ class PairHead:
         """
         wide, out = self.weights["wide.weight"], self.weights["out.weight"][0]
         factors = items.shape[1] - wide.shape[1]
-        found = np.asarray(users[:, :factors] @ items[:, :factors].T, dtype=np.float32)
+        scores = np.asarray(users[:, :factors] @ items[:, :factors].T, dtype=np.float32)
         shift = users[:, factors:] @ wide.T + self.weights["wide.bias"]
-        found += (shift @ out)[:, None]
+        scores += (shift @ out)[:, None]
         lowest, least = -users[:, None, factors:], -shift[:, None]
         columns = min(ROWS, max(1, len(items)))
         rows = ROWS // columns
@@ -60,18 +64,18 @@ class PairHead:
                 for first in range(0, len(users), rows):
                     part = slice(first, first + rows)
                     above = self._above(lowest[part], least[part], block, room)
-                    found[part, start : start + columns] += above
+                    scores[part, start : start + columns] += above
 
         _on_all_cores(add, range(0, len(items), columns))
-        return found
+        return scores
 
     def _above(self, lowest: Array, least: Array, items: Array, room: list[Array]) -> Array:
-        """Return what items `[m, w - F]` add to the scores of users `[b, m]`.
+        """Return the layers' share of the scores of users and items, `[b, m]`.
 
         Args:
             lowest: minus the users' halves of the first layer, `[b, 1, w - F]`.
             least: minus what the second layer makes of these, with its bias, `[b, 1, hidden]`.
-            items: halves of the first layer.
+            items: their halves of the first layer, `[m, w - F]`.
             room: for the values of both layers, a row a pair.
         """
         shape = len(lowest), len(items)
@@ -83,16 +87,14 @@ class PairHead:
         scores: Array = (second @ self.weights["out.weight"][0]).reshape(shape)
         return scores
 
-    def of_pairs(self, users: Array, items: Array) -> Array:
+    def pair_scores(self, users: Array, items: Array) -> Array:
         """Return the score of each user `[P, w]` with the item of its row `[P, w]`, `[P]`."""
         factors = items.shape[1] - self.weights["wide.weight"].shape[1]
-        found = np.einsum("pf,pf->p", users[:, :factors], items[:, :factors])
+        scores: Array = np.einsum("pf,pf->p", users[:, :factors], items[:, :factors])
         for first in range(0, len(users), ROWS):
             rows = slice(first, first + ROWS)
-            found[rows] += self._deep(users[rows, None, factors:] + items[rows, None, factors:])[
-                :, 0
-            ]
-        scores: Array = found
+            sums = users[rows, None, factors:] + items[rows, None, factors:]
+            scores[rows] += self._deep(sums)[:, 0]
         return scores
 
     def _deep(self, sums: Array) -> Array:
@@ -133,29 +135,34 @@ class PairIndex:
     Attributes:
         vectors: of the items, float32 `[I, w]`.
         catalogue: which of them may be found, bool `[I]`.
-        head: what scores.
+        head: layers that score a pair.
         report: `used`, always `exhaustive`, `count` and `width`.
     """
 
     vectors: Array
     catalogue: Array
     head: PairHead
-    report: Mapping[str, object]
+    report: Mapping[str, Any]
+
+    @property
+    def tunable(self) -> bool:
+        """Whether there are settings to choose: never, no graph can be built of such scores."""
+        return False
 
     @classmethod
     def build(cls, vectors: Array, catalogue: Array, head: PairHead) -> "PairIndex":
         """Return an index over item vectors `[I, w]`; nothing has to be built."""
         count, width = int(catalogue.sum()), vectors.shape[1]
-        report = {"used": "exhaustive", "count": count, "width": width}
+        report = {"used": EXHAUSTIVE, "count": count, "width": width}
         return cls(np.ascontiguousarray(vectors, np.float32), catalogue, head, report)
 
     def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
-        """Return the `k` best items of every query; arguments and result are `Index.search`'s."""
-        if k < 1 or vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
-            raise ValueError(
-                f"search needs k >= 1 and vectors [B, {self.vectors.shape[1]}], "
-                f"got k={k} and {list(vectors.shape)}"
-            )
+        """Return the `k` best items of every query; see `train.index.base.Index`.
+
+        Raises:
+            ValueError: `k` is below 1 or the vectors have another width.
+        """
+        check_search(self.vectors.shape[1], vectors, k)
         exclude = Ragged.empty(len(vectors)) if exclude is None else exclude
         starts = range(0, max(1, len(vectors)), BLOCK)
         blocks = [self._block(vectors[s : s + BLOCK], k, exclude, s) for s in starts]
@@ -167,23 +174,28 @@ class PairIndex:
         known = exclude.take(np.arange(start, start + len(vectors)))
         scores[known.rows, known.values] = -np.inf
         scores[:, ~self.catalogue] = -np.inf
-        found, best = top_k(scores, k)
-        missing = k - found.shape[1]
-        found = np.pad(
-            np.where(best > -np.inf, found, -1), ((0, 0), (0, missing)), constant_values=-1
-        )
-        best = np.pad(best, ((0, 0), (0, missing)), constant_values=-np.inf)
-        return found.astype(np.int32), best
+        items, best = top_k(scores, k)
+        missing = (0, 0), (0, k - items.shape[1])
+        items = np.pad(np.where(best > -np.inf, items, -1), missing, constant_values=-1)
+        return items.astype(np.int32), np.pad(best, missing, constant_values=-np.inf)
 
-    def save(self, path: Path) -> None:
+    def pair_scores(self, users: Array, items: Array) -> Array:
+        """Return the score of each user `[P, w]` with the item of its row `[P, w]`, `[P]`."""
+        return self.head.pair_scores(users, items)
+
+    def variants(self, k: int) -> list[tuple[int, "PairIndex"]]:
+        """Return none: a search tries every item."""
+        return []
+
+    def save(self, folder: Path) -> None:
         """Write the head's weights; vectors, catalogue and report are stored beside."""
         from safetensors.numpy import save_file
 
         arrays = {name: np.ascontiguousarray(value) for name, value in self.head.weights.items()}
-        save_file(arrays, path)
+        save_file(arrays, folder / FILE)
 
     @classmethod
-    def load(cls, path: Path, vectors: Array, catalogue: Array) -> "PairIndex":
+    def load(cls, folder: Path, vectors: Array, catalogue: Array) -> "PairIndex":
         """Read what `save` wrote, over the same vectors and catalogue.
 
         Raises:
@@ -192,6 +204,7 @@ class PairIndex:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        path = folder / FILE
         try:
             weights = load_file(path)
         except (OSError, SafetensorError) as error:

@@ -1,50 +1,32 @@
-"""Stage 1's search: exact or HNSW, measured against each other when the index is built."""
+"""Search by inner products of vectors: exactly, or by an HNSW graph.
 
-import time
+Shapes: I items, M of them in the catalogue, d width, B queries.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from train.core.ragged import Array, Ragged
-from train.core.settings import Settings
 from train.core.top_k import top_k
 from train.index import hnsw
+from train.index.base import check_search
 
-SPEED_UP = 1.2
+FILE = "index.hnsw"
+# A graph that looks at more nodes than these is no faster than exact search.
 MAX_EF = 10_000
+# Items that exact search fetches beyond k: most ties by rounding are decided among these.
 MARGIN = 8
-SWEEP = (16, 24, 36, 54, 81, 128, 192, 288, 432, 648, 972, 1458, 2187)
-ENOUGH = 0.999
-
-
-class IndexSettings(Settings):
-    """How to build and search.
-
-    Attributes:
-        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search
-            and hnswlib is installed.
-        m: links of a node on each layer.
-        ef_construction: breadth of the search when nodes are linked.
-        recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
-        recall_k: the k of this recall.
-        sample: queries that recall and speed are measured on.
-    """
-
-    kind: Literal["auto", "hnsw", "exact"] = "auto"
-    m: int = Field(default=16, ge=2, le=128)
-    ef_construction: int = Field(default=200, ge=8)
-    recall: float = Field(default=0.99, gt=0, le=1)
-    recall_k: int = Field(default=100, ge=1)
-    sample: int = Field(default=500, ge=1)
+# Values of ef to measure, each 1.5 times the one before.
+EFS = (16, 24, 36, 54, 81, 128, 192, 288, 432, 648, 972, 1458, 2187)
 
 
 @dataclass(frozen=True)
-class Index:
+class VectorIndex:
     """Finds the items of the catalogue with the greatest inner products.
 
     Attributes:
@@ -52,9 +34,9 @@ class Index:
         members: the items of the catalogue, ascending, int32 `[M]`.
         graph: HNSW over the members, labelled by item; None where it was made or opened without
             hnswlib, and exact search alone is there.
-        report: what was measured: `used` (`exact` or `hnsw`), `recall`, `recall_k`, `ef`,
-            `hnsw_us` and `exact_us` (microseconds a query, in batches), `m`, `ef_construction`,
-            `count`, `width`; what is of HNSW is None without a graph.
+        report: measurements: `used` (`exact` or `hnsw`), `recall`, `recall_k`, `ef`, `hnsw_us`
+            and `exact_us` (microseconds a query, in batches), `m`, `ef_construction`, `count`,
+            `width`; those of HNSW are None without a graph.
     """
 
     vectors: Array
@@ -62,97 +44,108 @@ class Index:
     graph: Any
     report: Mapping[str, Any]
 
-    @classmethod
-    def build(
-        cls,
-        settings: IndexSettings,
-        vectors: Array,
-        catalogue: Array,
-        seed: int = 0,
-        queries: Array | None = None,
-        threads: int = 1,
-    ) -> "Index":
-        """Build HNSW, raise `ef` until its recall is reached, and pick what searches.
-
-        Args:
-            settings: how.
-            vectors: float32 `[I, d]`.
-            catalogue: which items may be found, bool `[I]`.
-            seed: of the graph's levels and of the sample of queries.
-            queries: vectors to measure on, float32 `[Q, d]`, best of users; by default items'.
-            threads: that link nodes; above 1 the graph differs from run to run.
-
-        Raises:
-            ValueError: the catalogue is empty, the shapes do not fit, or `kind` is `hnsw` and its
-                recall is out of reach or hnswlib is not installed.
-        """
-        check_kind(settings)
-        members = _members(vectors, catalogue)
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        graph = hnsw.link(
-            vectors[members],
-            members,
-            m=settings.m,
-            breadth=settings.ef_construction,
-            seed=seed,
-            threads=threads,
-        )
-        if graph is None and settings.kind == "auto":
-            hnsw.warn_of_exact_search("HNSW where that is faster")
-        index = cls(vectors, members, graph, {})
-        asked = _sample(vectors[members] if queries is None else queries, settings.sample, seed)
-        return cls(vectors, members, graph, _measure(settings, index, asked))
+    @property
+    def tunable(self) -> bool:
+        """Whether there are settings to choose: always, a graph can be built of any vectors."""
+        return True
 
     def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
-        """Return the `k` best items of every query: always k, while the catalogue has them.
+        """Return the `k` best items of every query; see `train.index.base.Index`.
 
         The scores of a query do not depend on what else is in its batch.
-
-        Args:
-            vectors: float32 `[B, d]`.
-            k: how many.
-            exclude: `B` rows of items that are not to be found.
-
-        Returns:
-            items int32 `[B, k]`, best first, equal ones by item, -1 after the last; and their
-            scores, float32 `[B, k]`, -inf after the last.
 
         Raises:
             ValueError: `k` is below 1 or the vectors have another width.
         """
-        if k < 1 or vectors.ndim != 2 or vectors.shape[1] != self.vectors.shape[1]:
-            raise ValueError(
-                f"search needs k >= 1 and vectors [B, {self.vectors.shape[1]}], "
-                f"got k={k} and {list(vectors.shape)}"
-            )
+        check_search(self.vectors.shape[1], vectors, k)
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         exclude = Ragged.empty(len(vectors)) if exclude is None else exclude
         if self.report["used"] == "exact":
             return self._exact(vectors, k, exclude)
         return self._approximate(vectors, k, exclude)
 
+    def pair_scores(self, users: Array, items: Array) -> Array:
+        """Return the inner product of each row of users `[P, d]` and items `[P, d]`, `[P]`."""
+        products: Array = np.einsum("pd,pd->p", users, items)
+        return products
+
+    def exact(self) -> "VectorIndex":
+        """Return the same index, searched exactly."""
+        return replace(self, report={"used": "exact"})
+
+    def at(self, ef: int) -> "VectorIndex":
+        """Return the same index, searched by its graph with this breadth."""
+        return replace(self, report={"used": "hnsw", "ef": ef})
+
+    def variants(self, k: int) -> list[tuple[int, "VectorIndex"]]:
+        """Return the index at each rising `ef` of use for `k` items, then searched exactly."""
+        # A search fetches a power of two, and looks at as many at the least.
+        fetched = int(_power_of_two(np.array(min(k, len(self.members)))))
+        largest = 0 if self.graph is None else len(self.members) // 2
+        efs = [ef for ef in EFS if fetched <= ef <= largest]
+        return [*((ef, self.at(ef)) for ef in efs), (0, self.exact())]
+
+    def save(self, folder: Path) -> None:
+        """Write the graph, if there is one; vectors, catalogue and report are stored beside."""
+        if self.graph is not None:
+            self.graph.save_index(str(folder / FILE))
+
+    @classmethod
+    def load(
+        cls, folder: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]
+    ) -> "VectorIndex":
+        """Read what `save` wrote, over the same vectors, catalogue and report.
+
+        Without hnswlib, exact search answers whatever the report says.
+
+        Args:
+            folder: of the graph; one that was made without hnswlib has none.
+            vectors: float32 `[I, d]`.
+            catalogue: which items may be found, bool `[I]`.
+            report: of the index that was saved.
+
+        Raises:
+            ValueError: the file is missing, corrupt, or of other vectors.
+        """
+        members = catalogue_members(vectors, catalogue)
+        report, path = dict(report), folder / FILE
+        graph = None
+        if report["used"] == "hnsw" or path.exists():
+            graph = hnsw.read(path, members, vectors.shape[1])
+        if graph is None and report["used"] != "exact":
+            hnsw.warn_of_exact_search("the graph that the bundle holds")
+            report["used"] = "exact"
+        return cls(np.ascontiguousarray(vectors, np.float32), members, graph, report)
+
     @cached_property
-    def _hidden(self) -> Array:
+    def _outside(self) -> Array:
+        """Items that are not in the catalogue, `[I - M]`."""
         return np.setdiff1d(np.arange(len(self.vectors)), self.members)
 
+    @cached_property
+    def _longest(self) -> float:
+        """Length of the catalogue's longest vector."""
+        return float(np.linalg.norm(self.vectors[self.members], axis=1).max())
+
     def _exact(self, vectors: Array, k: int, exclude: Ragged) -> tuple[Array, Array]:
+        """Fetch k and a margin by one product of matrices, and order these query by query."""
         scores = vectors @ self.vectors.T
         scores[exclude.rows, exclude.values] = -np.inf
-        scores[:, self._hidden] = -np.inf
-        items, found = top_k(scores, k + MARGIN)
-        best = self._ordered(vectors, np.where(found > -np.inf, items, -1), k)
-        for row in self._undecided(vectors, found, best[1]):
-            own = np.setdiff1d(self.members, exclude.take(np.array([row])).values)
-            part = self._ordered(vectors[row : row + 1], own[None], k)
-            best[0][row], best[1][row] = part[0][0], part[1][0]
+        scores[:, self._outside] = -np.inf
+        items, products = top_k(scores, k + MARGIN)
+        best = self._ordered(vectors, np.where(products > -np.inf, items, -1), k)
+        for row in self._undecided(vectors, products, best[1]):
+            allowed = np.setdiff1d(self.members, exclude.take(np.array([row])).values)
+            one = self._ordered(vectors[row : row + 1], allowed[None], k)
+            best[0][row], best[1][row] = one[0][0], one[1][0]
         return best
 
-    def _undecided(self, vectors: Array, found: Array, best: Array) -> Array:
+    def _undecided(self, vectors: Array, products: Array, best: Array) -> Array:
         """Return the queries where an item that was not fetched may be among the k best, `[n]`.
 
         Args:
             vectors: of queries, `[B, d]`.
-            found: what the product of matrices gave the items that were fetched, `[B, k + MARGIN]`.
+            products: scores of the fetched items by the product of matrices, `[B, k + MARGIN]`.
             best: the scores of the k best of these, `[B, k]`.
         """
         width = self.vectors.shape[1]
@@ -160,30 +153,26 @@ class Index:
         # (Higham 2002, section 3.1), and here are two of them.
         slack = 2 * width * np.finfo(np.float32).eps * self._longest
         doubt = slack * np.linalg.norm(vectors, axis=1)
-        least = found[:, -1].astype(np.float64)
-        full = (found.shape[1] == best.shape[1] + MARGIN) & (least > -np.inf)
+        least = products[:, -1].astype(np.float64)
+        full = (products.shape[1] == best.shape[1] + MARGIN) & (least > -np.inf)
         return np.flatnonzero(full & (least + doubt >= best[:, -1]))
-
-    @cached_property
-    def _longest(self) -> float:
-        return float(np.linalg.norm(self.vectors[self.members], axis=1).max())
 
     def _approximate(self, vectors: Array, k: int, exclude: Ragged) -> tuple[Array, Array]:
         """Fetch k and as many as are excluded, in a power of two, each of these on its own.
 
         So the answer to a query depends on its own exclusions alone.
         """
-        wanted = _power_of_two(k + exclude.lengths)
+        counts = _power_of_two(k + exclude.lengths)
         items = np.full((len(vectors), k), -1, dtype=np.int32)
         scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
-        for count in np.unique(wanted):
-            rows = np.flatnonzero(wanted == count)
-            part, excluded = vectors[rows], exclude.take(rows)
-            found = self._nearest(part, int(count))
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            queries, excluded = vectors[rows], exclude.take(rows)
+            nearest = self._nearest(queries, int(count))
             items[rows], scores[rows] = (
-                self._exact(part, k, excluded)
-                if found is None
-                else self._ordered(part, _without(found, excluded, len(self.vectors)), k)
+                self._exact(queries, k, excluded)
+                if nearest is None
+                else self._ordered(queries, _without(nearest, excluded, len(self.vectors)), k)
             )
         return items, scores
 
@@ -193,7 +182,8 @@ class Index:
             return None
         self.graph.set_ef(max(int(self.report["ef"]), k))
         try:
-            labels, _ = self.graph.knn_query(_widened(vectors), k=k, num_threads=1)
+            # The graph's vectors have one more coordinate, which adds nothing to a query's product.
+            labels, _ = self.graph.knn_query(np.pad(vectors, ((0, 0), (0, 1))), k=k, num_threads=1)
         except RuntimeError:
             return None
         return np.asarray(labels).astype(np.int64)
@@ -207,54 +197,20 @@ class Index:
         # have equal scores.
         scores = np.einsum("bnd,bd->bn", self.vectors[items], vectors)
         order, scores = top_k(np.where(items >= 0, scores, -np.inf).astype(np.float32), k)
-        found = np.take_along_axis(items, order, axis=1)
-        return np.where(scores > -np.inf, found, -1).astype(np.int32), scores
-
-    def save(self, path: Path) -> None:
-        """Write the graph, if there is one; vectors, catalogue and report are stored beside."""
-        if self.graph is not None:
-            self.graph.save_index(str(path))
-
-    @classmethod
-    def load(
-        cls, path: Path | None, vectors: Array, catalogue: Array, report: Mapping[str, Any]
-    ) -> "Index":
-        """Read what `save` wrote, over the same vectors, catalogue and report.
-
-        Without hnswlib, exact search answers whatever the report says.
-
-        Args:
-            path: of the graph; None where none was written.
-            vectors: float32 `[I, d]`.
-            catalogue: which items may be found, bool `[I]`.
-            report: of the index that was saved.
-
-        Raises:
-            ValueError: the file is missing, corrupt, or of other vectors.
-        """
-        members = _members(vectors, catalogue)
-        graph = None if path is None else hnsw.read(path, members, vectors.shape[1])
-        report = dict(report)
-        if graph is None and report["used"] != "exact":
-            hnsw.warn_of_exact_search("the graph that the bundle holds")
-            report["used"] = "exact"
-        return cls(np.ascontiguousarray(vectors, np.float32), members, graph, report)
+        best = np.take_along_axis(items, order, axis=1)
+        return np.where(scores > -np.inf, best, -1).astype(np.int32), scores
 
 
-def check_kind(settings: IndexSettings) -> None:
-    """Check that what shall search is installed.
+def catalogue_members(vectors: Array, catalogue: Array) -> Array:
+    """Return the items of a catalogue, ascending, int32 `[M]`.
+
+    Args:
+        vectors: of all items, `[I, d]`.
+        catalogue: which of them may be found, bool `[I]`.
 
     Raises:
-        ValueError: `kind` is `hnsw`, and hnswlib is not.
+        ValueError: it is empty, or its shape is not that of the vectors.
     """
-    if settings.kind == "hnsw" and hnsw.library() is None:
-        raise ValueError(
-            f"index.kind = 'hnsw' needs hnswlib, which is not installed: {hnsw.INSTALL}; or set "
-            "index.kind to auto or exact"
-        )
-
-
-def _members(vectors: Array, catalogue: Array) -> Array:
     if vectors.ndim != 2 or catalogue.shape != (len(vectors),):
         raise ValueError(
             f"an index needs vectors [I, d] and a catalogue [I], got {list(vectors.shape)} and "
@@ -266,88 +222,10 @@ def _members(vectors: Array, catalogue: Array) -> Array:
     return members
 
 
-def _widened(queries: Array) -> Array:
-    return np.pad(queries, ((0, 0), (0, 1)))
-
-
 def _without(items: Array, exclude: Ragged, count: int) -> Array:
     """Return items [B, n] with -1 in place of the excluded."""
     keys = np.arange(len(items))[:, None] * count + items
     return np.where(np.isin(keys, exclude.rows * count + exclude.values), -1, items)
-
-
-def _sample(queries: Array, count: int, seed: int) -> Array:
-    chosen = np.random.default_rng(seed).permutation(len(queries))[:count]
-    return np.ascontiguousarray(queries[chosen], dtype=np.float32)
-
-
-def _measure(settings: IndexSettings, index: Index, queries: Array) -> dict[str, Any]:
-    """Return the report of an index; see `Index`."""
-    count = len(index.members)
-    k = min(settings.recall_k, count)
-    exact = replace(index, report={"used": "exact"})
-    report = {
-        "used": "exact",
-        "recall": None,
-        "recall_k": k,
-        "ef": None,
-        "hnsw_us": None,
-        "exact_us": _microseconds(exact, queries, min(2 * k, count)),
-        "m": settings.m,
-        "ef_construction": settings.ef_construction,
-        "count": count,
-        "width": index.vectors.shape[1],
-    }
-    return report if index.graph is None else report | _chosen(settings, index, queries, report)
-
-
-def _chosen(
-    settings: IndexSettings, index: Index, queries: Array, report: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what searches, and the least `ef` of a geometric row that has the recall."""
-    k, count = report["recall_k"], report["count"]
-    worst = replace(index, report={"used": "exact"}).search(queries, k)[1][:, -1:]
-    for ef in _efs(k, count):
-        approximate = replace(index, report={"used": "hnsw", "ef": ef})
-        recall = _recall(approximate, queries, k, worst)
-        if recall >= settings.recall:
-            break
-    if settings.kind == "hnsw" and recall < settings.recall:
-        raise ValueError(
-            f"HNSW reaches recall@{k} {recall:.3f} at ef {ef}, below {settings.recall}: raise m or "
-            "ef_construction, or set kind to auto or exact"
-        )
-    microseconds = _microseconds(approximate, queries, min(2 * k, count))
-    faster = recall >= settings.recall and report["exact_us"] > SPEED_UP * microseconds
-    used = settings.kind if settings.kind != "auto" else "hnsw" if faster else "exact"
-    return {"used": used, "recall": recall, "ef": ef, "hnsw_us": microseconds}
-
-
-def sweep(index: Index, queries: Array, k: int) -> list[dict[str, float]]:
-    """Return recall@k and microseconds a query of HNSW at rising `ef`, then of exact search.
-
-    Args:
-        index: what is searched.
-        queries: float32 `[Q, d]`.
-        k: how many items.
-
-    Returns:
-        rows of `ef` (0 for exact search), `recall` and `us`, up to a recall of 0.999; of exact
-        search alone where there is no graph, or the catalogue is too small for it to be of use.
-    """
-    k, exact = min(k, len(index.members)), replace(index, report={"used": "exact"})
-    worst = exact.search(queries, k)[1][:, -1:]
-    rows = []
-    # A search fetches a power of two, and looks at as many at the least.
-    fetched = int(_power_of_two(np.array(k)))
-    largest = 0 if index.graph is None else len(index.members) // 2
-    for ef in (ef for ef in SWEEP if fetched <= ef <= largest):
-        which = replace(index, report={"used": "hnsw", "ef": ef})
-        recall = _recall(which, queries, k, worst)
-        rows.append({"ef": float(ef), "recall": recall, "us": _microseconds(which, queries, k)})
-        if recall >= ENOUGH:
-            break
-    return [*rows, {"ef": 0.0, "recall": 1.0, "us": _microseconds(exact, queries, k)}]
 
 
 def _power_of_two(least: Array) -> Array:
@@ -357,27 +235,3 @@ def _power_of_two(least: Array) -> Array:
     """
     exponent = np.frexp(least - 0.5)[1]
     return np.left_shift(np.int64(1), exponent.astype(np.int64))
-
-
-def _recall(index: Index, queries: Array, k: int, worst: Array) -> float:
-    """Return the share of the k found that score as high as the k-th best, [Q, 1], does."""
-    found = index.search(queries, k)[1]
-    return float((found >= worst - 1e-6 * np.abs(worst)).mean())
-
-
-def _efs(k: int, count: int) -> list[int]:
-    """Return k, 1.5 k, ... up to the whole catalogue or the limit."""
-    limit = max(k, min(MAX_EF, count))
-    steps = int(np.ceil(np.log(limit / k) / np.log(1.5)))
-    return [min(limit, int(k * 1.5**step)) for step in range(steps + 1)]
-
-
-def _microseconds(index: Index, queries: Array, k: int, batch: int = 16) -> float:
-    """Return microseconds a query: the median over batches, after one to warm up."""
-    seconds = []
-    for start in range(0, min(len(queries), 20 * batch), batch):
-        part = queries[start : start + batch]
-        begun = time.perf_counter()
-        index.search(part, k)
-        seconds.append((time.perf_counter() - begun) / len(part))
-    return round(1e6 * float(np.median(seconds[1:] or seconds)), 1)

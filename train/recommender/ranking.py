@@ -7,7 +7,7 @@ from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
 from train.recommender.recommender import Recommender
 from train.recommender.requests import is_popular
-from train.rerankers.pairs import pairs
+from train.rerankers.candidate_rows import candidate_rows
 
 
 def rank_candidates(
@@ -48,7 +48,7 @@ def _scores(
     present = candidates.items >= 0
     scores = np.full(present.shape, -np.inf, dtype=np.float32)
     assert recommender.reranker is not None
-    rows = pairs(recommender.described, queries, vectors, candidates)
+    rows = candidate_rows(recommender.described, queries, vectors, candidates)
     scores[present] = recommender.reranker.score(rows)
     return scores
 

@@ -1,7 +1,7 @@
 """The recommender: everything that recommending needs, evaluated, stored, opened and served."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +12,12 @@ from train.core.ragged import Array, Ragged
 from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
+from train.data.linear_score import LinearModel
 from train.data.snapshot import Snapshot
 from train.data.statistics import Statistics
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index
+from train.index.base import Index
 from train.rerankers.base import Reranker
-from train.rerankers.features import Catalogue
+from train.rerankers.features import FeatureInputs
 
 CANDIDATES = 200
 Encode = Callable[[Array, Ragged], Array]
@@ -44,6 +44,7 @@ class Recommender:
         item_features: encoded attributes of the items.
         index: search over `item_vectors`; exhaustive where these are halves of a pair's score.
         reranker: stage 2, or None.
+        linear_score: a fitted model, if any, whose score is one more feature of candidates.
         earned: whether the reranker earned its place; where it did not, stage 1's order stays.
         encode: vectors of users from histories that come with a request; None takes the mean of
             the history's item vectors.
@@ -63,8 +64,9 @@ class Recommender:
     statistics: Statistics
     user_features: Features
     item_features: Features
-    index: Index | PairIndex
+    index: Index
     reranker: Reranker | None = None
+    linear_score: LinearModel = field(default_factory=LinearModel.none)
     earned: bool = True
     encode: Encode | None = None
     added: int = 0
@@ -82,7 +84,7 @@ class Recommender:
         data: Encoded,
         known: Snapshot,
         vectors: tuple[Array, Array],
-        index: Index | PairIndex,
+        index: Index,
         **rest: Any,
     ) -> "Recommender":
         """Return stage 1 over a snapshot.
@@ -103,6 +105,7 @@ class Recommender:
             catalogue=known.catalogue,
             histories=known.histories,
             statistics=known.statistics,
+            linear_score=known.linear_score,
             user_features=data.user_features,
             item_features=data.item_features,
             index=index,
@@ -120,13 +123,14 @@ class Recommender:
         return self.item_vectors[:, : self.item_vectors.shape[1] - self.added]
 
     @cached_property
-    def described(self) -> Catalogue:
+    def described(self) -> FeatureInputs:
         """The tables that candidate features look up, computed once."""
-        return Catalogue(
+        return FeatureInputs(
             item_vectors=self.directions,
             item_features=self.item_features,
             user_features=self.user_features,
             statistics=self.statistics,
+            linear_score=self.linear_score,
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Fitting stage 2: the reranker learns which of stage 1's candidates the holdout's users took."""
+"""Fitting stage 2: a reranker learns which of stage 1's candidates users interacted with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,31 +12,12 @@ from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
 from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.cross_validation import cross_fit, earns
 from train.rerankers.features import feature_names
-from train.rerankers.pairs import Pairs, pairs
+from train.rerankers.training_set import TrainingSet
 
-
-def training_rows(recommender: Recommender, holdout: Holdout) -> tuple[Pairs, Array]:
-    """Return the candidate rows of the holdout's users and whether each was taken in the holdout.
-
-    Candidates and features know only the recommender's snapshot, so nothing of the holdout, from
-    which the labels come, and nothing of the test can leak into them.
-    """
-    queries = of_known_users(recommender, holdout.users)
-    vectors = recommender.user_vectors[holdout.users]
-    counts = np.full(len(vectors), recommender.candidates)
-    found = find_candidates(recommender, queries, vectors, counts)
-    rows = pairs(recommender.described, queries, vectors, found)
-    return rows, taken(rows, holdout.relevant, len(recommender.items))
-
-
-def taken(rows: Pairs, relevant: Ragged, n_items: int) -> Array:
-    """Return 1 where a row's item is relevant to its query, else 0, float32 `[R]`."""
-    wanted = relevant.rows * n_items + relevant.values
-    return np.isin(rows.query * n_items + rows.item, wanted).astype(np.float32)
-
-
+# With fewer, each fold of the cross-validation has less than five, and NDCG is mostly noise.
 MIN_GROUPS = 20
 
 
@@ -53,50 +34,51 @@ class StageTwo:
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What a reranker learns from: the candidates of the window's users.
+class TooFewError(ValueError):
+    """Too few users interacted with one of their candidates to fit a reranker."""
 
-    Attributes:
-        pairs: rows, in stage 1's order.
-        labels: 1 where a row's item was taken in the window, float32 `[R]`.
-        item_vectors: float32 `[I, d]`.
-        names: of the features.
-        relevant: all that each user took in the window.
+
+def training_set(recommender: Recommender, holdout: Holdout) -> TrainingSet:
+    """Return the holdout's users' candidates, labelled by their interactions in the holdout.
+
+    Candidates and features know only the recommender's snapshot, so nothing of the holdout, from
+    which the labels come, and nothing of the test can leak into them.
     """
+    requests = of_known_users(recommender, holdout.users)
+    vectors = recommender.user_vectors[holdout.users]
+    counts = np.full(len(vectors), recommender.candidates)
+    candidates = find_candidates(recommender, requests, vectors, counts)
+    rows = candidate_rows(recommender.described, requests, vectors, candidates)
+    return TrainingSet(
+        rows=rows,
+        labels=labels_of(rows, holdout.relevant, len(recommender.items)),
+        item_vectors=recommender.item_vectors,
+        feature_names=feature_names(recommender.described),
+        ground_truth=holdout.relevant,
+    )
 
-    pairs: Pairs
-    labels: Array
-    item_vectors: Array
-    names: tuple[str, ...]
-    relevant: Ragged
 
-    @property
-    def given(self) -> tuple[Pairs, Array, Array, tuple[str, ...]]:
-        """Return what a reranker is fitted to, as `RerankerSettings.fit` takes it."""
-        return self.pairs, self.labels, self.item_vectors, self.names
+def labels_of(rows: CandidateRows, ground_truth: Ragged, n_items: int) -> Array:
+    """Return 1 where a row's item is in its request's ground truth, else 0, float32 `[R]`."""
+    positives = ground_truth.rows * n_items + ground_truth.values
+    return np.isin(rows.query * n_items + rows.item, positives).astype(np.float32)
 
 
-def learned(recommender: Recommender, holdout: Holdout) -> Learned:
-    """Return the training set of a reranker over the recommender's candidates.
+def sufficient_training_set(recommender: Recommender, holdout: Holdout) -> TrainingSet:
+    """Return the `training_set`, checked to have enough requests with a positive.
 
     Raises:
-        TooFew: too few users took one of their candidates.
+        TooFewError: too few users interacted with one of their candidates.
     """
-    rows, labels = training_rows(recommender, holdout)
-    groups = len(np.unique(rows.query[labels > 0]))
+    training = training_set(recommender, holdout)
+    groups = len(np.unique(training.rows.query[training.labels > 0]))
     if groups < MIN_GROUPS:
-        raise TooFew(
+        raise TooFewError(
             f"{groups} of {len(holdout.users)} users of the validation window took one of their "
             f"{recommender.candidates} candidates in it, and a reranker needs {MIN_GROUPS}; widen "
             "the window (split), or raise candidates"
         )
-    names = feature_names(recommender.described)
-    return Learned(rows, labels, recommender.item_vectors, names, holdout.relevant)
-
-
-class TooFew(ValueError):
-    """There is too little to learn from."""
+    return training
 
 
 def fit_reranker(
@@ -108,10 +90,10 @@ def fit_reranker(
 ) -> StageTwo:
     """Fit on the holdout's users; judge on out-of-fold scores of the same users."""
     try:
-        rows = learned(recommender, holdout)
-    except TooFew as error:
+        training = sufficient_training_set(recommender, holdout)
+    except TooFewError as error:
         return StageTwo(None, {"earned": False, "reason": str(error)})
-    scores = cross_fit(settings, *rows.given, seed=seed, threads=threads)
-    judged = earns(rows.pairs, rows.labels, scores, holdout.relevant, seed=seed)
-    fitted = settings.fit(*rows.given, seed, threads)
+    scores = cross_fit(settings, training, seed=seed, threads=threads)
+    judged = earns(training, scores, seed=seed)
+    fitted = settings.fit(training, seed, threads)
     return StageTwo(fitted, {"name": fitted.name, **judged})

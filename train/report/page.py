@@ -8,8 +8,7 @@ from cluster import storage
 from train.bundle import evaluation_arrays
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
-from train.index.pair_index import PairIndex
-from train.index.vector_index import Index, sweep
+from train.index.build import sweep
 from train.report import plots
 from train.report.html import bullets, document, figure, folded, table
 from train.report.item_map import item_map
@@ -117,25 +116,25 @@ def _retrieval(bundle: Bundle, test: Mapping[str, Array]) -> Iterator[str]:
             test,
             bundle.recommender.candidates,
         )
-    if isinstance(bundle.recommender.index, PairIndex):
-        yield "<p>Its layers score pairs, which nothing can index: a search tries every item.</p>"
+    if bundle.recommender.index.tunable:
+        yield _searched(bundle)
     else:
-        yield _searched(bundle, bundle.recommender.index)
+        yield "<p>Its layers score pairs, which nothing can index: a search tries every item.</p>"
 
 
-def _searched(bundle: Bundle, index: Index) -> str:
+def _searched(bundle: Bundle) -> str:
     recommender = bundle.recommender
     known = recommender.user_vectors[recommender.histories.lengths > 0]
     count = max(BATCH, min(QUERIES, SCORES // len(recommender.items)))
     queries = (known if len(known) else recommender.item_vectors)[:count]
     k = int((bundle.manifest.get("metrics") or {}).get("k", 10))
-    report = index.report
+    report = recommender.index.report
     how = f"by HNSW at ef {report['ef']}" if report["used"] == "hnsw" else "exactly"
     caption = (
         f"Search over {report['count']:,} vectors of width {report['width']}, timed where this "
         f"page was made; numbers are ef. This bundle is searched {how}."
     )
-    rows = sweep(index, queries, k)
+    rows = sweep(recommender.index, queries, k)
     return figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
 
 

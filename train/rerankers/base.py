@@ -1,49 +1,36 @@
 """Base class of the rerankers: fitted to labelled candidates, they order those of others."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-import numpy as np
 from pydantic import Field
 
 from train.core.ragged import Array
 from train.core.settings import Settings
-from train.rerankers.pairs import Pairs
+from train.rerankers.candidate_rows import CandidateRows
+from train.rerankers.training_set import TrainingSet, sampled
 
 
 class Reranker(Protocol):
-    """A fitted model."""
+    """A fitted model.
+
+    A row's score depends on the rows of its own request alone, bit for bit: it is the same whatever
+    other requests are scored with it, so that offline evaluation, which scores many at once, and
+    serving, which scores one, give the same order.
+    """
 
     @property
     def name(self) -> str:
         """Its key in `RERANKERS`."""
         ...
 
-    def score(self, pairs: Pairs) -> Array:
-        """Return a score for each row, float32 `[R]`; greater is better, within a query."""
+    def score(self, rows: CandidateRows) -> Array:
+        """Return a score for each row, float32 `[R]`; greater is better, within a request."""
         ...
 
     def save(self, folder: Path) -> None:
         """Write the model's one file into `folder`."""
         ...
-
-
-Labelled = tuple[Pairs, Array]
-"""Rows, and 1 where the candidate was taken, else 0, `[R]`."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a reranker is fitted to, as `RerankerSettings.fit` is given it, of the rows it kept."""
-
-    pairs: Pairs
-    labels: Array
-    item_vectors: Array
-    feature_names: tuple[str, ...]
-    seed: int
-    threads: int
-    evaluation: Labelled | None
 
 
 class RerankerSettings(Settings):
@@ -52,7 +39,7 @@ class RerankerSettings(Settings):
     Attributes:
         reads_vectors: whether it learns from the towers' vectors, element by element.
         negatives: candidates not taken that are fitted on, a query, on average. In a softmax each
-            stands for those that were left out.
+            is weighted by 1 over the probability that it was sampled with.
         max_rows: that are fitted on, in whole queries.
     """
 
@@ -66,35 +53,33 @@ class RerankerSettings(Settings):
 
     def fit(
         self,
-        pairs: Pairs,
-        labels: Array,
-        item_vectors: Array,
-        feature_names: tuple[str, ...],
-        seed: int,
-        threads: int,
-        evaluation: Labelled | None = None,
+        training: TrainingSet,
+        seed: int = 0,
+        threads: int = 1,
+        evaluation: TrainingSet | None = None,
     ) -> Reranker:
-        """Fit on queries that have a positive.
+        """Fit on a sample of the requests that have a positive; see `sampled`.
 
         Args:
-            pairs: the rows, all those of a query next to each other.
-            labels: 1 where the candidate was taken, else 0, `[R]`.
-            item_vectors: float32 `[I, d]`.
-            feature_names: of the columns, `[F]`.
-            seed: the same seed, data and `threads` give the same model.
+            training: the labelled rows.
+            seed: the same seed, training set and `threads` give the same model.
             threads: of the processor.
-            evaluation: other queries; fitting stops when these get no better.
+            evaluation: other requests; fitting stops when the loss on these gets no lower.
 
         Raises:
-            ValueError: no row is positive, or the shapes do not fit each other.
+            ValueError: no row is positive.
         """
-        _check(pairs, labels, feature_names)
-        kept, share = _useful(pairs, labels, self, seed)
-        some = replace(pairs, stands_for=1 / share).take(kept)
-        given = labels[kept], item_vectors, feature_names, seed, threads, evaluation
-        return self._fit(Given(some, *given))
+        if not (training.labels > 0).any():
+            raise ValueError(
+                f"none of the {len(training)} candidates was taken: a reranker has nothing to "
+                "learn from; retrieve more candidates or widen the validation window"
+            )
+        sample = sampled(training, self.negatives, self.max_rows, seed)
+        return self._fit(sample, seed, threads, evaluation)
 
-    def _fit(self, given: Given) -> Reranker:
+    def _fit(
+        self, training: TrainingSet, seed: int, threads: int, evaluation: TrainingSet | None
+    ) -> Reranker:
         raise NotImplementedError
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
@@ -104,39 +89,3 @@ class RerankerSettings(Settings):
             ValueError: the file is missing, or not this model's.
         """
         raise NotImplementedError
-
-
-def _check(pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> None:
-    rows, columns = pairs.features.shape
-    if len(labels) != rows or len(feature_names) != columns:
-        raise ValueError(
-            f"features [{rows}, {columns}] need {rows} labels and {columns} names, "
-            f"got {len(labels)} and {len(feature_names)}"
-        )
-    if not (labels > 0).any():
-        raise ValueError(
-            f"none of the {rows} candidates was taken: a reranker has nothing to learn from; "
-            "retrieve more candidates or widen the validation window"
-        )
-
-
-def _useful(
-    pairs: Pairs, labels: Array, settings: RerankerSettings, seed: int
-) -> tuple[Array, Array]:
-    """Return the rows to fit on, bool [R], and the share that is drawn of such rows, float32 [R].
-
-    They are of queries with a positive, as many as fit, at random, with all positives. With fewer
-    negatives fitting is several times faster.
-    """
-    rng = np.random.default_rng(seed)
-    positive = labels > 0
-    lengths = np.bincount(pairs.query, ~positive)
-    wanted = np.minimum(settings.negatives / np.maximum(lengths, 1), 1)
-    share = np.where(positive, 1, wanted[pairs.query]).astype(np.float32)
-    drawn = rng.random(len(labels)) < share
-    order = rng.permutation(np.flatnonzero(np.bincount(pairs.query, positive)))
-    fits = np.cumsum(np.bincount(pairs.query, drawn)[order]) <= settings.max_rows
-    fits[:1] = True
-    chosen = np.zeros(len(lengths), dtype=bool)
-    chosen[order[fits]] = True
-    return drawn & chosen[pairs.query], share

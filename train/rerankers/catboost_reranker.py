@@ -7,15 +7,24 @@ import numpy as np
 from pydantic import Field
 
 from train.core.ragged import Array
-from train.rerankers.base import Given, Reranker, RerankerSettings
-from train.rerankers.pairs import Pairs, log_drawn
+from train.rerankers.base import Reranker, RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows, log_importance
+from train.rerankers.training_set import TrainingSet
 
 
 class CatBoost(RerankerSettings):
-    """Boosted trees with a ranking loss over groups, one a query.
+    """Boosted trees with a ranking loss over groups, one a request.
 
-    The softmax over a query's candidates (ListNet; Cao et al., 2007) learns from few queries: on
+    The softmax over a request's candidates (ListNet; Cao et al., 2007) learns from few queries: on
     some hundred of them YetiRank is slower and gains a third as much.
+
+    Attributes:
+        loss: CatBoost's `loss_function`, a ranking loss over groups.
+        iterations: trees, at most.
+        depth: of each tree.
+        learning_rate: weight of each tree.
+        l2: penalty on the squared leaf values.
+        patience: trees without a better NDCG@10 on held-out requests before fitting stops.
     """
 
     name: Literal["catboost"] = "catboost"
@@ -26,7 +35,9 @@ class CatBoost(RerankerSettings):
     l2: float = Field(default=3.0, ge=0)
     patience: int = Field(default=30, gt=0)
 
-    def _fit(self, given: Given) -> Reranker:
+    def _fit(
+        self, training: TrainingSet, seed: int, threads: int, evaluation: TrainingSet | None
+    ) -> Reranker:
         from catboost import CatBoost as Model
 
         model = Model(
@@ -37,18 +48,16 @@ class CatBoost(RerankerSettings):
                 "depth": self.depth,
                 "learning_rate": self.learning_rate,
                 "l2_leaf_reg": self.l2,
-                "random_seed": given.seed,
-                "thread_count": given.threads,
+                "random_seed": seed,
+                "thread_count": threads,
                 "allow_writing_files": False,
                 "verbose": False,
             }
         )
-        names = given.feature_names
-        other = self._pool(*given.evaluation, names) if given.evaluation else None
         model.fit(
-            self._pool(given.pairs, given.labels, names),
-            eval_set=other,
-            early_stopping_rounds=self.patience if other else None,
+            self._pool(training),
+            eval_set=None if evaluation is None else self._pool(evaluation),
+            early_stopping_rounds=None if evaluation is None else self.patience,
         )
         return Trees(model)
 
@@ -56,12 +65,17 @@ class CatBoost(RerankerSettings):
         """Read `reranker.cbm`."""
         return Trees.load(folder)
 
-    def _pool(self, pairs: Pairs, labels: Array, feature_names: tuple[str, ...]) -> Any:
+    def _pool(self, training: TrainingSet) -> Any:
         from catboost import Pool
 
-        pool = Pool(pairs.features, labels, group_id=pairs.query, feature_names=list(feature_names))
+        pool = Pool(
+            training.rows.features,
+            training.labels,
+            group_id=training.rows.query,
+            feature_names=list(training.feature_names),
+        )
         if self.loss.startswith("QuerySoftMax"):
-            pool.set_baseline(log_drawn(pairs))
+            pool.set_baseline(log_importance(training.rows))
         return pool
 
 
@@ -74,11 +88,11 @@ class Trees:
     def __init__(self, model: Any) -> None:
         self._model = model
 
-    def score(self, pairs: Pairs) -> Array:
+    def score(self, rows: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`."""
-        if not len(pairs.features):
+        if not len(rows.features):
             return np.empty(0, dtype=np.float32)
-        scores = self._model.predict(pairs.features, thread_count=1)
+        scores = self._model.predict(rows.features, thread_count=1)
         return np.asarray(scores, dtype=np.float32)
 
     def save(self, folder: Path) -> None:

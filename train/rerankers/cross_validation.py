@@ -1,81 +1,72 @@
-"""Cross-validation of rerankers over queries, and whether one beats stage 1."""
+"""Cross-validation of rerankers over requests, and whether one beats stage 1."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from train.core.ragged import Array, Ragged
+from train.core.ragged import Array
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import per_user
-from train.rerankers.base import Given, Labelled, RerankerSettings
-from train.rerankers.pairs import Pairs
+from train.rerankers.base import RerankerSettings
+from train.rerankers.candidate_rows import CandidateRows
+from train.rerankers.training_set import TrainingSet
 
 
 def fold_of(query: Array, folds: int, seed: int) -> Array:
-    """Return a fold for each row, int64 [R]: the same for all rows of a query, of equal sizes."""
+    """Return a fold for each row, int64 [R]: the same for all rows of a request, of equal sizes."""
     names, place = np.unique(query, return_inverse=True)
     return np.random.default_rng(seed).permutation(len(names))[place] % folds
 
 
-def parted(given: Given, folds: int) -> Iterator[tuple[Labelled, Labelled]]:
-    """Yield rows to fit on and those of other queries to choose by, for each fold in turn.
+def training_and_evaluation(
+    training: TrainingSet, evaluation: TrainingSet | None, folds: int, seed: int
+) -> Iterator[tuple[TrainingSet, TrainingSet]]:
+    """Yield rows to fit on and rows of other requests to choose by, for each fold in turn.
 
-    With rows for evaluation there is one part, and they are its others. A single query is both.
+    With rows for evaluation there is one pair, and no folds. A single request is both.
     """
-    pairs, labels = given.pairs, given.labels
-    if given.evaluation:
-        yield (pairs, labels), given.evaluation
+    if evaluation is not None:
+        yield training, evaluation
         return
-    fold = fold_of(pairs.query, folds, given.seed)
+    fold = fold_of(training.rows.query, folds, seed)
     for number in range(fold.max() + 1):
-        held = fold == number
-        rest = held if held.all() else ~held
-        yield (pairs.take(rest), labels[rest]), (pairs.take(held), labels[held])
+        held_out = fold == number
+        rest = held_out if held_out.all() else ~held_out
+        yield training.take(rest), training.take(held_out)
 
 
 def cross_fit(
     settings: RerankerSettings,
-    pairs: Pairs,
-    labels: Array,
-    item_vectors: Array,
-    feature_names: tuple[str, ...],
+    training: TrainingSet,
     folds: int = 4,
     seed: int = 0,
     threads: int = 1,
 ) -> Array:
-    """Return scores of every row, float32 `[R]`, each by a model fitted on other queries.
+    """Return out-of-fold scores, float32 `[R]`: each by a model fitted on other requests.
 
     Raises:
-        ValueError: there are fewer queries than folds, or a fold's others hold no positive.
+        ValueError: there are fewer requests than folds, or a fold's others hold no positive.
     """
-    fold = fold_of(pairs.query, folds, seed)
+    query = training.rows.query
+    fold = fold_of(query, folds, seed)
     if len(np.unique(fold)) < folds:
-        raise ValueError(f"{folds} folds need {folds} queries, got {len(np.unique(pairs.query))}")
-    scores = np.empty(len(labels), dtype=np.float32)
-    for held in range(folds):
-        rest, own = fold != held, fold == held
-        model = settings.fit(
-            pairs.take(rest), labels[rest], item_vectors, feature_names, seed, threads
-        )
-        scores[own] = model.score(pairs.take(own))
+        raise ValueError(f"{folds} folds need {folds} queries, got {len(np.unique(query))}")
+    scores = np.empty(len(training), dtype=np.float32)
+    for number in range(folds):
+        held_out = fold == number
+        model = settings.fit(training.take(~held_out), seed, threads)
+        scores[held_out] = model.score(training.rows.take(held_out))
     return scores
 
 
 def earns(
-    pairs: Pairs,
-    labels: Array,
-    scores: Array,
-    relevant: Ragged | None = None,
-    k: int = 10,
-    seed: int = 0,
+    training: TrainingSet, scores: Array, k: int = 10, seed: int = 0
 ) -> dict[str, float | bool]:
-    """Compare NDCG@k of `scores` with stage 1's order by a paired bootstrap over queries.
+    """Compare NDCG@k of `scores` with stage 1's order by a paired bootstrap over requests.
 
     Args:
-        pairs: the rows, in stage 1's order.
-        labels: 1 where the candidate was taken, `[R]`.
+        training: the rows, in stage 1's order, and their ground truth.
         scores: out of fold, `[R]`; see `cross_fit`.
-        relevant: all that each of the `B` queries took; by default what its candidates hold.
         k: the cut.
         seed: of the bootstrap.
 
@@ -83,19 +74,16 @@ def earns(
         `ndcg` and `ndcg_stage1` (means), `gain` (mean difference), `low` and `high` (the ends of
         its 95 % interval), `queries` (how many counted) and `earned`: whether `low` is above 0.
     """
-    queries = len(pairs.user_vectors)
-    if relevant is None:
-        taken = labels > 0
-        relevant = Ragged.from_pairs(pairs.query[taken], pairs.item[taken], queries)
-    first = np.zeros(len(labels), dtype=np.float32)
-    ndcg, ndcg_first = (
-        per_user(ranked(pairs, order, k), relevant, k)["ndcg"] for order in (scores, first)
+    stage_1 = np.zeros(len(training), dtype=np.float32)  # equal scores keep stage 1's order
+    ndcg, ndcg_stage_1 = (
+        per_user(ranked(training.rows, order, k), training.relevant, k)["ndcg"]
+        for order in (scores, stage_1)
     )
-    gain, low, high = bootstrap(ndcg - ndcg_first, seed=seed)
+    gain, low, high = bootstrap(ndcg - ndcg_stage_1, seed=seed)
     counted = ~np.isnan(ndcg)
     return {
         "ndcg": float(ndcg[counted].mean()) if counted.any() else np.nan,
-        "ndcg_stage1": float(ndcg_first[counted].mean()) if counted.any() else np.nan,
+        "ndcg_stage1": float(ndcg_stage_1[counted].mean()) if counted.any() else np.nan,
         "gain": gain,
         "low": low,
         "high": high,
@@ -104,16 +92,16 @@ def earns(
     }
 
 
-def ranked(pairs: Pairs, scores: Array, k: int) -> Array:
-    """Return the `k` best items of every query, int32 `[B, k]`, -1 padded.
+def ranked(rows: CandidateRows, scores: Array, k: int) -> Array:
+    """Return the `k` best items of every request, int32 `[B, k]`, -1 padded.
 
     Equal scores stay in stage 1's order.
     """
-    queries = len(pairs.user_vectors)
-    order = np.lexsort((-scores, pairs.query))
-    query = pairs.query[order]
-    place = np.arange(len(query)) - np.searchsorted(query, np.arange(queries))[query]
+    requests = len(rows.user_vectors)
+    order = np.lexsort((-scores, rows.query))
+    query = rows.query[order]
+    place = np.arange(len(query)) - np.searchsorted(query, np.arange(requests))[query]
     kept = place < k
-    best = np.full((queries, k), -1, dtype=np.int32)
-    best[query[kept], place[kept]] = pairs.item[order][kept]
+    best = np.full((requests, k), -1, dtype=np.int32)
+    best[query[kept], place[kept]] = rows.item[order][kept]
     return best

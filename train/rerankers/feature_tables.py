@@ -1,4 +1,4 @@
-"""What of the candidate features can be computed once, for all queries."""
+"""Tables of the candidate features that are computed once, for all requests."""
 
 from dataclasses import dataclass, replace
 
@@ -9,12 +9,14 @@ from train.data.encoders import Features
 from train.data.linear_score import LinearModel
 from train.data.statistics import DAY, Statistics
 
+# Categories of an item, and dense attributes of each side, that are read; a request's time and a
+# reranker's features grow with both.
 MAX_CODES = 8
 MAX_COLUMNS = 16
 
 
 @dataclass(frozen=True)
-class Tables:
+class FeatureTables:
     """Rows of items, each table with one more row of zeros that index -1 picks.
 
     Attributes:
@@ -29,7 +31,7 @@ class Tables:
         column_norms: of these, float32 `[I + 1]`.
         user_columns: dense attributes of users, float32 `[U + 1, A']`.
         idle: log days since a user's last interaction, float32 `[U + 1]`.
-        linear: the model of the linear score; `decode` has one more row, too.
+        linear_score: the model of the linear score; `decode` has one more row, too.
     """
 
     item: Array
@@ -44,13 +46,18 @@ class Tables:
     column_norms: Array
     user_columns: Array
     idle: Array
-    linear: LinearModel
+    linear_score: LinearModel
 
     @classmethod
     def of(
-        cls, item_vectors: Array, items: Features, users: Features, statistics: Statistics
-    ) -> "Tables":
-        """Build from item vectors `[I, d]`, the attributes of both sides, and the statistics."""
+        cls,
+        item_vectors: Array,
+        items: Features,
+        users: Features,
+        statistics: Statistics,
+        linear_score: LinearModel,
+    ) -> "FeatureTables":
+        """Build from item vectors `[I, d]`, both sides' attributes, statistics and linear score."""
         described = _described(statistics)
         columns = items.dense[:, :MAX_COLUMNS]
         codes, code_weights = _coded(items)
@@ -68,7 +75,7 @@ class Tables:
             column_norms=_padded(np.linalg.norm(columns, axis=1)),
             user_columns=_padded(users.dense[:, :MAX_COLUMNS]),
             idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
-            linear=replace(statistics.linear, decode=_padded(statistics.linear_decode)),
+            linear_score=replace(linear_score, decode=_padded(linear_score.decode)),
         )
 
 
@@ -86,7 +93,7 @@ def item_names(recent_days: tuple[int, ...], items: Features) -> tuple[str, ...]
 
 
 def _described(statistics: Statistics) -> list[Array]:
-    """Return the features of an item alone but for attributes; counts are over the mean item's."""
+    """Return popularity and recency of each item; counts are relative to the mean item's."""
     total = _relative(statistics.item_count)
     recent = [_relative(counts) for counts in statistics.item_recent]
     rank = np.empty(len(total))

@@ -1,21 +1,22 @@
 """Features of candidates: one function for training and serving."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
-from train.data.linear_score import standardized
+from train.data.linear_score import LinearModel
 from train.data.statistics import Statistics
 from train.index.candidates import Candidates, Queries
-from train.rerankers.feature_tables import MAX_COLUMNS, Tables, item_names
+from train.rerankers.feature_tables import MAX_COLUMNS, FeatureTables, item_names
+from train.rerankers.scaling import standardized_by_request
 
+# Newest items of a history that are compared with candidates; those of the maximum similarity.
 HISTORY = 50
-
 RECENT = 10
-
+# Of a history item's weight, from each to the one before it.
 DECAY = 0.9
 
 RETRIEVAL = ("retrieval_score", "retrieval_gap", "retrieval_rank")
@@ -37,32 +38,40 @@ CATEGORIES = ("category_share", "category_max", "category_cosine")
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """What is known about items and users when candidates are described.
+class FeatureInputs:
+    """Items and users that candidate features are computed from, as of the time of the requests.
 
     Attributes:
         item_vectors: float32 `[I, d]`.
-        item_features: of `I` items.
-        user_features: of `U` users.
-        statistics: as of the time of the queries.
+        item_features: encoded attributes of the `I` items.
+        user_features: encoded attributes of the `U` users.
+        statistics: of both.
+        linear_score: a fitted model, if any, whose score is one more feature.
     """
 
     item_vectors: Array
     item_features: Features
     user_features: Features
     statistics: Statistics
+    linear_score: LinearModel = field(default_factory=LinearModel.none)
 
     @cached_property
-    def tables(self) -> Tables:
-        """What of the features can be computed once for all queries."""
-        return Tables.of(self.item_vectors, self.item_features, self.user_features, self.statistics)
+    def tables(self) -> FeatureTables:
+        """Tables that are computed once for all requests."""
+        return FeatureTables.of(
+            self.item_vectors,
+            self.item_features,
+            self.user_features,
+            self.statistics,
+            self.linear_score,
+        )
 
 
-def feature_names(catalogue: Catalogue) -> tuple[str, ...]:
+def feature_names(inputs: FeatureInputs) -> tuple[str, ...]:
     """Return the names of the columns of `candidate_features`, `[F]`."""
-    known = catalogue.statistics
-    days = tuple(known.recent_days.tolist())
-    return names_of(catalogue.item_features, catalogue.user_features, days, bool(known.linear))
+    days = tuple(inputs.statistics.recent_days.tolist())
+    linear = bool(inputs.linear_score)
+    return names_of(inputs.item_features, inputs.user_features, days, linear)
 
 
 def names_of(
@@ -73,7 +82,7 @@ def names_of(
     Args:
         items: their attributes.
         users: likewise.
-        recent_days: of the statistics.
+        recent_days: lengths of the statistics' recent windows.
         linear: whether there is a linear score.
     """
     columns = items.dense_names[:MAX_COLUMNS]
@@ -90,35 +99,35 @@ def names_of(
     )
 
 
-def candidate_features(catalogue: Catalogue, queries: Queries, candidates: Candidates) -> Array:
-    """Describe every candidate of every query: float32 `[R, F]`, `R = B * C`, in Fortran order.
+def candidate_features(inputs: FeatureInputs, queries: Queries, candidates: Candidates) -> Array:
+    """Describe every candidate of every request: float32 `[R, F]`, `R = B * C`, in Fortran order.
 
-    A row depends on its own query alone, whatever else is in the batch, and on nothing at or after
-    the time of the statistics. Rows of padding (item -1) hold no meaning.
+    A row depends on its own request alone, whatever else is in the batch, and on nothing at or
+    after the time of the statistics. Rows of padding (item -1) hold no meaning.
 
     Args:
-        catalogue: the items and users, as of the time of the queries.
+        inputs: items and users, as of the time of the requests.
         queries: `B` of them.
         candidates: `[B, C]`.
     """
-    batch = _Batch.of(catalogue.tables, queries, candidates)
+    batch = _Batch.of(inputs.tables, queries, candidates)
     out = np.empty(
-        (len(feature_names(catalogue)), *candidates.items.shape),
+        (len(feature_names(inputs)), *candidates.items.shape),
         dtype=np.float32,
     )
     at = 0
     for part in (_retrieval, _item, _user, _history, _linear, _category, _attribute):
-        at += part(catalogue.tables, batch, out[at:])
+        at += part(inputs.tables, batch, out[at:])
     return out.reshape(len(out), -1).T
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """The queries of one call.
+    """The requests of one call.
 
     Attributes:
         user: int32 `[B]`.
-        taken: the whole history, B rows.
+        whole_history: B rows of items, oldest first.
         activity: its length, int64 `[B]`.
         history: its newest items, -1 before the first, int32 `[B, HISTORY]`.
         known: how many of these there are, at least 1, float32 `[B, 1]`.
@@ -128,7 +137,7 @@ class _Batch:
     """
 
     user: Array
-    taken: Ragged
+    whole_history: Ragged
     activity: Array
     history: Array
     known: Array
@@ -137,13 +146,13 @@ class _Batch:
     scores: Array
 
     @classmethod
-    def of(cls, tables: Tables, queries: Queries, candidates: Candidates) -> "_Batch":
+    def of(cls, tables: FeatureTables, queries: Queries, candidates: Candidates) -> "_Batch":
         history = queries.history.last(HISTORY)
         lengths = queries.history.lengths
         known = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
         return cls(
             user=queries.user,
-            taken=queries.history,
+            whole_history=queries.history,
             activity=lengths,
             history=history,
             known=known,
@@ -153,20 +162,20 @@ class _Batch:
         )
 
 
-def _retrieval(tables: Tables, batch: _Batch, out: Array) -> int:
+def _retrieval(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     out[0] = batch.scores
     np.subtract(batch.scores[:, :1], batch.scores, out=out[1])
     out[2] = np.log1p(np.arange(batch.scores.shape[1]))
     return 3
 
 
-def _item(tables: Tables, batch: _Batch, out: Array) -> int:
+def _item(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     count = len(tables.item)
     np.take(tables.item, batch.items, axis=1, out=out[:count], mode="wrap")
     return count
 
 
-def _user(tables: Tables, batch: _Batch, out: Array) -> int:
+def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     out[0] = np.log1p(batch.activity)[:, None]
     out[1] = tables.idle[batch.user][:, None]
     out[2] = batch.popularity
@@ -175,7 +184,7 @@ def _user(tables: Tables, batch: _Batch, out: Array) -> int:
     return 3 + len(columns)
 
 
-def _history(tables: Tables, batch: _Batch, out: Array) -> int:
+def _history(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     seen = tables.units.take(batch.history, axis=0)
     mean = seen.sum(axis=1, keepdims=True) / batch.known[:, :, None]
     profile = np.concatenate([mean, seen[:, -RECENT:]], axis=1)
@@ -190,20 +199,21 @@ def _history(tables: Tables, batch: _Batch, out: Array) -> int:
     return 6
 
 
-def _together(tables: Tables, batch: _Batch, out: Array) -> None:
+def _together(tables: FeatureTables, batch: _Batch, out: Array) -> None:
     """Sum, for each candidate, its weights as a neighbour of the items of the history.
 
-    `place` says for every item which candidate of the query it is, from 1, or 0 for none.
+    `place` has for every item its place among the request's candidates, from 1, or 0 for none.
     """
     rows, width = batch.items.shape
     steps, size = batch.history.shape[1], len(tables.neighbours)
     base = np.arange(rows)[:, None] * size
     place = np.zeros(rows * size, dtype=np.min_scalar_type(width))
     place[base + batch.items % size] = np.arange(1, width + 1)
-    found = place.take(tables.neighbours.take(batch.history, axis=0) + base[:, :, None]).ravel()
-    hit = np.flatnonzero(found != 0)
+    neighbours = tables.neighbours.take(batch.history, axis=0) + base[:, :, None]
+    neighbour_place = place.take(neighbours).ravel()
+    hit = np.flatnonzero(neighbour_place != 0)
     query_step = hit // tables.neighbours.shape[1]
-    cell = query_step // steps * width + found[hit] - 1
+    cell = query_step // steps * width + neighbour_place[hit] - 1
     weight = tables.weights.take(batch.history, axis=0).ravel()[hit]
     fade = DECAY ** np.arange(steps - 1, -1, -1)
     out[0] = np.bincount(cell, weight, rows * width).reshape(rows, width)
@@ -211,24 +221,25 @@ def _together(tables: Tables, batch: _Batch, out: Array) -> None:
     out[1] = np.bincount(cell, faded, rows * width).reshape(rows, width)
 
 
-def _linear(tables: Tables, batch: _Batch, out: Array) -> int:
-    if not tables.linear:
+def _linear(tables: FeatureTables, batch: _Batch, out: Array) -> int:
+    model = tables.linear_score
+    if not model:
         return 0
-    users = tables.linear.users(batch.user, batch.taken)
+    users = model.users(batch.user, batch.whole_history)
     # Not a product of matrices: so small a one is slower in BLAS's threads.
-    scores = np.einsum("bcr,br->bc", tables.linear.decode.take(batch.items, axis=0), users)
-    out[0] = standardized(scores, batch.items >= 0)
+    scores = np.einsum("bcr,br->bc", model.decode.take(batch.items, axis=0), users)
+    out[0] = standardized_by_request(scores, batch.items >= 0)
     return 1
 
 
-def _category(tables: Tables, batch: _Batch, out: Array) -> int:
+def _category(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     size = len(tables.code_weights)
     if size == 1:
         return 0
     rows = len(batch.history)
     base = np.arange(rows)[:, None] * size
-    taken = tables.codes.take(batch.history, axis=1) + base
-    counts = np.bincount(taken.ravel(), minlength=rows * size).reshape(rows, size)
+    codes = tables.codes.take(batch.history, axis=1) + base
+    counts = np.bincount(codes.ravel(), minlength=rows * size).reshape(rows, size)
     share = counts.astype(np.float32) / batch.known
     share[:, -1] = 0
     weighted = share * tables.code_weights
@@ -245,7 +256,7 @@ def _category(tables: Tables, batch: _Batch, out: Array) -> int:
     return 3
 
 
-def _attribute(tables: Tables, batch: _Batch, out: Array) -> int:
+def _attribute(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     width = len(tables.columns)
     if not width:
         return 0

@@ -1,4 +1,4 @@
-"""Fitting a MatchingMLP in torch: a softmax over each query's candidates."""
+"""Fitting an MLPReranker in torch: a softmax over each request's candidates."""
 
 from typing import Protocol
 
@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 from train.core.ragged import Array
 from train.ops.dropout import Dropout
-from train.rerankers.mlp import MatchingMLP, standardised
-from train.rerankers.pairs import Pairs, log_drawn
+from train.rerankers.candidate_rows import log_importance
+from train.rerankers.mlp import MLPReranker
+from train.rerankers.scaling import inverse_deviation, standardized
+from train.rerankers.training_set import TrainingSet
 
 
 class FitSettings(Protocol):
-    """What fitting reads of the settings."""
+    """Settings that fitting reads; `MLP` has them."""
 
     @property
     def hidden(self) -> tuple[int, int]:
@@ -21,11 +23,11 @@ class FitSettings(Protocol):
 
     @property
     def epochs(self) -> int:
-        """Passes over the queries, at most."""
+        """Passes over the requests, at most."""
 
     @property
     def batch(self) -> int:
-        """Queries a step."""
+        """Requests a step."""
 
     @property
     def learning_rate(self) -> float:
@@ -62,84 +64,84 @@ class Network(nn.Module):
         return scores
 
 
-class Rows:
-    """Padded groups over flat rows: what a batch of queries gathers."""
+class Groups:
+    """A training set's rows in groups, one a request; batches of groups are padded."""
 
-    def __init__(
-        self, pairs: Pairs, labels: Array, item_vectors: Array, mean: Array, scale: Array
-    ) -> None:
-        _, starts, lengths = np.unique(pairs.query, return_index=True, return_counts=True)
+    def __init__(self, training: TrainingSet, mean: Array, scale: Array) -> None:
+        rows = training.rows
+        _, starts, lengths = np.unique(rows.query, return_index=True, return_counts=True)
         place = np.arange(int(lengths.max()))
-        inside = place < lengths[:, None]
-        self.position = torch.from_numpy(np.where(inside, starts[:, None] + place, 0))
-        self.inside = torch.from_numpy(inside)
-        features = standardised(pairs.features, mean, scale)
+        mask = place < lengths[:, None]
+        self.position = torch.from_numpy(np.where(mask, starts[:, None] + place, 0))
+        self.mask = torch.from_numpy(mask)
+        features = standardized(rows.features, mean, scale)
         self.features = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
-        self.labels = torch.from_numpy(labels.astype(np.float32))
-        self.users = torch.from_numpy(pairs.user_vectors[pairs.query[starts]])
-        self.items = torch.from_numpy(item_vectors)
-        self.item = torch.from_numpy(pairs.item.astype(np.int64))
-        self.drawn = torch.from_numpy(log_drawn(pairs))
+        self.labels = torch.from_numpy(training.labels.astype(np.float32))
+        self.users = torch.from_numpy(rows.user_vectors[rows.query[starts]])
+        self.items = torch.from_numpy(training.item_vectors)
+        self.item = torch.from_numpy(rows.item.astype(np.int64))
+        self.log_importance = torch.from_numpy(log_importance(rows))
 
     def __len__(self) -> int:
         return len(self.position)
 
-    def loss(self, network: nn.Module, groups: Tensor) -> Tensor:
-        """Return the mean `softmax_loss` of these queries, int64 `[Q]`."""
-        inputs, labels, inside = self.batch(groups)
-        return softmax_loss(network(inputs) + self.drawn[self.position[groups]], labels, inside)
+    def loss(self, network: nn.Module, batch: Tensor) -> Tensor:
+        """Return the mean `listwise_cross_entropy` of groups by their indices, int64 `[Q]`."""
+        inputs, labels, mask = self.padded(batch)
+        scores = network(inputs) + self.log_importance[self.position[batch]]
+        return listwise_cross_entropy(scores, labels, mask)
 
-    def batch(self, groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs `[Q, C, F + 2d]`, labels and the mask of real rows, both `[Q, C]`."""
-        position, inside = self.position[groups], self.inside[groups]
-        users = self.users[groups][:, None].expand(-1, position.shape[1], -1)
+    def padded(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs `[Q, C, F + 2d]`, labels and the mask of padding, both `[Q, C]`."""
+        position, mask = self.position[batch], self.mask[batch]
+        users = self.users[batch][:, None].expand(-1, position.shape[1], -1)
         parts = [self.features[position], users, self.items[self.item[position]]]
-        return torch.cat(parts, dim=-1), self.labels[position] * inside, inside
+        return torch.cat(parts, dim=-1), self.labels[position] * mask, mask
 
 
-def softmax_loss(scores: Tensor, labels: Tensor, inside: Tensor) -> Tensor:
+def listwise_cross_entropy(scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     """Return the mean cross-entropy of a softmax over each group, positives weighted equally.
+
+    It is the loss of ListNet (Cao et al., ICML 2007), of labels in place of their exponentials.
 
     Args:
         scores: `[Q, C]`.
         labels: at least 0, `[Q, C]`; groups without a positive count nothing.
-        inside: bool `[Q, C]`.
+        mask: False for padding, bool `[Q, C]`.
     """
-    log_softmax = scores.masked_fill(~inside, -1e9).log_softmax(dim=1)
+    log_softmax = scores.masked_fill(~mask, -1e9).log_softmax(dim=1)
     share = labels / labels.sum(dim=1, keepdim=True).clamp(min=1e-9)
     return -(share * log_softmax).sum(dim=1).mean()
 
 
 def fit(
-    pairs: Pairs,
-    labels: Array,
-    item_vectors: Array,
     settings: FitSettings,
+    training: TrainingSet,
+    evaluation: TrainingSet,
     seed: int,
     threads: int,
-    evaluation: tuple[Pairs, Array],
-) -> MatchingMLP:
+) -> MLPReranker:
     """Fit with AdamW and keep the weights of the epoch with the lowest evaluation loss."""
-    # In float64: the mean of a float32 column that never changes is off by more than the limit.
-    mean = pairs.features.mean(axis=0, dtype=np.float64)
-    scale = pairs.features.std(axis=0, dtype=np.float64)
-    scale = np.where(scale > 1e-6, 1 / np.maximum(scale, 1e-6), 0)
-    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
-    train = Rows(pairs, labels, item_vectors, mean, scale)
-    other = Rows(*evaluation, item_vectors, mean, scale)
+    features = training.rows.features
+    # In float64: the mean of a float32 column that never changes is off by more than rounding.
+    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = inverse_deviation(features).astype(np.float32)
+    train, other = (Groups(part, mean, scale) for part in (training, evaluation))
+    width = training.item_vectors.shape[1]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _descend(train, other, len(mean), item_vectors.shape[1], settings)
+            network = Network(len(mean), width, settings.hidden, settings.dropout)
+            _descend(network, train, other, settings)
     finally:
         torch.set_num_threads(before)
-    return MatchingMLP.of(_weights(network, mean, scale), item_vectors)
+    return MLPReranker.of(_weights(network, mean, scale), training.item_vectors)
 
 
-def _descend(train: Rows, other: Rows, features: int, width: int, settings: FitSettings) -> Network:
-    network = Network(features, width, settings.hidden, settings.dropout)
+def _descend(network: Network, train: Groups, other: Groups, settings: FitSettings) -> None:
+    """Train until the evaluation loss has not fallen for `patience` epochs; restore the best."""
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -153,24 +155,23 @@ def _descend(train: Rows, other: Rows, features: int, width: int, settings: FitS
         if waited >= settings.patience:
             break
     network.load_state_dict(best)
-    return network
 
 
-def _epoch(network: Network, optimizer: torch.optim.Optimizer, rows: Rows, size: int) -> None:
+def _epoch(network: Network, optimizer: torch.optim.Optimizer, groups: Groups, size: int) -> None:
     network.train()
-    for groups in torch.randperm(len(rows)).split(size):
+    for batch in torch.randperm(len(groups)).split(size):
         optimizer.zero_grad()
-        rows.loss(network, groups).backward()
+        groups.loss(network, batch).backward()
         optimizer.step()
 
 
 @torch.no_grad()
-def _evaluate(network: Network, rows: Rows, size: int) -> float:
+def _evaluate(network: Network, groups: Groups, size: int) -> float:
     network.eval()
     total = 0.0
-    for groups in torch.arange(len(rows)).split(size):
-        total += float(rows.loss(network, groups)) * len(groups)
-    return total / len(rows)
+    for batch in torch.arange(len(groups)).split(size):
+        total += float(groups.loss(network, batch)) * len(batch)
+    return total / len(groups)
 
 
 def _copy(network: Network) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank
 from train.trainer.job import Job, Worker
 
-# Of an NDCG's 1: those of 2^21 users add up to integers that a float64 holds.
+# Units of an NDCG of 1 that sums are rounded to. Those of 2**21 users add up to 2**53 at most, up
+# to which a float64 holds every integer.
 UNITS = 2**32
 
 
@@ -40,13 +41,13 @@ def validation_scores(
 ) -> Array:
     """Return NDCG@k of this worker's validation users, each ranked over the whole catalogue.
 
-    It is nan for a user who took nothing; one worker has all users, `[V]`.
+    It is nan for a user without ground truth; one worker has all users, `[V]`.
     """
     validation, worker = job.validation, worker or Worker()
     assert validation is not None
     rows = np.arange(len(validation.users))[worker.rank :: worker.size]
     histories = validation.histories.take(rows)
-    found = rank(
+    ranked = rank(
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
@@ -54,4 +55,4 @@ def validation_scores(
         histories,
         k,
     )
-    return per_user(found, validation.relevant.take(rows), k)["ndcg"]
+    return per_user(ranked, validation.relevant.take(rows), k)["ndcg"]

@@ -14,10 +14,10 @@ import torch
 
 from cluster import storage
 from train.config import Run
-from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
+from train.trainer.checkpoint import CHECKPOINT, State, checkpoint_bytes, read_checkpoint
 from train.trainer.job import Worker
 from tune.space.draws import override
-from tune.subjects import SUBJECTS, State
+from tune.subjects import SUBJECTS
 
 Directions = Mapping[str, Literal["max", "min"]]
 """The metrics that trials are compared by, the deciding one first."""
@@ -134,7 +134,10 @@ def newest_state(folder: str) -> TrialState | None:
     checkpoints = [name for name in storage.names(folder) if name.startswith("checkpoint_")]
     for name in reversed(checkpoints):
         with contextlib.suppress(RuntimeError, EOFError, FileNotFoundError):
-            return read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
+            kept: TrialState = read_checkpoint(
+                storage.read_bytes(storage.join(folder, name, CHECKPOINT))
+            )
+            return kept
     return None
 
 
@@ -143,7 +146,8 @@ def state_in(checkpoint: "ray.tune.Checkpoint | None") -> TrialState | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+        kept: TrialState = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+    return kept
 
 
 def kept_by_seed(state: TrialState | None) -> list[Any]:

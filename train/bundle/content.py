@@ -1,0 +1,167 @@
+"""Content of a bundle: a recommender as files, and from files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import safetensors.numpy
+
+from train.bundle.files import (
+    ragged_arrays,
+    ragged_of,
+    read_features,
+    read_table,
+    write_arrays,
+    write_features,
+    write_table,
+)
+from train.core.ragged import Array, Ragged
+from train.data.ids import IdMap
+from train.data.linear_score import LinearModel
+from train.data.snapshot import TowerInputs
+from train.data.statistics import Statistics
+from train.index.build import open_index
+from train.recommender.recommender import CANDIDATES, Recommender
+from train.rerankers import stored
+
+if TYPE_CHECKING:
+    from train.towers.base import TwoTowerModel
+
+TOWER = "tower.safetensors"
+LINEAR_SCORE = "linear_score.safetensors"
+
+
+def write_recommender(draft: Path, recommender: Recommender) -> None:
+    """Write a recommender's arrays, ids, index and reranker into a folder; not its towers.
+
+    Raises:
+        ValueError: its arrays do not fit each other.
+    """
+    _check(recommender)
+    _write_ids(draft, recommender)
+    vectors = {"user": recommender.user_vectors, "item": recommender.item_vectors}
+    write_arrays(draft / "vectors.safetensors", **vectors)
+    write_arrays(draft / "histories.safetensors", **ragged_arrays(recommender.histories))
+    write_arrays(draft / "statistics.safetensors", **recommender.statistics.arrays())
+    if recommender.linear_score:
+        write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
+    write_features(draft, "user", recommender.user_features)
+    write_features(draft, "item", recommender.item_features)
+    recommender.index.save(draft)
+    if recommender.reranker is not None:
+        recommender.reranker.save(draft)
+
+
+def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
+    """Read what `write_recommender` wrote; towers are read when they first encode."""
+    vectors = safetensors.numpy.load_file(folder / "vectors.safetensors")
+    items = read_table(folder / "items.arrow")
+    statistics = safetensors.numpy.load_file(folder / "statistics.safetensors")
+    catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
+    reranker = manifest["reranker"].get("name")
+    recommender = Recommender(
+        users=IdMap(read_table(folder / "users.arrow")["user_id"]),
+        items=IdMap(items["item_id"]),
+        titles=items.get("title"),
+        user_vectors=vectors["user"],
+        item_vectors=vectors["item"],
+        catalogue=catalogue,
+        histories=ragged_of(safetensors.numpy.load_file(folder / "histories.safetensors")),
+        statistics=Statistics.from_arrays(statistics),
+        linear_score=_read_linear_score(folder, statistics),
+        user_features=read_features(folder, "user"),
+        item_features=read_features(folder, "item"),
+        index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
+        reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
+        earned=bool(manifest["reranker"].get("earned", True)),
+        added=manifest.get("added", 0),
+        candidates=int(manifest["config"].get("candidates", CANDIDATES)),
+        version=str(manifest["version"]),
+    )
+    if TOWER in manifest["files"]:
+        return replace(recommender, encode=_Encoder(folder, manifest, recommender))
+    return recommender
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """Encodes users with the stored towers, which are read, and torch loaded, at the first call."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    recommender: Recommender
+
+    @cached_property
+    def _loaded(self) -> "TwoTowerModel":
+        return read_towers(self.folder, self.manifest, self.recommender)
+
+    def __call__(self, user: Array, history: Ragged) -> Array:
+        from train.towers.encode import encode_users
+
+        return encode_users(self._loaded, user, history)
+
+
+def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> "TwoTowerModel":
+    """Return the stored towers, ready to encode.
+
+    Args:
+        folder: of the bundle.
+        manifest: its own.
+        known: the attributes and warm ids that towers look up.
+
+    Raises:
+        ValueError: the bundle has none.
+    """
+    from train.towers import TOWERS
+    from train.towers.weights import load
+
+    if TOWER not in manifest["files"]:
+        raise ValueError(f"bundle {folder} has no tower; train one: python -m train fit")
+    settings = manifest["config"]["tower"]
+    tower = TOWERS[settings["name"]].model_validate(settings)
+    inputs = TowerInputs(
+        known.user_features,
+        known.item_features,
+        warm_users=known.statistics.user_count > 0,
+        warm_items=known.statistics.item_count > 0,
+    )
+    return load(tower, inputs, folder / TOWER)
+
+
+def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:
+    """Read the linear score, if there is one; format 4 kept it among the statistics."""
+    if (folder / LINEAR_SCORE).exists():
+        return LinearModel.from_arrays(safetensors.numpy.load_file(folder / LINEAR_SCORE))
+    if "linear_encode" in statistics:
+        return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
+    return LinearModel.none()
+
+
+def _check(recommender: Recommender) -> None:
+    n_users, n_items = len(recommender.users), len(recommender.items)
+    lengths = {
+        "user_vectors": (len(recommender.user_vectors), n_users),
+        "histories": (len(recommender.histories), n_users),
+        "user_features": (len(recommender.user_features.dense), n_users),
+        "item_vectors": (len(recommender.item_vectors), n_items),
+        "catalogue": (len(recommender.catalogue), n_items),
+        "item_features": (len(recommender.item_features.dense), n_items),
+        "titles": (n_items if recommender.titles is None else len(recommender.titles), n_items),
+    }
+    for name, (found, expected) in lengths.items():
+        if found != expected:
+            raise ValueError(f"a bundle's {name} needs {expected} rows, got {found}")
+    if recommender.user_vectors.shape[1] != recommender.item_vectors.shape[1]:
+        widths = recommender.user_vectors.shape[1], recommender.item_vectors.shape[1]
+        raise ValueError(f"user and item vectors need one width, got {widths[0]} and {widths[1]}")
+
+
+def _write_ids(draft: Path, recommender: Recommender) -> None:
+    write_table(draft / "users.arrow", {"user_id": recommender.users.ids})
+    items = {"item_id": recommender.items.ids, "catalogue": pa.array(recommender.catalogue)}
+    if recommender.titles is not None:
+        items["title"] = recommender.titles
+    write_table(draft / "items.arrow", items)

@@ -1,0 +1,136 @@
+"""Base class of the splits: folds of the interactions, and which of them count.
+
+Towers first see fold 0. Fold 1, the validation window `[t1, t2)`, stops their training and teaches
+the reranker. Both together are the data before the test, fold 2, begins.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from train.core.ragged import Array
+from train.core.schema import Interactions
+from train.core.settings import Settings
+
+TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
+DAY = 86_400
+
+Count = Annotated[int, Field(ge=0)]
+Quantile = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """The fold of each interaction.
+
+    Attributes:
+        fold: 0 train, 1 validation, 2 test, -1 left out, int8 `[N]`.
+        t1: seconds; validation starts here.
+        t2: seconds; the test starts here.
+        test_users: users who are evaluated, ascending, int32.
+    """
+
+    fold: Array
+    t1: int
+    t2: int
+    test_users: Array
+
+    @property
+    def before_test(self) -> Array:
+        """Which interactions train or validate, bool `[N]`."""
+        return (self.fold >= TRAIN) & (self.fold < TEST)
+
+
+class Split(Settings):
+    """How interactions are divided, and which of them count.
+
+    Interactions are counted once, over the part before the test (folds 0 and 1). Users and items
+    below their minimum there are left out of it, and so are unknown to the towers. In the test a
+    pair counts when it is the first of the user with the item, in the test or before it, and when
+    user and item are warm, that is left in the part before the test. All others get fold -1.
+
+    Attributes:
+        min_user_train: interactions before the test that a user needs to be trained on.
+        min_item_train: the same for an item.
+        warm_users: test only users who are left in training.
+        warm_items: test only items that are left in training.
+        min_user_history: interactions left before the test that a user needs to be tested.
+        min_user_test: test pairs that count that a user needs to be tested.
+    """
+
+    min_user_train: Count = 1
+    min_item_train: Count = 1
+    warm_users: bool = True
+    warm_items: bool = True
+    min_user_history: Count = 0
+    min_user_test: Count = 1
+
+    def folds(self, interactions: Interactions, n_users: int, n_items: int) -> Folds:
+        """Divide interactions, ordered by user and then by time.
+
+        Raises:
+            ValueError: a fold is empty; the message has the counts and names settings to change.
+        """
+        fold, t1, t2 = self.cut(interactions)
+        cut_counts = _counts(fold)
+        fold = self._filtered(interactions, fold, n_users, n_items)
+        users = np.unique(interactions.user[fold == TEST]).astype(np.int32)
+        result = Folds(fold, t1, t2, users)
+        self._check(result, cut_counts)
+        return result
+
+    def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
+        """Return the folds before any filter, int8 `[N]`, and both cut times."""
+        raise NotImplementedError
+
+    def _filtered(
+        self, interactions: Interactions, fold: Array, n_users: int, n_items: int
+    ) -> Array:
+        """Return the folds, -1 where an interaction does not count, int8 [N]."""
+        user, item = interactions.user, interactions.item
+        before = fold < TEST
+        kept = np.bincount(user[before], minlength=n_users)[user] >= self.min_user_train
+        kept &= np.bincount(item[before], minlength=n_items)[item] >= self.min_item_train
+        before &= kept
+        history = np.bincount(user[before], minlength=n_users)
+        counts = (fold == TEST) & first_pairs(interactions, n_items)
+        counts &= history[user] >= max(self.min_user_history, int(self.warm_users))
+        if self.warm_items:
+            counts &= np.bincount(item[before], minlength=n_items)[item] > 0
+        counts &= np.bincount(user[counts], minlength=n_users)[user] >= self.min_user_test
+        return np.where(before | counts, fold, LEFT_OUT).astype(np.int8)
+
+    def _check(self, folds: Folds, cut_counts: str) -> None:
+        sizes = np.bincount(folds.fold[folds.fold >= 0], minlength=3)
+        if sizes.all():
+            return
+        names = ("train", "validation", "test")
+        empty = ", ".join(name for name, size in zip(names, sizes, strict=True) if not size)
+        settings = ", ".join(
+            f"{name}={value}" for name, value in self.model_dump(exclude={"name"}).items()
+        )
+        raise ValueError(
+            f"empty split: no {empty} interactions are left. Of {len(folds.fold):,} interactions "
+            f"the cut put {cut_counts}; the minimum counts and warm filters kept "
+            f"{_counts(folds.fold)}. Move the cut or lower the minimum counts ({settings})"
+        )
+
+
+def first_pairs(interactions: Interactions, n_items: int) -> Array:
+    """Return whether an interaction is the first of its user with its item, bool `[N]`."""
+    key = interactions.user.astype(np.int64) * n_items + interactions.item
+    first = np.zeros(len(key), dtype=bool)
+    first[np.unique(key, return_index=True)[1]] = True
+    return first
+
+
+def end_of(times: Array) -> int:
+    """Return one second after the last of some times, 0 for none."""
+    return int(times.max()) + 1 if len(times) else 0
+
+
+def _counts(fold: Array) -> str:
+    train, validation, test = np.bincount(fold[fold >= 0], minlength=3)[:3]
+    return f"{train:,} in train, {validation:,} in validation and {test:,} in test"

@@ -1,0 +1,83 @@
+"""Stage 1's search: the settings of `[index]`, and the protocol of an index."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from train.core.ragged import Array, Ragged
+from train.core.settings import Settings
+
+
+class IndexSettings(Settings):
+    """How to build and search.
+
+    Attributes:
+        kind: what searches; `auto` takes HNSW where it is at least 20 % faster than exact search
+            and hnswlib is installed.
+        m: links of a node on each layer.
+        ef_construction: breadth of the search when nodes are linked.
+        recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
+        recall_k: the k of this recall.
+        sample: queries that recall and speed are measured on.
+    """
+
+    kind: Literal["auto", "hnsw", "exact"] = "auto"
+    m: int = Field(default=16, ge=2, le=128)
+    ef_construction: int = Field(default=200, ge=8)
+    recall: float = Field(default=0.99, gt=0, le=1)
+    recall_k: int = Field(default=100, ge=1)
+    sample: int = Field(default=500, ge=1)
+
+
+class Index(Protocol):
+    """Top-k search over the item vectors of a catalogue, by whatever scores a user and an item."""
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """Measurements for the manifest: `used` names the search, `count` and `width` its size."""
+
+    @property
+    def tunable(self) -> bool:
+        """Whether recall can be traded for speed, so that there are settings to choose."""
+
+    def search(self, vectors: Array, k: int, exclude: Ragged | None = None) -> tuple[Array, Array]:
+        """Return the `k` best items of every query: always k, while the catalogue has them.
+
+        Args:
+            vectors: of users, float32 `[B, d]`.
+            k: how many.
+            exclude: `B` rows of items that are not to be found.
+
+        Returns:
+            items int32 `[B, k]`, best first, equal ones by item, -1 after the last; and their
+            scores, float32 `[B, k]`, -inf after the last.
+
+        Raises:
+            ValueError: `k` is below 1 or the vectors have another width.
+        """
+
+    def pair_scores(self, users: Array, items: Array) -> Array:
+        """Return the score of each user vector `[P, d]` with the item vector of its row, `[P]`."""
+
+    def variants(self, k: int) -> Sequence[tuple[int, "Index"]]:
+        """Return the same index at every `ef` worth measuring for `k` items, rising.
+
+        Exact search comes last, with an `ef` of 0. Empty where nothing can be tuned.
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write the index's own file; vectors, catalogue and report are stored by the bundle."""
+
+
+def check_search(width: int, vectors: Array, k: int) -> None:
+    """Check the arguments of a search over vectors of this width.
+
+    Raises:
+        ValueError: `k` is below 1 or the vectors have another width.
+    """
+    if k < 1 or vectors.ndim != 2 or vectors.shape[1] != width:
+        raise ValueError(
+            f"search needs k >= 1 and vectors [B, {width}], got k={k} and {list(vectors.shape)}"
+        )
