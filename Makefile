@@ -68,7 +68,7 @@ $(READY): pyproject.toml constraints.txt | $(if $(wildcard $(WITHOUT_HNSWLIB)),h
 .PHONY: hnswlib
 hnswlib:
 	@missing=; headers=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
-	printf '#include <vector>\n' | $${CXX:-c++} -x c++ -fsyntax-only - 2>/dev/null || missing="g++"; \
+	$${CXX:-c++} -x c++ -fsyntax-only -include vector /dev/null 2>/dev/null || missing="g++"; \
 	[ -e "$$headers/Python.h" ] || missing="$$missing $$($(PY) -c 'import sys; print("python{}.{}-dev".format(*sys.version_info))')"; \
 	if [ -n "$$missing" ] && ! $(PY) -c 'import hnswlib' 2>/dev/null; then \
 		[ -e $(WITHOUT_HNSWLIB) ] || printf '%s\n' \

@@ -108,7 +108,7 @@ EFFECTS: dict[str, Effect] = {
 ELSEWHERE = {
     "train.workers": "tests/integration/test_training.py",
     "train.gpu": "tests/gpu/test_training.py",
-    "train.threads": "tests/integration/test_training.py",
+    "train.threads": "tests/unit/test_training_settings.py",
     "train.max_failures": "tests/integration/test_training.py",
     "index.recall": "tests/unit/test_index.py",
     "index.sample": "tests/unit/test_index.py",

@@ -10,7 +10,6 @@ import ray
 import ray.train.torch
 import torch
 
-from cluster.cpus import available_cpus
 from tests.recording import Recording, pairs, pairs_job, record
 from tests.training import before, small, validation
 from train.config import Run
@@ -19,6 +18,7 @@ from train.data.snapshot import validation_holdout
 from train.losses.softmax import SampledSoftmax
 from train.steps import tower_job
 from train.towers.two_tower import TwoTower
+from train.trainer import workers
 from train.trainer.job import Job, Training
 from train.trainer.workers import train_here, train_on_ray
 
@@ -169,13 +169,44 @@ def test_threads_are_those_of_torch_while_it_trains(threads: int, tmp_path: Path
     assert torch.get_num_threads() == around
 
 
-def test_without_threads_torch_keeps_its_own_within_the_cpus_it_may_use(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cpus", "expected"), [(8, 5), (3, 3)])
+def test_without_threads_torch_keeps_its_own_within_the_cpus_it_may_use(
+    cpus: int, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
+    monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
     around = torch.get_num_threads()
-    torch.set_num_threads(around + 1)
+    torch.set_num_threads(5)
     try:
         job = pairs_job(threads=0, gpu=False)
         train_here({"select": job}, str(tmp_path), lambda *_: seen.append(torch.get_num_threads()))
     finally:
         torch.set_num_threads(around)
-    assert seen == [min(around + 1, available_cpus())] * 3
+    assert seen == [expected] * 3
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpus", "on_this_node", "expected"), [(0, 8, 3, 2), (0, 2, 3, 1), (5, 8, 3, 5)]
+)
+def test_workers_of_a_node_share_its_cpus_unless_threads_are_set(
+    threads: int, cpus: int, on_this_node: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    context = SimpleNamespace(
+        get_world_size=lambda: 4,
+        get_world_rank=lambda: 0,
+        get_local_world_size=lambda: on_this_node,
+    )
+    monkeypatch.setattr(workers, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(workers, "train_phases", lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr(ray, "get", lambda jobs: jobs)
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    monkeypatch.setattr(ray.train, "get_checkpoint", lambda: None)
+    monkeypatch.setattr(ray.train.torch, "get_device", lambda: torch.device("cpu"))
+    around = torch.get_num_threads()
+    try:
+        job = pairs_job(threads=threads, gpu=False)
+        assert workers._worker({"jobs": {"select": job}, "place": "unused"}) is None
+    finally:
+        torch.set_num_threads(around)
+    assert seen == [expected]
