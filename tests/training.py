@@ -21,11 +21,14 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.recommender.recommender import Recommender
+from train.towers import TOWERS
 from train.towers.base import Tower
+from train.towers.factorized import Factorized
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, Validation, World
 from train.trainer.loop import train
 
+FACTORIZED = {name: entry for name, entry in TOWERS.items() if issubclass(entry, Factorized)}
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 
 
