@@ -24,7 +24,7 @@ from train.rerankers.base import RerankerSettings
 from train.rerankers.cross_validation import cross_fit, ranked
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
 from train.towers.base import TwoTowerModel
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.trainer.job import Job, World
 from train.trainer.loop import train
 from train.trainer.validation import validation_scores
@@ -119,7 +119,7 @@ def _request(model: TwoTowerModel, vectors: Array, job: Job, requests: int = 50)
     def ask(row: int) -> None:
         history = validation.histories.take(np.array([row]))
         user = encode_users(model, validation.users[row : row + 1], history)
-        rank(model, user, vectors, validation.catalogue, history, 10)
+        rank_by_model(model, user, vectors, validation.catalogue, history, 10)
 
     return _milliseconds(ask, range(min(requests, len(validation.users))))
 

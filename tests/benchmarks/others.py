@@ -33,7 +33,7 @@ from train.losses.pairwise import BPR
 from train.losses.softmax import FullSoftmax, SampledSoftmax
 from train.metrics.ranking import per_user
 from train.towers.base import Tower
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import steps_per_epoch, windows
@@ -165,7 +165,7 @@ def best(data: Data, tower: Tower, state: dict[str, Any]) -> Array:
     model.load_state_dict(state["model"])
     histories = known.histories.take(users)
     vectors = encode_users(model, users, histories), encode_catalogue(model)
-    return rank(model, *vectors, known.catalogue, histories, K)
+    return rank_by_model(model, *vectors, known.catalogue, histories, K)
 
 
 def other(

@@ -13,7 +13,7 @@ from train.data.snapshot import TowerInputs
 from train.index.pair_index import PairIndex
 from train.towers import TOWERS
 from train.towers.base import Tower, TwoTowerModel
-from train.towers.encode import align, encode_catalogue, encode_users, rank
+from train.towers.encode import align, encode_catalogue, encode_users, rank_by_model
 from train.towers.two_tower import TwoTower
 from train.towers.weights import head_of, load, state_bytes
 from train.trainer.job import World
@@ -303,7 +303,7 @@ def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
     np.testing.assert_allclose(alone, expected[one, other], atol=1e-4)
     index = PairIndex.build(items, known.inputs.warm_items, head)
     found, scores = index.search(vectors, 7, seen)
-    ranked = rank(model, vectors, items, known.inputs.warm_items, seen, 7)
+    ranked = rank_by_model(model, vectors, items, known.inputs.warm_items, seen, 7)
     np.testing.assert_array_equal(found, ranked)
     np.testing.assert_allclose(scores, np.take_along_axis(expected, found, axis=1), atol=1e-4)
     assert len(np.unique(expected.argmax(axis=1))) > 1

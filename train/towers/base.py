@@ -16,14 +16,14 @@ from train.core.schema import Interactions
 from train.core.settings import Settings
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
-from train.towers.embeddings import Side
+from train.towers.embeddings import SideEmbedding
 from train.towers.layers import PairLayers
 
 Scores = Literal["dot", "cosine", "euclidean", "pair"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class TowerLayers:
     """The layers of both sides; those that a tower does not have hand on what they get.
 
     Attributes:
@@ -42,7 +42,7 @@ class Parts:
 
 
 class Tower(Settings):
-    """Settings that every architecture has; `parts` makes its layers.
+    """Settings that every architecture has; `build_layers` makes its layers.
 
     Attributes:
         pairs: whether layers over both vectors score a pair: nothing can index that, so the whole
@@ -120,7 +120,7 @@ class Tower(Settings):
         """Return the width w of what is looked up of an item; of a user it is d."""
         return self.width
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Return freshly initialised layers."""
         raise NotImplementedError
 
@@ -145,22 +145,22 @@ class TwoTowerModel(nn.Module):
     """The module behind every tower; indices in, vectors out.
 
     Attributes:
-        item_side: what looks up items.
+        item_embedding: what looks up items.
     """
 
-    item_side: ClassVar[type[Side]] = Side
+    item_embedding: ClassVar[type[SideEmbedding]] = SideEmbedding
 
     def __init__(self, settings: Tower, inputs: TowerInputs) -> None:
         super().__init__()
         self.settings = settings
-        self.item_input = self.item_side(
+        self.item_input = self.item_embedding(
             inputs.item_features,
             inputs.warm_items,
             settings.item_width(),
             settings.item_id,
             settings.item_attributes,
         )
-        self.user_input = Side(
+        self.user_input = SideEmbedding(
             inputs.user_features,
             inputs.warm_users,
             settings.width,
@@ -168,10 +168,10 @@ class TwoTowerModel(nn.Module):
             settings.user_attributes,
         )
         # With several workers every parameter has to be used.
-        parts = settings.parts()
-        self.history, self.joined = parts.history, parts.joined
-        self.user_layers, self.item_layers = parts.user, parts.item
-        self.head = parts.head
+        layers = settings.build_layers()
+        self.history, self.joined = layers.history, layers.joined
+        self.user_layers, self.item_layers = layers.user, layers.item
+        self.head = layers.head
         self.rotation: Tensor
         self.register_buffer("rotation", torch.eye(settings.product_width))
 

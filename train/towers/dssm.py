@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from train.towers.base import Parts, Scores, Tower
+from train.towers.base import Scores, Tower, TowerLayers
 from train.towers.layers import Deep, Norm
 from train.towers.pooling import Pooled
 from train.towers.transformer import Transformer, check_heads
@@ -37,7 +37,7 @@ class DSSM(Tower):
         check_heads(self.width, self.heads)
         return self
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Attributes and history are added: a linear layer over both side by side is that sum."""
         history: nn.Module | None = None
         if self.history and self.encoder == "transformer":
@@ -45,4 +45,4 @@ class DSSM(Tower):
         elif self.history:
             history = Pooled(self.width, self.width, self.dropout, attention=False)
         user, item = (Deep(self.width, self.norm, self.dropout) for _ in range(2))
-        return Parts(history, user, nn.Identity(), item)
+        return TowerLayers(history, user, nn.Identity(), item)

@@ -10,7 +10,7 @@ from train.ops.embedding_bag import means
 from train.ops.tensors import rows_and_places
 
 
-class Side(nn.Module):
+class SideEmbedding(nn.Module):
     """Id embedding plus encoded attributes of the users or the items, summed: `[m] -> [m, w]`.
 
     Rows without training interactions have an id embedding of 0. So has one row more, the last,

@@ -32,7 +32,7 @@ def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: i
     return torch.cat(parts).numpy()
 
 
-def rank(
+def rank_by_model(
     model: TwoTowerModel, users: Array, items: Array, catalogue: Array, exclude: Ragged, k: int
 ) -> Array:
     """Rank the whole catalogue for every user as the model scores, int32 `[U, k]`.

@@ -18,7 +18,7 @@ from train.core.ragged import Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
-from train.towers.base import Parts, Tower, TwoTowerModel
+from train.towers.base import Tower, TowerLayers, TwoTowerModel
 from train.towers.encode import encode_users
 
 # Settings that a factorization cannot change: it has id vectors, ranked by inner products.
@@ -69,10 +69,10 @@ class Factorized(Tower):
         except ValueError as error:
             raise ValueError(f"{error}: that is tower.width") from error
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Id embeddings are the vectors; the fold-in of the history is added to the user's."""
         history = FoldIn(self.baseline(), self.width) if self.history else None
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity())
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity())
 
     @torch.no_grad()
     def fit(

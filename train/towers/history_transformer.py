@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from train.towers.base import Parts, Tower
+from train.towers.base import Tower, TowerLayers
 from train.towers.transformer import Block, Transformer, check_heads
 
 
@@ -37,8 +37,8 @@ class HistoryTransformer(Tower):
         check_heads(self.width, self.heads)
         return self
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Items are their inputs, so that what attends and what ranks are the same vectors."""
         options = self.blocks, self.heads, self.dropout, self.block
         history = Transformer(self.width, self.history, *options)
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity())
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity())

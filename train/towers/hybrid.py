@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from train.towers.base import Parts, Tower
+from train.towers.base import Tower, TowerLayers
 from train.towers.layers import stack
 from train.towers.pooling import Pooled
 
@@ -33,10 +33,10 @@ class Hybrid(Tower):
         """Return the width of the first hidden layer."""
         return self.hidden[0]
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Layers on the item side alone."""
         history = None
         if self.history:
             history = Pooled(self.hidden[0], self.width, self.dropout, attention=False)
         item = stack(self.hidden[0], self.hidden[1:], self.width, self.dropout)
-        return Parts(history, nn.Identity(), nn.Identity(), item)
+        return TowerLayers(history, nn.Identity(), nn.Identity(), item)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
-from train.towers.base import Parts, Tower, TwoTowerModel
-from train.towers.embeddings import Side
+from train.towers.base import Tower, TowerLayers, TwoTowerModel
+from train.towers.embeddings import SideEmbedding
 
 
 class LightGCN(Tower):
@@ -45,11 +45,11 @@ class LightGCN(Tower):
             raise ValueError(f"dropout: light_gcn has none; expected 0, got {self.dropout}")
         return self
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Sums and shares alone, without weights."""
         history = HistorySum(self.width) if self.history else None
         mean = Mean(self.layers + 1, self.width)
-        return Parts(history, nn.Identity(), mean, mean)
+        return TowerLayers(history, nn.Identity(), mean, mean)
 
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
         """Return a freshly initialised module over these tables, without a graph."""
@@ -140,7 +140,7 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transposed @ gradient.contiguous()
 
 
-class ItemTable(Side):
+class ItemTable(SideEmbedding):
     """Items as their rows in a table, `[I + 1, 2 d]`, which training makes of ids and attributes.
 
     Before, and without a graph, both halves of a row are what a side is elsewhere.
@@ -171,7 +171,7 @@ class LightGCNModel(TwoTowerModel):
         graph: of the training interactions, while it is trained.
     """
 
-    item_side = ItemTable
+    item_embedding = ItemTable
     item_input: ItemTable
 
     def __init__(self, settings: LightGCN, inputs: TowerInputs) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from train.towers.base import Parts, Scores, Tower
+from train.towers.base import Scores, Tower, TowerLayers
 from train.towers.layers import PairLayers
 from train.towers.pooling import Pooled
 
@@ -40,8 +40,8 @@ class MatchingMLP(Tower):
             raise ValueError(f"factors: expected less than width, {self.width}, got {self.factors}")
         return self
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """The first layer is split: what is looked up of an item, and the mean of it, are it."""
         history = Pooled(self.width, self.width, self.dropout, attention=False)
         head = PairLayers(self.width, self.factors, self.hidden, self.dropout)
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity(), head)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
-from train.towers.base import Parts, Scores, Tower
+from train.towers.base import Scores, Tower, TowerLayers
 from train.towers.layers import PairLayers
 from train.towers.pooling import Pooled
 
@@ -29,10 +29,10 @@ class NCF(Tower):
     score: Scores = "pair"
     hidden: int = Field(default=16, ge=1)
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """An id's embedding times a first layer is another embedding of the id."""
         history = None
         if self.history:
             history = Pooled(self.width, self.width, self.dropout, attention=False)
         head = PairLayers(self.width, self.width // 2, self.hidden, self.dropout)
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity(), head)

@@ -8,7 +8,7 @@ from torch import Tensor
 from train.core.ragged import Array
 from train.metrics.ranking import per_user
 from train.towers.base import TwoTowerModel
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.trainer.job import Job, World
 
 # Of an NDCG's 1: those of 2^21 users add up to integers that a float64 holds.
@@ -46,7 +46,7 @@ def validation_scores(
     assert validation is not None
     rows = np.arange(len(validation.users))[world.rank :: world.size]
     histories = validation.histories.take(rows)
-    found = rank(
+    found = rank_by_model(
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
