@@ -17,8 +17,8 @@ from tests.training import events, make_job, plain_inputs
 from train.core.schema import Interactions
 from train.losses.pairwise import BPR
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import checkpoint_bytes
-from train.trainer.job import Job, World
+from train.trainer.checkpoint import State, checkpoint_bytes
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
 N_USERS, N_ITEMS, EACH = 16, 24, 8
@@ -63,16 +63,16 @@ class Step:
 
 @dataclass
 class Recorder:
-    """Records what is trained while it is entered, by a worker that is `world`.
+    """Records what is trained while it is entered, by a worker that is `worker`.
 
     Attributes:
-        world: the worker; train with `watched`.
+        worker: the worker; train with `watched`.
         steps: in order.
         checkpoints: the content of one after each epoch.
         metrics: of each epoch.
     """
 
-    world: World = field(default_factory=World)
+    worker: Worker = field(default_factory=Worker)
     steps: list[Step] = field(default_factory=list)
     checkpoints: list[bytes] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -92,9 +92,9 @@ class Recorder:
         self._hook.remove()
 
     @property
-    def watched(self) -> World:
+    def watched(self) -> Worker:
         """The worker, as it is to be trained with."""
-        return replace(self.world, wrap=self._wrap, report=self._report)
+        return replace(self.worker, wrap=self._wrap, report=self._report)
 
     def epoch(self, number: int) -> list[Step]:
         """Return the steps of an epoch, from 1."""
@@ -105,7 +105,7 @@ class Recorder:
         for part in model.modules():
             if isinstance(part, nn.Dropout):
                 part.register_forward_hook(self._after_dropout)
-        return self.world.wrap(model)
+        return self.worker.wrap(model)
 
     def _after_dropout(self, part: nn.Module, given: Any, output: Tensor) -> None:
         if part.training:
@@ -129,11 +129,11 @@ class Recorder:
         self._given.clear()
         self._dropped.clear()
 
-    def _report(self, metrics: dict[str, Any], state: dict[str, Any] | None) -> None:
+    def _report(self, metrics: dict[str, Any], state: State | None) -> None:
         self.metrics.append(metrics)
         if state is not None:
             self.checkpoints.append(checkpoint_bytes(state))
-        self.world.report(metrics, state)
+        self.worker.report(metrics, state)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Recording:
     """What `record` returns: the recorder, and the last state of the training."""
 
     recorder: Recorder
-    state: dict[str, Any]
+    state: State
 
     @property
     def steps(self) -> list[Step]:
@@ -153,9 +153,9 @@ class Recording:
         return self.recorder.epoch(number)
 
 
-def record(job: Job, world: World | None = None, state: dict[str, Any] | None = None) -> Recording:
+def record(job: Job, worker: Worker | None = None, state: State | None = None) -> Recording:
     """Train a job, from a state if one is given, and return how it went."""
-    with Recorder(world or World()) as recorder:
+    with Recorder(worker or Worker()) as recorder:
         return Recording(recorder, train(job, recorder.watched, state))
 
 

@@ -25,7 +25,7 @@ from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.factorized import Factorized
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, Training, Validation, World
+from train.trainer.job import Job, Training, Validation, Worker
 from train.trainer.loop import train
 
 FACTORIZED = {name: entry for name, entry in TOWERS.items() if issubclass(entry, Factorized)}
@@ -128,7 +128,7 @@ def gloo_worker(rank: int, size: int, jobs: list[Job], folder: str, average: boo
         return DistributedDataParallel(model, broadcast_buffers=False) if average else model
 
     for number, job in enumerate(jobs):
-        state = train(job, World(rank, size, wrap=wrap))
+        state = train(job, Worker(rank, size, wrap=wrap))
         if rank == 0:
             (Path(folder) / f"{number}.json").write_text(json.dumps(state["curve"]))
     # A worker that leaves first closes connections that the other may still wait on.

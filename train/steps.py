@@ -33,6 +33,7 @@ from train.rerankers.features import names_of
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users
 from train.tracking.base import Tracker
+from train.trainer.checkpoint import PhaseResult
 from train.trainer.job import Job, Validation
 from train.trainer.workers import train_here, train_on_ray
 
@@ -187,7 +188,7 @@ def fit_towers(
     return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
 
 
-def _fitted_towers(run: Run, job: Job, state: dict[str, Any]) -> Fitted:
+def _fitted_towers(run: Run, job: Job, state: PhaseResult) -> Fitted:
     model = run.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"])
     model.eval()

@@ -25,12 +25,12 @@ from train.rerankers.cross_validation import cross_fit, ranked
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
-from train.trainer.job import Job, World
+from train.trainer.checkpoint import State
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
-State = dict[str, Any]
 Report = Callable[[dict[str, Any], State | None], None]
 
 
@@ -60,7 +60,7 @@ class Subject:
     users: Callable[[Any, Run, Any], Array] | None = None
 
 
-Measure = Callable[[Any, Run, Collection[str], World, State | None], tuple[Values, Any]]
+Measure = Callable[[Any, Run, Collection[str], Worker, State | None], tuple[Values, Any]]
 """Takes what is shared, a run, the metrics that are asked for, where to compute and to report each
 epoch, and the state of an interrupted trial; returns the values of the metrics and what to keep."""
 
@@ -72,7 +72,7 @@ def _tower_job(run: Run, data: Encoded, folds: Folds, _home: str) -> Job:
 
 
 def _towers(
-    job: Job, run: Run, asked: Collection[str], world: World, state: State | None
+    job: Job, run: Run, asked: Collection[str], worker: Worker, state: State | None
 ) -> tuple[Values, Any]:
     one = varied(job, run)
     costs = _costs(one, asked)
@@ -82,9 +82,10 @@ def _towers(
         # A run keeps the weights of its best epoch, so that is what counts.
         best = {"best_epoch": now["best"]["epoch"], "ndcg": now["best"]["ndcg"]}
         where = {"epoch": row["epoch"], "of": run.train.epochs}
-        world.report({**where, **best, **costs}, now)
+        worker.report({**where, **best, **costs}, now)
 
-    best = train(one, dataclasses.replace(world, report=report), state)["best"]
+    best = train(one, dataclasses.replace(worker, report=report), state)["best"]
+    assert best["ndcg"] is not None, "every trial validates"
     return {"ndcg": best["ndcg"], **costs}, best["weights"]
 
 
@@ -148,7 +149,7 @@ def _candidates(run: Run, data: Encoded, folds: Folds, home: str) -> Learned:
 
 
 def _reranker(
-    rows: Learned, run: Run, asked: Collection[str], world: World, _state: State | None
+    rows: Learned, run: Run, asked: Collection[str], worker: Worker, _state: State | None
 ) -> tuple[Values, Any]:
     ndcg = _reranker_users(rows, run, None)
     values = {"ndcg": float(np.nanmean(ndcg)), "milliseconds": 0.0}

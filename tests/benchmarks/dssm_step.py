@@ -28,9 +28,9 @@ from train.data.snapshot import TowerInputs
 from train.losses.pairwise import Triplet
 from train.towers.dssm import DSSM
 from train.towers.layers import Deep
+from train.trainer.epoch import _batch, _optimizer, batch_loss
 from train.trainer.examples import examples
-from train.trainer.job import Job, Training, World
-from train.trainer.loop import _batch, _optimizer, batch_loss
+from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives
 
 USERS, ITEMS, TAKEN = 20_000, 12_029, 25
@@ -99,14 +99,14 @@ def categories(rng: np.random.Generator, rows: int, columns: int, each: int) -> 
 def by_index(job: Job) -> Step:
     """Return what makes a batch of our loop, and what learns from it."""
     torch.manual_seed(0)
-    world, model = World(), job.tower.build(job.inputs)
+    worker, model = Worker(), job.tower.build(job.inputs)
     optimizer = _optimizer(model, job.training)
-    data = examples(job.interactions, USERS, world.device)
-    negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, world.device)
+    data = examples(job.interactions, USERS, worker.device)
+    negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, worker.device)
     order = iter(torch.randperm(len(data)).split(BATCH))
 
     def make() -> Any:
-        batch = _batch(data, next(order), job, world, 0)
+        batch = _batch(data, next(order), job, worker, 0)
         return batch, negatives.draw(batch, 0)
 
     def learn(made: Any) -> float:

@@ -37,8 +37,9 @@ from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import steps_per_epoch, windows
+from train.trainer.checkpoint import State
 from train.trainer.examples import examples
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 
 K, RATE = 10, 2e-3
@@ -137,14 +138,14 @@ def ours(
 def epoch_seconds(job: Job) -> float:
     """Return the seconds of the second epoch of two: the first one warms up."""
     marks: list[float] = []
-    train(job, World(report=lambda metrics, state: marks.append(time.process_time())))
+    train(job, Worker(report=lambda metrics, state: marks.append(time.process_time())))
     return marks[1] - marks[0]
 
 
-def timed(job: Job) -> tuple[dict[str, Any], float]:
+def timed(job: Job) -> tuple[State, float]:
     """Return the last state of a job and the seconds that this process computed for it."""
     began = time.process_time()
-    return train(job, World()), time.process_time() - began
+    return train(job, Worker()), time.process_time() - began
 
 
 def positions(job: Job) -> float:
@@ -158,7 +159,7 @@ def positions(job: Job) -> float:
     return steps_per_epoch(count, batch, 1, None) * batch * learned / count
 
 
-def best(data: Data, tower: Tower, state: dict[str, Any]) -> Array:
+def best(data: Data, tower: Tower, state: State) -> Array:
     """Return the ten best items of each test user that the user did not have."""
     known, users = data.known, data.test.users
     model = tower.build(known.inputs)

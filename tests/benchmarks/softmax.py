@@ -9,12 +9,13 @@ user against once a positive.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from train.ops.softmax import softmax_loss
+from train.ops.softmax import SampleInfo, softmax_loss
 
 WIDTH, ITEMS, ROUNDS = 64, 5_000, 7
 USERS, EACH, DRAWN, CATALOGUE = 256, 27, 4_096, 40_981
@@ -41,13 +42,15 @@ def users() -> list[float]:
     """Return the median seconds of users' positives with shared and with own rows of scores."""
     torch.manual_seed(0)
     sizes = USERS, USERS * EACH, DRAWN
-    wanted, positives, drawn = (torch.randn(size, WIDTH).requires_grad_() for size in sizes)
-    hits = torch.randint(CATALOGUE, (USERS * EACH,)), torch.randint(CATALOGUE, (DRAWN,))
+    vectors, positives, drawn = (torch.randn(size, WIDTH).requires_grad_() for size in sizes)
+    ids, negative_ids = (torch.randint(CATALOGUE, (size,)) for size in (USERS * EACH, DRAWN))
     rows = torch.arange(USERS).repeat_interleave(EACH)
+    alone = SampleInfo(positive_ids=ids, negative_ids=negative_ids)
+    shared = replace(alone, rows=rows)
     return taking_turns(
         [
-            lambda: softmax_loss(wanted, positives, drawn, hits, rows=rows).backward(),
-            lambda: softmax_loss(wanted[rows], positives, drawn, hits).backward(),
+            lambda: softmax_loss(vectors, positives, drawn, shared).backward(),
+            lambda: softmax_loss(vectors[rows], positives, drawn, alone).backward(),
         ]
     )
 
@@ -73,7 +76,10 @@ def taking_turns(calls: list[Callable[[], object]]) -> list[float]:
 
 
 def blocks(users: Tensor, items: Tensor, index: Tensor, log_q: Tensor) -> Tensor:
-    return softmax_loss(users, items, items, (index, index), (log_q, log_q))
+    sample = SampleInfo(
+        positive_ids=index, negative_ids=index, positive_log_q=log_q, negative_log_q=log_q
+    )
+    return softmax_loss(users, items, items, sample)
 
 
 def matrix(users: Tensor, items: Tensor, index: Tensor, log_q: Tensor) -> Tensor:

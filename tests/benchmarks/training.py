@@ -26,7 +26,7 @@ from train.data.snapshot import TowerInputs, snapshot
 from train.datasets.generated import Generated
 from train.losses.softmax import InBatchSoftmax
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 from train.trainer.workers import train_on_ray
 
@@ -59,7 +59,7 @@ def main(words: list[str] | None = None) -> None:
 def compare(one: Job, two: Job, batch: int, rounds: int) -> None:
     """Run 1 worker, 2 workers and the loops without Ray in turn, and print the ratios."""
     runs: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "the loop alone": lambda: train(one, World())["curve"],
+        "the loop alone": lambda: train(one, Worker())["curve"],
         "Ray, 1 worker": lambda: on_ray(one),
         "Ray, 2 workers": lambda: on_ray(two),
         "two loops apart": lambda: apart(two),

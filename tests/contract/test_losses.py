@@ -12,7 +12,7 @@ from train.data.snapshot import snapshot
 from train.data.splits import TRAIN
 from train.datasets.generated import Generated
 from train.losses import LOSSES
-from train.losses.base import Head, Loss, Scored
+from train.losses.base import Head, Loss, LossInputs
 from train.losses.pairwise import BPR, Triplet
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.ops.tensors import products
@@ -23,9 +23,10 @@ from train.towers.matching_mlp import MatchingMLP
 from train.towers.ncf import NCF
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch, history_sample
+from train.trainer.epoch import batch_loss
 from train.trainer.examples import examples
-from train.trainer.job import Job, World
-from train.trainer.loop import batch_loss, train
+from train.trainer.job import Job, Worker
+from train.trainer.loop import train
 from train.trainer.negatives import Negatives
 
 
@@ -90,7 +91,7 @@ def test_it_suits_some_tower(loss: Loss) -> None:
 
 
 def test_it_falls_over_a_few_epochs(loss: Loss) -> None:
-    curve = train(job_for(loss, epochs=4, learning_rate=0.01), World())["curve"]
+    curve = train(job_for(loss, epochs=4, learning_rate=0.01), Worker())["curve"]
     losses = [row["loss"] for row in curve]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.97 * losses[0]
@@ -130,7 +131,7 @@ def best_ndcg(loss: Loss, tower: Tower | None = None, unit: str = "interactions"
         interactions=known.interactions,
         validation=validation(data, folds, known),
     )
-    return float(max(row["ndcg"] for row in train(job, World())["curve"]))
+    return float(max(row["ndcg"] for row in train(job, Worker())["curve"]))
 
 
 def test_it_learns_the_tastes(loss: Loss) -> None:
@@ -175,13 +176,17 @@ def test_all_scores_are_divided_by_the_temperature(loss: Loss, head: Head | None
     torch.manual_seed(0)
     users, positives, negatives = torch.randn(3, 6, 4, dtype=torch.float64)
     items = torch.arange(6)
-    log_q = (-torch.ones(6), -2 * torch.ones(6)) if loss.in_batch else None
-    scored = Scored(users, positives, negatives, (items, items + 1), log_q, head=head)
+    inputs = LossInputs(
+        users, positives, negatives, positive_ids=items, negative_ids=items + 1, head=head
+    )
+    if loss.in_batch:
+        log_q = -torch.ones(6)
+        inputs = replace(inputs, positive_log_q=log_q, negative_log_q=2 * log_q)
     sharp = type(loss).model_validate({"temperature": 0.5})
-    longer = replace(scored, users=2 * users)
+    longer = replace(inputs, users=2 * users)
     # Pairs are scored in float32.
-    assert float(sharp(scored)) == pytest.approx(float(loss(longer)), rel=1e-5)
-    assert float(sharp(scored)) != pytest.approx(float(loss(scored)), rel=1e-3)
+    assert float(sharp(inputs)) == pytest.approx(float(loss(longer)), rel=1e-5)
+    assert float(sharp(inputs)) != pytest.approx(float(loss(inputs)), rel=1e-3)
 
 
 def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
@@ -189,10 +194,16 @@ def test_a_negative_that_is_the_positive_counts_nothing(loss: Loss) -> None:
     torch.manual_seed(0)
     users, positives = torch.randn(2, 3, 4, dtype=torch.float64)
     negatives = torch.randn(5, 4, dtype=torch.float64)
-    items = torch.tensor([7, 7, 7]), torch.tensor([1, 7, 2, 3, 4])
-    plain = float(loss(Scored(users, positives, negatives, items)))
+    inputs = LossInputs(
+        users,
+        positives,
+        negatives,
+        positive_ids=torch.tensor([7, 7, 7]),
+        negative_ids=torch.tensor([1, 7, 2, 3, 4]),
+    )
+    plain = float(loss(inputs))
     for place, matters in ((1, False), (2, True)):
         moved = negatives.clone()
         moved[place] = 5 * users.sum(0)
-        found = float(loss(Scored(users, positives, moved, items)))
+        found = float(loss(replace(inputs, negatives=moved)))
         assert (found != pytest.approx(plain, rel=1e-4)) == matters

@@ -15,8 +15,8 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.checkpoint import State, read_checkpoint
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
 EPOCHS = 3
@@ -50,17 +50,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def check(job: Job) -> dict[str, Any]:
+def check(job: Job) -> State:
     """Break a training after each of its epochs; return the state in which it ends unbroken."""
     whole = record(job)
     assert len(whole.recorder.checkpoints) == EPOCHS
     for kept in whole.recorder.checkpoints:
-        again = train(job, World(), read_checkpoint(kept))
+        again = train(job, Worker(), read_checkpoint(kept))
         assert same(again, whole.state)
     return whole.state
 
 
-def differ(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def differ(one: State, other: State) -> bool:
     return not same(one["model"], other["model"])
 
 
@@ -69,10 +69,10 @@ def test_it_ends_in_the_same_bytes(name: str) -> None:
     """Dropout draws the same numbers, and another seed, or none, is another training."""
     job = job_of(name)
     state = check(job)
-    assert same(train(job, World()), state)
-    assert differ(train(replace(job, seed=1), World()), state)
+    assert same(train(job, Worker()), state)
+    assert differ(train(replace(job, seed=1), Worker()), state)
     if job.tower.dropout:
-        assert differ(train(job_of(name, dropout=0.0), World()), state)
+        assert differ(train(job_of(name, dropout=0.0), Worker()), state)
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -114,7 +114,7 @@ def test_patience_counts_on_from_the_epochs_before(monkeypatch: pytest.MonkeyPat
     assert (whole.state["epoch"], whole.state["best"]["epoch"]) == (5, 3)
     for done, kept in enumerate(whole.recorder.checkpoints, 1):
         said(after=done)
-        assert same(train(job, World(), read_checkpoint(kept)), whole.state)
+        assert same(train(job, Worker(), read_checkpoint(kept)), whole.state)
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
@@ -130,4 +130,4 @@ def test_what_is_fitted_at_once_is_not_fitted_again(
 
     monkeypatch.setattr(type(tower), "fit", fit)
     [kept] = whole.recorder.checkpoints
-    assert same(train(job, World(), read_checkpoint(kept)), whole.state)
+    assert same(train(job, Worker(), read_checkpoint(kept)), whole.state)

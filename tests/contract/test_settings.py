@@ -47,7 +47,7 @@ from train.towers.base import Tower
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.factorized import FIXED
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 
 Bases = Mapping[str, Mapping[str, Any]]
@@ -122,7 +122,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 def behaviour(job: Job, known: Snapshot) -> str:
     """Return a digest of the losses, and of the vectors of users, known or not, and of items."""
-    state = train(job, World())
+    state = train(job, Worker())
     model = job.tower.build(job.inputs)
     model.load_state_dict(state["best"]["weights"])
     users = np.arange(len(known.histories))
@@ -245,7 +245,7 @@ def folds_of(split: Split, interactions: Interactions) -> str:
 def rows(known: Known) -> Learned:
     """Return what a reranker learns from, of towers that are trained for two epochs."""
     tower = TwoTower(width=8, history=5)
-    state = train(job(known.before, tower), World())
+    state = train(job(known.before, tower), Worker())
     model = tower.build(known.before.inputs)
     model.load_state_dict(state["best"]["weights"])
     users = encode_users(model, np.arange(USERS), known.before.histories)

@@ -16,7 +16,7 @@ from train.towers.base import Tower, TwoTowerModel
 from train.towers.encode import align, encode_catalogue, encode_users, rank_by_model
 from train.towers.two_tower import TwoTower
 from train.towers.weights import head_of, load, state_bytes
-from train.trainer.job import World
+from train.trainer.job import Worker
 from train.trainer.loop import train
 
 
@@ -67,9 +67,9 @@ def test_it_learns_in_bfloat16_as_gpus_do(
 ) -> None:
     settings = TOWERS[variant["name"]].model_validate({"width": 8, "history": 5} | variant)
     job = make_job(tower=settings, loss=suiting(settings), epochs=2)
-    whole = train(job, World())["curve"]
-    monkeypatch.setattr(World, "bfloat16", True)
-    half = train(job, World())["curve"]
+    whole = train(job, Worker())["curve"]
+    monkeypatch.setattr(Worker, "bfloat16", True)
+    half = train(job, Worker())["curve"]
     assert [row["loss"] for row in half] != [row["loss"] for row in whole]
     for ours, exact in zip(half, whole, strict=True):
         assert ours["loss"] == pytest.approx(exact["loss"], rel=5e-3)
@@ -195,7 +195,7 @@ def test_it_works_on_ids_alone(tower: Tower, history: int) -> None:
 
 def test_the_same_seed_trains_the_same_weights(tower: Tower) -> None:
     first, again, other = (
-        train(make_job(tower=tower, loss=suiting(tower), seed=seed, epochs=2), World())["model"]
+        train(make_job(tower=tower, loss=suiting(tower), seed=seed, epochs=2), Worker())["model"]
         for seed in (1, 1, 2)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -335,7 +335,7 @@ def everyone() -> tuple[Array, Ragged]:
 def train_briefly(tower: Tower) -> TwoTowerModel:
     job = make_job(tower=tower, loss=suiting(tower), learning_rate=0.01)
     model = tower.build(job.inputs)
-    model.load_state_dict(train(job, World())["model"])
+    model.load_state_dict(train(job, Worker())["model"])
     return model.eval()
 
 

@@ -17,7 +17,7 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 
 SHARE = 24
 # Sums of some 10,000 products, in three parts instead of one.
@@ -25,7 +25,7 @@ ROUNDING = 1e4 * float(np.finfo(np.float32).eps)
 
 
 def only_step(job: Job, rank: int = 0, size: int = 1) -> torch.Tensor:
-    [step] = record(job, World(rank, size)).steps
+    [step] = record(job, Worker(rank, size)).steps
     return step.gradient.double()
 
 

@@ -10,11 +10,11 @@ import torch
 from tests.training import make_job, suiting, validation
 from train.losses import LOSSES
 from train.losses.pairwise import BPR
-from train.ops.softmax import softmax_loss
+from train.ops.softmax import SampleInfo, softmax_loss
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 from train.trainer.workers import train_here, train_on_ray
 
@@ -40,7 +40,7 @@ STEPPED = [name for name, tower in TOWERS.items() if not tower.at_once]
 @pytest.mark.parametrize("name", [*LOSSES, *STEPPED, "hard negatives"])
 def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) -> None:
     job = replace(a_job(name), validation=validation())
-    here, there = train(job, World()), train(job, World(device=GPU))
+    here, there = train(job, Worker()), train(job, Worker(device=GPU))
     for ours, theirs in zip(there["curve"], here["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
         assert ours["ndcg"] == pytest.approx(theirs["ndcg"], abs=0.03)
@@ -50,12 +50,15 @@ def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) ->
 def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
     made = torch.Generator().manual_seed(0)
     vectors = [torch.randn(n, 16, generator=made) for n in (rows, rows, 700)]
-    wanted, drawn = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
+    ids, negative_ids = (torch.randint(50, (n,), generator=made) for n in (rows, 700))
 
     def loss_and_gradients(device: torch.device) -> list[torch.Tensor]:
-        users, own, others = (part.detach().to(device).requires_grad_() for part in vectors)
-        loss = softmax_loss(users, own, others, (wanted.to(device), drawn.to(device)))
-        gradients = torch.autograd.grad(loss, (users, own, others))
+        users, positives, negatives = (
+            part.detach().to(device).requires_grad_() for part in vectors
+        )
+        sample = SampleInfo(positive_ids=ids.to(device), negative_ids=negative_ids.to(device))
+        loss = softmax_loss(users, positives, negatives, sample)
+        gradients = torch.autograd.grad(loss, (users, positives, negatives))
         return [part.cpu() for part in (loss.detach(), *gradients)]
 
     there, here = loss_and_gradients(GPU), loss_and_gradients(torch.device("cpu"))
@@ -65,9 +68,9 @@ def test_softmax_and_its_gradients_are_those_of_a_processor(rows: int) -> None:
 
 def test_a_checkpoint_of_a_gpu_goes_on_on_a_processor() -> None:
     job = make_job(epochs=4)
-    begun = read_checkpoint(checkpoint_bytes(train(replace(job, stop_after=2), World(device=GPU))))
-    both = train(job, World(), begun)
-    alone = train(job, World())
+    begun = read_checkpoint(checkpoint_bytes(train(replace(job, stop_after=2), Worker(device=GPU))))
+    both = train(job, Worker(), begun)
+    alone = train(job, Worker())
     for ours, theirs in zip(both["curve"], alone["curve"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
 

@@ -32,14 +32,14 @@ from tests.training import (
 )
 from tests.waiting import wait_until
 from train.losses import LOSSES
-from train.losses.base import Scored
+from train.losses.base import LossInputs
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, World
+from train.trainer.checkpoint import PhaseResult, State, read_phases
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
-from train.trainer.phases import read_phases
 from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -57,7 +57,7 @@ def phases(**changes: Any) -> dict[str, Job]:
     return {"select": job(**changes), "refit": job(validation=None, **changes)}
 
 
-def same_weights(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_weights(one: PhaseResult | State, other: PhaseResult | State) -> bool:
     weights, others = one["best"]["weights"], other["best"]["weights"]
     return all(torch.equal(weights[name], others[name]) for name in weights)
 
@@ -150,7 +150,7 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
     spawn(gloo_worker, (2, jobs, str(tmp_path)), nprocs=2)
     for number, half in enumerate(jobs):
         training = half.training.model_copy(update={"batch_size": 64})
-        alone = train(replace(half, training=training), World())
+        alone = train(replace(half, training=training), Worker())
         shared = read_curve(tmp_path, number)
         for ours, single in zip(shared, alone["curve"], strict=True):
             assert ours["loss"] == pytest.approx(single["loss"], rel=rounding(single["epoch"]))
@@ -228,10 +228,10 @@ class Held(InBatchSoftmax):
     steps: int
     file: str
 
-    def __call__(self, scored: Scored) -> torch.Tensor:
+    def __call__(self, inputs: LossInputs) -> torch.Tensor:
         if next(self.taken) == self.steps:
             wait_until(Path(self.file).exists, self.file)
-        return super().__call__(scored)
+        return super().__call__(inputs)
 
 
 def kill_a_worker(file: Path) -> None:
@@ -284,4 +284,4 @@ def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_chan
     assert epochs_logged(caplog).count(("select", 1)) == 1
     done = read_phases(both, str(tmp_path))
     assert done.keys() == {"select"}
-    assert same_weights(done["select"], train(rest, World()))
+    assert same_weights(done["select"], train(rest, Worker()))

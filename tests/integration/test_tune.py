@@ -25,7 +25,7 @@ from train.bundle.bundle import check
 from train.config import Run
 from train.run_files import read_run
 from train.steps import prepare
-from train.trainer.job import World
+from train.trainer.job import Worker
 from train.trainer.loop import train
 from tune.__main__ import main
 from tune.config import Sweep
@@ -133,7 +133,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     # One that is lost after its end only says again what it had said.
     assert lost.read_text() == "1 2 3 3 3 3 "
     assert rows[0]["seconds"] == round(json.loads(last.read_text())["seconds"], 2) > 0
-    state = train(varied(shared(read_run("run.toml")), read_run("run.toml")), World())
+    state = train(varied(shared(read_run("run.toml")), read_run("run.toml")), Worker())
     assert [point["epoch"] for point in rows[0]["curve"]] == [1, 2, 3]
     assert rows[0]["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
 
@@ -143,7 +143,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert best.train.workers == 2
 
     # A trial is that run's training, no more and no less.
-    state = train(varied(shared(base), best), World())
+    state = train(varied(shared(base), best), Worker())
     assert top["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
     assert top["best_epoch"] == state["best"]["epoch"]
     assert [point["epoch"] for point in top["curve"]] == [1, 2, 3]
@@ -227,9 +227,9 @@ metrics = ["ndcg", "milliseconds"]
     base = read_run("run.toml")
     wide = override(base, {"tower.width": 11})
     runs = [wide, wide.model_copy(update={"seed": wide.seed + 1})]
-    both = [train(varied(shared(base), run), World())["best"]["ndcg"] for run in runs]
+    both = [train(varied(shared(base), run), Worker())["best"]["ndcg"] for run in runs]
     assert both[0] != both[1]
-    assert second[1]["values"]["ndcg"] == pytest.approx(np.mean(both))
+    assert second[1]["values"]["ndcg"] == pytest.approx(np.mean([ndcg or 0 for ndcg in both]))
 
     # The winner's bundle, and its test, which nothing before has looked at.
     said = capsys.readouterr().out

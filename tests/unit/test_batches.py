@@ -139,8 +139,8 @@ def test_workers_share_the_users_of_one_worker(
     assert set(whole.rows.tolist()) == set(range(len(step)))
     for name in ("users", "history", "items", "positive_users"):
         assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(whole, name))
-    assert all(torch.equal(part.step_items, whole.step_items) for part in parts)
-    assert sum(part.share for part in parts) == pytest.approx(workers)
+    assert all(torch.equal(part.global_items, whole.global_items) for part in parts)
+    assert sum(part.loss_scale for part in parts) == pytest.approx(workers)
 
 
 @given(PAIRS, st.integers(0, 99))

@@ -22,7 +22,7 @@ from train.towers.base import TwoTowerModel
 from train.towers.encode import align, encode_catalogue, encode_users
 from train.towers.factorized import Factorized, FoldIn
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import World
+from train.trainer.job import Worker
 from train.trainer.loop import train
 
 ALPHAS = [0.5, 1.0, 8.0]
@@ -35,7 +35,7 @@ def tower(request: pytest.FixtureRequest) -> Factorized:
 
 def fitted(tower: Factorized) -> TwoTowerModel:
     model = tower.build(before().inputs)
-    model.load_state_dict(train(make_job(tower=tower), World())["model"])
+    model.load_state_dict(train(make_job(tower=tower), Worker())["model"])
     return model.eval()
 
 
@@ -165,14 +165,15 @@ def test_aligned_to_an_earlier_fit_it_ranks_as_before(tower: Factorized) -> None
 def test_training_is_one_epoch_with_its_ndcg_and_goes_on_from_there(tower: Factorized) -> None:
     told: list[tuple[dict[str, Any], Any]] = []
     job = make_job(tower=tower, epochs=5, validation=validation())
-    state = train(job, World(report=lambda *epoch: told.append(epoch)))
+    state = train(job, Worker(report=lambda *epoch: told.append(epoch)))
     assert [row for row, _ in told] == state["curve"]
     [row] = state["curve"]
     assert row.keys() == {"epoch", "seconds", "ndcg"}
     assert row["epoch"] == state["best"]["epoch"] == 1
-    assert row["ndcg"] == state["best"]["ndcg"] > 0
+    assert row["ndcg"] == state["best"]["ndcg"]
+    assert row["ndcg"] > 0
     kept = read_checkpoint(checkpoint_bytes(state))
-    again = train(job, World(report=lambda *epoch: told.append(epoch)), kept)
+    again = train(job, Worker(report=lambda *epoch: told.append(epoch)), kept)
     assert len(told) == 1
     assert again["curve"] == state["curve"]
     assert all(torch.equal(again["model"][name], state["model"][name]) for name in state["model"])

@@ -30,7 +30,7 @@ from train.rerankers.features import feature_names
 from train.rerankers.pairs import Pairs, pairs
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.two_tower import TwoTower
-from train.trainer.job import Job, Training, World
+from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 
 CANDIDATES = 60
@@ -58,7 +58,7 @@ def fitted(data: Encoded, known: Snapshot) -> Recommender:
     tower = TwoTower(width=8, user_id=False)
     job = Job(tower, InBatchSoftmax(), training, 0, known.inputs, known.interactions, stop_after=4)
     model = tower.build(known.inputs)
-    model.load_state_dict(train(job, World())["model"])
+    model.load_state_dict(train(job, Worker())["model"])
     users = np.arange(len(known.histories))
     vectors = encode_users(model, users, known.histories), encode_catalogue(model)
     return exact_recommender(data, known, *vectors, candidates=CANDIDATES)

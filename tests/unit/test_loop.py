@@ -9,17 +9,17 @@ import torch
 
 from tests.training import before, make_job, validation
 from train.core.ragged import Array
-from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import World
+from train.trainer.checkpoint import State, checkpoint_bytes, read_checkpoint
+from train.trainer.job import Worker
 from train.trainer.loop import train
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> dict[str, Any]:
+def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> State:
     """Train while the validation says these scores, one an epoch."""
     said = iter(scores)
     monkeypatch.setattr("train.trainer.loop.validation_ndcg", lambda *args: next(said))
     job = make_job(validation=validation(), epochs=len(scores), epoch_examples=64, **changes)
-    return train(job, World())
+    return train(job, Worker())
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_it_stops_without_a_better_epoch_and_keeps_the_last_of_the_best(
 
 def test_the_weights_kept_are_those_of_that_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     state = trained(monkeypatch, [0.1, 0.9, 0.1, 0.1], patience=3)
-    straight = train(make_job(epochs=4, epoch_examples=64, stop_after=2), World())
+    straight = train(make_job(epochs=4, epoch_examples=64, stop_after=2), Worker())
     for name, value in straight["model"].items():
         assert torch.equal(state["best"]["weights"][name], value)
 
 
 def test_a_refit_trains_as_many_epochs_as_asked() -> None:
-    state = train(make_job(epochs=5, epoch_examples=64, stop_after=3), World())
+    state = train(make_job(epochs=5, epoch_examples=64, stop_after=3), Worker())
     assert [row["epoch"] for row in state["curve"]] == [1, 2, 3]
     assert state["best"]["epoch"] == 3
 
@@ -63,7 +63,7 @@ def test_weights_of_interactions_reach_the_loss() -> None:
 
     def loss(weight: Array, weighted: bool) -> float:
         job = make_job(interactions=replace(past, weight=weight), weighted=weighted, stop_after=1)
-        return float(train(job, World())["curve"][0]["loss"])
+        return float(train(job, Worker())["curve"][0]["loss"])
 
     plain = loss(drawn, False)
     assert loss(np.full_like(drawn, 3), True) == pytest.approx(plain, rel=1e-6)
@@ -72,7 +72,7 @@ def test_weights_of_interactions_reach_the_loss() -> None:
 
 
 def test_a_checkpoint_comes_back() -> None:
-    state = train(make_job(epochs=1, epoch_examples=64), World())
+    state = train(make_job(epochs=1, epoch_examples=64), Worker())
     again = read_checkpoint(checkpoint_bytes(state))
     assert again["curve"] == state["curve"]
     assert all(torch.equal(again["model"][name], state["model"][name]) for name in state["model"])
@@ -80,7 +80,7 @@ def test_a_checkpoint_comes_back() -> None:
 
 def test_a_diverged_loss_names_the_settings() -> None:
     with pytest.raises(ValueError) as caught:
-        train(make_job(learning_rate=1e30), World())
+        train(make_job(learning_rate=1e30), Worker())
     assert str(caught.value) == (
         "the loss is nan in epoch 1; lower train.learning_rate (1e+30) "
         "or raise loss.temperature (1.0)"

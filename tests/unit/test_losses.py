@@ -14,13 +14,14 @@ from tests.training import events, make_job, plain_inputs
 from tests.unit.test_softmax import random_vectors
 from train.core.ragged import Array
 from train.losses import LOSSES
-from train.losses.base import Loss, Scored
+from train.losses.base import Loss, LossInputs
 from train.losses.pairwise import BCE, BPR, GBCE, CosineContrastive, PairLoss, Triplet
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.towers.two_tower import TwoTower
 from train.trainer.batches import Batch
-from train.trainer.job import Training, World
-from train.trainer.loop import batch_loss, train
+from train.trainer.epoch import batch_loss
+from train.trainer.job import Training, Worker
+from train.trainer.loop import train
 from train.trainer.negatives import Negatives, hard_pool
 
 
@@ -42,10 +43,11 @@ def test_mixed_negatives_are_corrected_for_how_often_each_is_expected() -> None:
 
 def test_scores_are_divided_by_the_temperature() -> None:
     torch.manual_seed(0)
-    hits = torch.tensor([0, 1]), torch.tensor([2, 3, 4])
-    scored = Scored(torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4), hits)
-    hot = FullSoftmax(temperature=0.5)(scored)
-    doubled = FullSoftmax()(replace(scored, users=2 * scored.users))
+    ids, negative_ids = torch.tensor([0, 1]), torch.tensor([2, 3, 4])
+    vectors = torch.randn(2, 4), torch.randn(2, 4), torch.randn(3, 4)
+    inputs = LossInputs(*vectors, positive_ids=ids, negative_ids=negative_ids)
+    hot = FullSoftmax(temperature=0.5)(inputs)
+    doubled = FullSoftmax()(replace(inputs, users=2 * inputs.users))
     assert hot.item() == pytest.approx(doubled.item())
 
 
@@ -63,9 +65,13 @@ def test_uniform_negatives_are_uniform_and_the_same_for_a_seed() -> None:
     assert not torch.equal(drawn, other)
 
 
-def of_scores(loss: PairLoss, own: float, others: list[float], real: list[bool]) -> float:
-    scores = torch.tensor([own]), torch.tensor([others]), torch.tensor([real])
-    found = loss.of_scores(*scores, 10)
+def of_scores(loss: PairLoss, positive: float, negative: list[float], mask: list[bool]) -> float:
+    found = loss.of_scores(
+        positive=torch.tensor([positive]),
+        negative=torch.tensor([negative]),
+        mask=torch.tensor([mask]),
+        catalogue=10,
+    )
     assert found.shape == (1,)
     return found.item()
 
@@ -106,8 +112,14 @@ def test_a_triplet_over_euclidean_scores_is_of_squared_distances() -> None:
     torch.manual_seed(0)
     model = job.tower.build(plain_inputs(1, 2))
     user, items = model(torch.tensor([0]), torch.full((1, 1), -1), torch.tensor([0, 1]))
-    hits = torch.tensor([0]), torch.tensor([[1]])
-    found = Triplet(margin=9)(Scored(user, items[:1], items[None, 1:], hits))
+    inputs = LossInputs(
+        users=user,
+        positives=items[:1],
+        negatives=items[None, 1:],
+        positive_ids=torch.tensor([0]),
+        negative_ids=torch.tensor([[1]]),
+    )
+    found = Triplet(margin=9)(inputs)
     table = model.item_input.id
     assert table is not None and model.user_input.id is not None
     far = (model.user_input.id.weight[0] - table.weight[:2]).square().sum(1)
@@ -159,20 +171,21 @@ PAIR_LOSSES = [loss() for loss in LOSSES.values() if issubclass(loss, PairLoss)]
 @pytest.mark.parametrize("loss", PAIR_LOSSES, ids=lambda loss: loss.name)
 def test_own_and_shared_negatives_are_scored_alike(loss: PairLoss) -> None:
     users, positives, negatives = random_vectors(rows=5, columns=7)
-    items = torch.randint(4, (5,)), torch.randint(4, (7,))
-    shared = Scored(users, positives, negatives, items)
-    expanded = negatives.expand(5, 7, 3), (items[0], items[1].expand(5, 7))
-    own = Scored(users, positives, *expanded)
+    ids, negative_ids = torch.randint(4, (5,)), torch.randint(4, (7,))
+    shared = LossInputs(users, positives, negatives, positive_ids=ids, negative_ids=negative_ids)
+    own = replace(
+        shared, negatives=negatives.expand(5, 7, 3), negative_ids=negative_ids.expand(5, 7)
+    )
     assert loss(own).item() == pytest.approx(loss(shared).item())
 
 
 @pytest.mark.parametrize("loss", PAIR_LOSSES, ids=lambda loss: loss.name)
 def test_the_gradient_of_pairs_is_that_of_the_loss(loss: PairLoss) -> None:
-    own, others, real = torch.randn(4).double(), torch.randn(4, 6).double(), torch.rand(4, 6) < 0.7
-    scores = own.requires_grad_(), others.requires_grad_()
+    mask = torch.rand(4, 6) < 0.7
+    scores = torch.randn(4).double().requires_grad_(), torch.randn(4, 6).double().requires_grad_()
 
-    def value(own: Tensor, others: Tensor) -> Tensor:
-        return loss.of_scores(own, others, real, 50)
+    def value(positive: Tensor, negative: Tensor) -> Tensor:
+        return loss.of_scores(positive, negative, mask, 50)
 
     assert torch.autograd.gradcheck(value, scores)
 
@@ -216,7 +229,7 @@ def learned(loss: Loss) -> Array:
         interactions=events(user, item),
         stop_after=training.epochs,
     )
-    weights = train(job, World())["model"]
+    weights = train(job, Worker())["model"]
     users, items = (weights[f"{side}_input.id.weight"][:-1] for side in ("user", "item"))
     return np.asarray(users @ items.T)
 

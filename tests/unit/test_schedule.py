@@ -19,7 +19,7 @@ from train.towers.encode import encode_catalogue, encode_users
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.checkpoint import read_checkpoint
-from train.trainer.job import World
+from train.trainer.job import Worker
 from train.trainer.phases import train_phases
 
 # Shares of the first rate are rounded by 2**-52, and the least of them is 1 / 48.
@@ -140,7 +140,7 @@ def test_windows_of_histories_come_once_an_epoch_in_another_order() -> None:
 def worker(rank: int, size: int, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Recording:
     """Record one worker of several: alone it goes its own way, but is given what it would be."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: None)
-    return record(pairs_job(**changes), World(rank, size))
+    return record(pairs_job(**changes), Worker(rank, size))
 
 
 @pytest.mark.parametrize("sampling", ["uniform", "popularity"])
@@ -243,7 +243,7 @@ def dropping(**changes: Any) -> list[torch.Tensor]:
     """Return where the history's mean is dropped out at each step, by halves."""
     tower = TwoTower(width=64, history=3, dropout=0.5)
     rank, size = changes.pop("rank", 0), changes.pop("size", 1)
-    steps = record(pairs_job(tower=tower, context_length=3, **changes), World(rank, size)).steps
+    steps = record(pairs_job(tower=tower, context_length=3, **changes), Worker(rank, size)).steps
     assert all(len(step.dropped) == 1 for step in steps)
     return [step.dropped[0] for step in steps]
 

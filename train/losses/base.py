@@ -8,44 +8,70 @@ from pydantic import Field
 from torch import Tensor
 
 from train.core.settings import Settings
-from train.ops.softmax import softmax_loss, softmax_of_scores
+from train.ops.softmax import SampleInfo, softmax_loss, softmax_of_scores
 
 Head = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a loss is computed of: positives, and negatives that are scored against them.
+class LossInputs:
+    """Inputs of a loss: vectors of a batch's users, of their positives and of the negatives.
+
+    B users, and as many positives unless `rows` says whose each one is; M negatives shared by all
+    positives, or n for each of them.
 
     Attributes:
         users: `[B, d]`.
         positives: `[B, d]`.
         negatives: `[M, d]`, or `[B, n, d]`.
-        hits: items of the positives `[B]` and of the negatives `[M]` or `[B, n]`.
-        log_q: the same for `log_q`, where it corrects.
-        weight: of each positive, `[B]`.
-        catalogue: how many items negatives are drawn from.
+        positive_ids: items of the positives, `[B]`.
+        negative_ids: items of the negatives, `[M]` or `[B, n]`; a negative that is the positive
+            itself (accidental hit) is masked.
+        positive_log_q: log of the probability with which each positive's item is sampled as a
+            negative, `[B]`; None where the loss does not correct for it.
+        negative_log_q: the same of the negatives, `[M]` or `[B, n]`.
+        weight: of each positive, `[B]`; None where all are 1.
+        catalogue: number of items that negatives are sampled from.
         head: scores users `[B, d]` with items `[M, d]` or `[B, n, d]`, where that is not their
             inner product.
-        rows: of `users`, whose each positive is, ascending `[B]`, where a user has several.
+        rows: index into `users` of each positive's user, ascending, where a user has several.
     """
 
     users: Tensor
     positives: Tensor
     negatives: Tensor
-    hits: tuple[Tensor, Tensor]
-    log_q: tuple[Tensor, Tensor] | None = None
+    positive_ids: Tensor
+    negative_ids: Tensor
+    positive_log_q: Tensor | None = None
+    negative_log_q: Tensor | None = None
     weight: Tensor | None = None
     catalogue: int = 0
     head: Head | None = None
     rows: Tensor | None = None
+
+    @property
+    def positive_users(self) -> Tensor:
+        """The user vector of each positive."""
+        return self.users if self.rows is None else self.users[self.rows]
+
+    @property
+    def sample(self) -> SampleInfo:
+        """Everything but vectors and scores, as the softmax takes it."""
+        return SampleInfo(
+            positive_ids=self.positive_ids,
+            negative_ids=self.negative_ids,
+            positive_log_q=self.positive_log_q,
+            negative_log_q=self.negative_log_q,
+            weight=self.weight,
+            rows=self.rows,
+        )
 
 
 class Loss(Settings):
     """Settings of one loss.
 
     Attributes:
-        suits: what `tower.score` it can learn from.
+        suits: values of `tower.score` that it can learn from.
         temperature: scores are divided by it.
     """
 
@@ -61,7 +87,7 @@ class Loss(Settings):
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """Return the items scored beside the positives; None for none but those of the whole step.
+        """Sample the negatives of a step; None where its positives are all there are.
 
         Args:
             catalogue: items that may be drawn, `[C]`.
@@ -70,12 +96,12 @@ class Loss(Settings):
             seed: of this step, the same on every worker.
 
         Returns:
-            Items `[M]` that all positives share, or `[W B, n]`, the own ones of each.
+            Items `[M]` that all positives share, or `[W B, n]`, n for each of them.
         """
         raise NotImplementedError
 
     def needs(self, scores: str) -> str | None:
-        """Return what this loss lacks in a tower with such scores, if anything.
+        """Return the scores that this loss needs instead of a tower's; None where these suit.
 
         It is the end of a sentence that begins with `loss NAME needs`.
         """
@@ -84,7 +110,7 @@ class Loss(Settings):
         return f"scores of {' or '.join(self.suits)}, not {scores}: set tower"
 
     def log_q(self, frequency: Tensor, rows: int) -> Tensor | None:
-        """Return log q of each item, up to a constant, `[I]`; None: not corrected.
+        """Log of each item's sampling probability q, up to a constant, `[I]`; None: uncorrected.
 
         Args:
             frequency: training interactions of each item, `[I]`.
@@ -92,13 +118,13 @@ class Loss(Settings):
         """
         return None
 
-    def __call__(self, scored: Scored) -> Tensor:
+    def __call__(self, inputs: LossInputs) -> Tensor:
         """Return the loss, a scalar; here the softmax over shared negatives."""
-        rest = scored.hits, scored.log_q, scored.weight, scored.rows
-        if scored.head is None:
-            users = scored.users / self.temperature
-            return softmax_loss(users, scored.positives, scored.negatives, *rest)
-        whose = scored.users if scored.rows is None else scored.users[scored.rows]
-        own = scored.head(whose, scored.positives[:, None])[:, 0]
-        others = scored.head(scored.users, scored.negatives)
-        return softmax_of_scores(own / self.temperature, others / self.temperature, *rest)
+        if inputs.head is None:
+            users = inputs.users / self.temperature
+            return softmax_loss(users, inputs.positives, inputs.negatives, inputs.sample)
+        positive = inputs.head(inputs.positive_users, inputs.positives[:, None])[:, 0]
+        negative = inputs.head(inputs.users, inputs.negatives)
+        return softmax_of_scores(
+            positive / self.temperature, negative / self.temperature, inputs.sample
+        )

@@ -15,8 +15,8 @@ class InBatchSoftmax(Loss):
 
     Attributes:
         correct_log_q: subtract the log of how often each item is among the negatives.
-        uniform: items drawn uniformly that stand beside the batch's own, so that rare ones are
-            seen too (mixed negatives; Yang et al. 2020).
+        uniform: negatives drawn uniformly in addition to the batch's items, so that rare ones are
+            among them too (mixed negative sampling; Yang et al. 2020).
     """
 
     name: Literal["in_batch_softmax"] = "in_batch_softmax"
@@ -25,17 +25,17 @@ class InBatchSoftmax(Loss):
 
     @property
     def in_batch(self) -> bool:
-        """It is."""
+        """True: the batch is its own negatives."""
         return True
 
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """None: the batch is its own negatives; or what stands beside it."""
+        """Uniform negatives in addition to the batch's items, if any."""
         return uniform(catalogue, self.uniform, seed) if self.uniform else None
 
     def log_q(self, frequency: Tensor, rows: int) -> Tensor | None:
-        """Log of how often each item is expected among a step's negatives, a row, `[I]`."""
+        """Log of each item's expected count among a step's negatives, over its rows, `[I]`."""
         if not self.correct_log_q:
             return None
         in_batch = frequency.clamp(min=1) / frequency.sum()
@@ -73,5 +73,5 @@ class FullSoftmax(Loss):
     def negatives(
         self, catalogue: Tensor, frequency: Tensor, rows: int, seed: int
     ) -> Tensor | None:
-        """The whole catalogue; the positive's own column is masked as a hit."""
+        """The whole catalogue; the column of the positive itself is masked."""
         return catalogue

@@ -1,20 +1,20 @@
 """Dropout whose random numbers do not cost more than the layers around it.
 
-On a processor torch draws each number by itself, which takes a quarter of a DSSM's training step.
+On a CPU torch draws each number by itself, which takes a quarter of a DSSM's training step.
 """
 
 import torch
 from torch import Tensor, nn
 
+# Values that 16 random bits can have.
 STEPS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """Set a share of the values to 0 in training, and scale the others to the same mean.
+    """Set values to 0 with probability p in training, and scale the others to the same mean.
 
-    On a processor 16 random bits decide on a value, so the share is the nearest multiple of
-    1 / 65,536, and the scale that of the share itself; elsewhere it is torch's own (Srivastava et
-    al., JMLR 2014).
+    On a CPU 16 random bits decide on a value, so p is rounded to a multiple of 1 / 65,536, and the
+    scale is that of the rounded p; elsewhere it is torch's own (Srivastava et al., JMLR 2014).
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -24,9 +24,10 @@ class Dropout(nn.Dropout):
         return inputs * _scales(inputs, self.p)
 
 
-def _scales(values: Tensor, share: float) -> Tensor:
-    """Return 0 or `1 / (1 - share)` for each value, in its shape."""
-    dropped = min(round(share * STEPS), STEPS - 1)
+def _scales(values: Tensor, probability: float) -> Tensor:
+    """Return 0 or `1 / (1 - probability)` for each value, in its shape."""
+    dropped = min(round(probability * STEPS), STEPS - 1)
+    # One draw of 64 bits decides on four values.
     words = torch.empty(-(-values.numel() // 4), dtype=torch.int64)
     words.random_(torch.iinfo(torch.int64).min, None)
     drawn = words.view(torch.int16)[: values.numel()].view(values.shape)

@@ -1,7 +1,7 @@
-"""Means of rows that are looked up, whose gradient is as fast as they are themselves.
+"""Embedding bags: means of rows that are looked up, with a fast gradient on a CPU.
 
-On a processor torch adds up the gradient with a call for each row that was looked up, which takes
-ten times as long as the means.
+There torch adds up the gradient with a call for each row that was looked up, which takes ten times
+as long as the means.
 """
 
 from typing import Any
@@ -22,13 +22,13 @@ def means(table: Tensor, rows: Tensor, begins: Tensor) -> Tensor:
         begins: of each bag in them, `[B]`.
     """
     if table.device.type == "cpu" and table.requires_grad:
-        found: Tensor = _Means.apply(table, rows, begins)
-        return found
+        bags: Tensor = _Means.apply(table, rows, begins)
+        return bags
     return F.embedding_bag(rows, table, begins, mode="mean")
 
 
 class _Means(torch.autograd.Function):
-    """The gradient of a row of the table is a sum over a bag as well: of the bags it stands in."""
+    """Means whose gradient is an embedding bag too: a row's is a sum over the bags that have it."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor, begins: Tensor) -> Tensor:
@@ -42,13 +42,16 @@ class _Means(torch.autograd.Function):
         ends = np.append(begins, len(rows))
         lengths = np.diff(ends)
         shares = np.repeat(1 / np.maximum(lengths, 1), lengths)
-        stands = csr_matrix((shares, rows, ends), (len(begins), ctx.size)).tocsc()
-        bags, firsts, weights = map(torch.from_numpy, (stands.indices, stands.indptr, stands.data))
-        found = F.embedding_bag(
+        # Bags by table rows, transposed: the bags of each row, one row after the other.
+        of_rows = csr_matrix((shares, rows, ends), (len(begins), ctx.size)).tocsc()
+        bags, firsts, weights = map(
+            torch.from_numpy, (of_rows.indices, of_rows.indptr, of_rows.data)
+        )
+        to_table = F.embedding_bag(
             bags,
             gradient.contiguous(),
             firsts[:-1],
             mode="sum",
             per_sample_weights=weights.to(gradient.dtype),
         )
-        return found, None, None
+        return to_table, None, None

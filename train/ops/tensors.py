@@ -1,14 +1,14 @@
-"""Rows of different lengths one after the other in a flat tensor."""
+"""Ragged rows in a flat tensor, and inner products of users and items."""
 
 import torch
 from torch import Tensor
 
 
 def rows_and_places(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return of each element its row and its place in that row, `[N]` of N elements.
+    """Return the row of each element of ragged rows, and its place in that row, `[N]` each.
 
     Args:
-        counts: how long each row is, `[B]`.
+        counts: length of each row, `[B]`.
     """
     row = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
     begins = counts.cumsum(0) - counts

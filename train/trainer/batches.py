@@ -1,10 +1,10 @@
-"""Which examples make a batch, and which history describes the user of each, all by index.
+"""Batches of examples, and the history that describes the user of each, all by index.
 
 An example is an interaction; or a user with all interactions; or, for towers that learn from every
-item of a history, a window of interactions of a user in a row, and stands at the last of them.
+item of a history, a window of consecutive interactions of a user, by the index of the last of them.
 
 Every worker knows the order of all examples, so each draws the whole step of W workers with B each,
-as a single worker with W * B would, and trains on its share of it, rows `[rB, (r + 1)B)`.
+as a single worker with W * B would, and trains on its part of it, rows `[rB, (r + 1)B)`.
 """
 
 from collections.abc import Iterator
@@ -15,35 +15,38 @@ from torch import Tensor
 
 from train.ops.tensors import rows_and_places
 from train.trainer.examples import Examples
+from train.trainer.seeds import mix, random_integers
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a step.
+    """One worker's part of a step.
 
     Attributes:
         users: `[B]`.
         history: items that describe each user, `[B, h]`, -1 padded.
-        step_items: the positives of all workers, in order of rank, `[W B]`; or one for each item of
-            the histories of all workers, or of their users, row by row.
-        own: which of these are this worker's.
-        share: by which the mean over this worker's positives counts more than another's.
+        global_items: the positives of all workers, in order of rank, `[W B]`; or one for each item
+            of the histories of all workers, or of their users, row by row.
+        local: the slice of these that is this worker's.
+        loss_scale: factor of the mean loss over this worker's positives, N W / (positives of all):
+            the average over the workers is then the mean over all positives.
         weights: of this worker's positives, or None.
-        rows: of `users`, where a user has several positives: whose each one is, ascending `[N]`.
+        rows: index into `users` of each positive's user, ascending `[N]`, where a user has several
+            positives.
     """
 
     users: Tensor
     history: Tensor
-    step_items: Tensor
-    own: slice
-    share: float = 1.0
+    global_items: Tensor
+    local: slice
+    loss_scale: float = 1.0
     weights: Tensor | None = None
     rows: Tensor | None = None
 
     @property
     def items(self) -> Tensor:
         """This worker's positives, `[B]`, or `[N]` of N items in the histories or of the users."""
-        return self.step_items[self.own]
+        return self.global_items[self.local]
 
     @property
     def positive_users(self) -> Tensor:
@@ -72,9 +75,10 @@ def epoch_batches(
 
 
 def windows(data: Examples, length: int) -> Tensor:
-    """Return the last interactions of windows of `length` that cover all but each user's first.
+    """Return the last interaction of each window of `length`, int64 `[E]`.
 
-    They are cut from the newest back, and do not overlap, int64 `[E]`.
+    Windows are cut from a user's newest interaction back, do not overlap, and cover all but the
+    first interaction of each user, which nothing precedes.
     """
     counts = data.starts.diff() - 1
     pieces = ((counts + length - 1) // length).clamp(min=0)
@@ -83,29 +87,29 @@ def windows(data: Examples, length: int) -> Tensor:
 
 
 def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: int) -> Batch:
-    """Return a worker's share of a step's windows `[W B]`: each item says what comes next."""
+    """Return a worker's part of a step's windows `[W B]`: each item of one predicts the next."""
     history = history_before(data, step, length)
     place = step[:, None] - torch.arange(length - 1, -1, -1, device=step.device)
     present = history >= 0
     counts = present.sum(1).view(workers, -1).sum(1).tolist()
     first, size = sum(counts[:rank]), counts[rank]
-    own = slice(first, first + size)
+    local = slice(first, first + size)
     places = place[present]
     index = step.chunk(workers)[rank]
     return Batch(
         users=data.users[index].long(),
         history=history.chunk(workers)[rank],
-        step_items=data.items[places].long(),
-        own=own,
-        share=size * workers / len(places),
-        weights=None if data.weights is None else data.weights[places[own]],
+        global_items=data.items[places].long(),
+        local=local,
+        loss_scale=size * workers / len(places),
+        weights=None if data.weights is None else data.weights[places[local]],
     )
 
 
 def user_batch(
     data: Examples, step: Tensor, rank: int, workers: int, length: int, seed: int
 ) -> Batch:
-    """Return a worker's share of a step's users `[W B]`: scores of one serve all positives of it.
+    """Return a worker's part of a step's users `[W B]`: all positives of a user share its scores.
 
     Without a history all the user's interactions are positives. With one a random half of them is,
     and the history is drawn from the other half, as autoencoders for implicit feedback learn (Wu et
@@ -113,11 +117,11 @@ def user_batch(
 
     Args:
         data: the interactions.
-        step: users, each with an interaction.
+        step: users of all workers, each with an interaction.
         rank: of this worker.
         workers: W.
         length: of the history; 0 for none.
-        seed: what is hidden is the same in any batch.
+        seed: of the epoch; a user's positives follow from it, in any batch.
     """
     size, users = len(step) // workers, step.chunk(workers)[rank]
     row, place = _interactions(data, step)
@@ -127,63 +131,57 @@ def user_batch(
         row, place = row[hidden], place[hidden]
         history = _visible_sample(data, users, length, seed)
     counts = torch.bincount(row // size, minlength=workers).tolist()
-    own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
+    local = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
     return Batch(
         users=users,
         history=history,
-        step_items=data.items[place].long(),
-        own=own,
-        share=counts[rank] * workers / len(place),
-        weights=None if data.weights is None else data.weights[place[own]],
-        rows=row[own] - rank * size,
+        global_items=data.items[place].long(),
+        local=local,
+        loss_scale=counts[rank] * workers / len(place),
+        weights=None if data.weights is None else data.weights[place[local]],
+        rows=row[local] - rank * size,
     )
 
 
 def _interactions(data: Examples, users: Tensor) -> tuple[Tensor, Tensor]:
-    """Return row in `users` and place of all their interactions, row by row."""
+    """Return the row in `users` and the index of all their interactions, row by row."""
     row, within = rows_and_places(data.starts[users + 1] - data.starts[users])
     return row, data.starts[users][row] + within
 
 
 def _is_hidden(data: Examples, users: Tensor, place: Tensor, seed: int) -> Tensor:
-    """Return whether an interaction is hidden from the history of its user, of one shape."""
+    """Return whether an interaction is a positive, hidden from the history, in the given shape."""
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
-    always = first + _hash(users * 1_000_003 + seed * 7_368_787) % count
-    return (_hash(place * 1_000_003 + seed * 7_368_787 + 1) % 2 == 0) | (place == always)
+    always = first + random_integers(mix(users, 0), seed) % count
+    return (random_integers(mix(place, 0), seed, stream=1) % 2 == 0) | (place == always)
 
 
 def _visible_sample(data: Examples, users: Tensor, length: int, seed: int) -> Tensor:
-    """Return `length` draws from what is not hidden of the users `[B]`, `[B, h]`, -1 padded."""
+    """Draw `length` items of each user that are not hidden, `[B, h]`, -1 padded."""
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
     slot = torch.arange(length, device=users.device)
-    drawn = _hash((users[:, None] * 1_000_003 + slot) * 1_000_003 + seed * 7_368_787 + 2)
+    drawn = random_integers(mix(mix(users[:, None], slot), 0), seed, stream=2)
     place = first[:, None] + drawn % count[:, None]
     hidden = _is_hidden(data, users[:, None].expand_as(place), place, seed)
     return torch.where(hidden, -1, data.items[place]).long()
 
 
 def history_before(data: Examples, index: Tensor, length: int) -> Tensor:
-    """Return the newest `length` items that the user took before each example: `[B, h]`."""
+    """Return the newest `length` items of the user before each example, `[B, h]`, -1 padded."""
     place = index[:, None] - torch.arange(length, 0, -1, device=index.device)
     present = place >= data.starts[data.users[index].long()][:, None]
     return torch.where(present, data.items[place.clamp(min=0)], -1).long()
 
 
 def history_sample(data: Examples, index: Tensor, length: int, seed: int) -> Tensor:
-    """Return `length` draws from all the user's items but the example's own: `[B, h]`.
+    """Draw `length` of the user's items with replacement, without the example's: `[B, h]`.
 
-    The draws come from a hash of seed, example and slot, so they are the same in any batch.
+    The draws come from a hash of seed, example and slot, so they are the same in any batch. One of
+    the example's item is -1.
     """
     users = data.users[index].long()
     first, count = data.starts[users], data.starts[users + 1] - data.starts[users]
     slot = torch.arange(length, device=index.device)
-    drawn = _hash(index[:, None] * 1_000_003 + slot + seed * 7_368_787) % count[:, None]
+    drawn = random_integers(mix(index[:, None], slot), seed) % count[:, None]
     items = data.items[first[:, None] + drawn]
     return torch.where(items == data.items[index][:, None], -1, items).long()
-
-
-def _hash(value: Tensor) -> Tensor:
-    """Mix int64 to non-negative int64 (the finaliser of SplitMix64; Steele et al. 2014)."""
-    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return (value ^ ((value >> 31) & 0x1FFFFFFFF)) & 0x7FFFFFFFFFFFFFFF

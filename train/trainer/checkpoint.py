@@ -1,30 +1,113 @@
-"""Checkpoints of training: written and read here alone."""
+"""Checkpoints of training, typed: written and read here alone.
+
+`checkpoint.pt` holds the state after the newest epoch, from which a training resumes; `PHASE.pt`
+the state kept after a phase completes, with the weights that its towers are used with.
+"""
 
 import io
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NotRequired, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from cluster import storage
 
 CHECKPOINT = "checkpoint.pt"
 
-
-def restore(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load model and optimizer from a checkpoint's state; a fresh state changes nothing."""
-    if "model" in state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+Curve = list[dict[str, Any]]
+"""A row an epoch: `epoch`, `seconds`, and `loss` and `ndcg` where there are any."""
 
 
-def checkpoint_bytes(state: dict[str, Any]) -> bytes:
-    """Return a checkpoint's content."""
+class Best(TypedDict):
+    """The epoch that is kept so far, from 1; its validation NDCG@10, and its weights on the CPU."""
+
+    epoch: int
+    ndcg: float | None
+    weights: dict[str, Tensor]
+
+
+class State(TypedDict):
+    """State of a training after an epoch.
+
+    Attributes:
+        epoch: epochs done, 1 or more.
+        best: the epoch to keep of these.
+        curve: of all epochs done.
+        model: weights after the newest epoch.
+        optimizer: its state; towers that are fitted in closed form have none.
+        phase: that it is of; `train` itself knows of no phases.
+    """
+
+    epoch: int
+    best: Best
+    curve: Curve
+    model: dict[str, Tensor]
+    optimizer: NotRequired[dict[str, Any]]
+    phase: NotRequired[str]
+
+
+class PhaseResult(TypedDict):
+    """State kept after a phase completes: no training resumes from it."""
+
+    epoch: int
+    best: Best
+    curve: Curve
+
+
+def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load model and optimizer from a checkpoint's state."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def write_state(folder: str, state: State) -> None:
+    """Write the state to `checkpoint.pt` in a folder, by path or URI."""
+    storage.write_bytes(storage.join(folder, CHECKPOINT), checkpoint_bytes(state))
+
+
+def read_state(folder: str) -> State | None:
+    """Read the state in a folder, by path or URI; None without one."""
+    file = storage.join(folder, CHECKPOINT)
+    if not storage.exists(file):
+        return None
+    state: State = read_checkpoint(storage.read_bytes(file))
+    return state
+
+
+def write_phase(place: str, phase: str, state: State) -> PhaseResult:
+    """Write the result of a phase, from the state after its last epoch, and return it."""
+    result = phase_result(state)
+    storage.write_bytes(_phase_file(place, phase), checkpoint_bytes(result))
+    return result
+
+
+def phase_result(state: State) -> PhaseResult:
+    """Return the result of a phase, from the state after its last epoch."""
+    return {"epoch": state["epoch"], "best": state["best"], "curve": state["curve"]}
+
+
+def read_phases(phases: Iterable[str], place: str) -> dict[str, PhaseResult]:
+    """Read the results of those phases that are complete."""
+    files = {phase: _phase_file(place, phase) for phase in phases}
+    return {
+        phase: read_checkpoint(storage.read_bytes(file))
+        for phase, file in files.items()
+        if storage.exists(file)
+    }
+
+
+def _phase_file(place: str, phase: str) -> str:
+    return storage.join(place, f"{phase}.pt")
+
+
+def checkpoint_bytes(state: Mapping[str, Any]) -> bytes:
+    """Return the content of a file with any state of tensors and plain values."""
     file = io.BytesIO()
     torch.save(state, file)
     return file.getvalue()
 
 
-def read_checkpoint(content: bytes) -> dict[str, Any]:
-    """Read a checkpoint's content; only tensors and plain values are accepted."""
-    file = io.BytesIO(content)
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return state
+def read_checkpoint(content: bytes) -> Any:
+    """Return the state in a file's content; only tensors and plain values are accepted."""
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -38,30 +38,31 @@ def examples(
     half_life: float | None = None,
     weighted: bool = False,
 ) -> Examples:
-    """Move the interactions to a device.
+    """Move the training interactions to a device.
 
     Args:
-        interactions: the training part.
+        interactions: ordered by user and time.
         n_users: U.
-        device: where to.
-        half_life: days after which an interaction weighs half of a new one.
+        device: that the workers' batches are made on.
+        half_life: days after which an interaction weighs half of a new one; None: all weigh 1.
         weighted: each counts in proportion to its own weight as well.
     """
-    known = _weights(interactions, half_life, weighted)
-    weights = None if known is None else torch.tensor(known).to(device)
+    weight = _weights(interactions, half_life, weighted)
+    weights = None if weight is None else torch.tensor(weight).to(device)
     starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
     users, items = _shared(interactions.user), _shared(interactions.item)
     return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
 
 
 def _weights(interactions: Interactions, half_life: float | None, weighted: bool) -> Array | None:
-    """Return what interactions count in the loss, mean 1, float32 `[N]`; None for all the same."""
+    """Return the weights of interactions in the loss, mean 1, float32 `[N]`; None for all 1."""
     recent = None if half_life is None else recency(interactions.timestamp, half_life)
-    own = interactions.relative_weight() if weighted else None
-    if recent is None or own is None:
-        return own if recent is None else recent
-    both = recent * own
-    return np.asarray(both / both.mean())
+    given = interactions.relative_weight() if weighted else None
+    if recent is None or given is None:
+        return given if recent is None else recent
+    # Each has a mean of 1, but their product need not.
+    product = recent * given
+    return np.asarray(product / product.mean())
 
 
 def recency(timestamp: Array, half_life: float) -> Array:
@@ -80,5 +81,5 @@ def _shared(values: Array) -> Tensor:
 
 
 def item_frequency(items: Array, n_items: int) -> Tensor:
-    """Return how often each item is in the training interactions, float32 `[I]`."""
+    """Return the number of training interactions of each item, float32 `[I]`."""
     return torch.tensor(np.bincount(items, minlength=n_items), dtype=torch.float32)

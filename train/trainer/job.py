@@ -1,4 +1,4 @@
-"""What a worker is given to train: settings, data, validation, and its place among the others."""
+"""Inputs of a training: its job (settings, data, validation), and the worker that it runs on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from train.core.settings import Settings
 from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.towers.base import Tower
+from train.trainer.checkpoint import State
 
 
 class Training(Settings):
@@ -25,24 +26,24 @@ class Training(Settings):
         threads: torch threads a worker; 0 shares the CPUs that this machine
             may use among the workers on it.
         examples: "interactions"; or "users" with all their interactions, whose scores are computed
-            once for all positives of a user. Of a tower with a history a random half of the
-            interactions is that, and the others are the positives. history_transformer has
+            once for all positives of a user. For a tower with a history, a random half of a user's
+            interactions is the history, and the others are the positives. history_transformer has
             examples of its own, whole histories, and learns from every item of one.
         batch_size: examples a worker and step.
         epochs: at the most; the learning rate falls linearly to 0 over them.
         epoch_examples: cut an epoch at so many examples; all by default.
-        validation_users: rank for so many users of the validation window after each epoch, the same
-            ones each time; all by default.
+        validation_users: rank for so many users of the validation holdout after each epoch, the
+            same ones each time; all by default.
         patience: stop after so many epochs without a better validation NDCG@10.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
         learning_rate: of AdamW (Loshchilov and Hutter 2019).
         weight_decay: of AdamW; it pulls rare users and items towards zero.
-        context: what describes the user of an interaction: "all" the other items of the user, or
-            only those "before" it; history_transformer always learns from those before.
-        context_length: items drawn (all) or newest items taken (before) for that.
+        context: history of the user of an interaction: "all" the other items of the user, or only
+            those "before" it; history_transformer always learns from those before.
+        context_length: length of that history: items drawn (all), or the newest ones (before).
         half_life: days after which an interaction weighs half of a new one in the loss, for
-            catalogues whose tastes drift; all weigh the same by default.
+            catalogues whose users' tastes drift; all weigh the same by default.
         weighted: an interaction counts in the loss in proportion to its weight (`data.weight`: a
             rating, say), beside `half_life`; all count the same by default.
         max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
@@ -73,8 +74,9 @@ class Validation:
 
     Attributes:
         users: int32 `[V]`.
-        histories: items of each before the window, oldest first; these are not ranked again.
-        relevant: items of each within the window.
+        histories: items of each before the holdout, oldest first; these are not ranked again.
+        relevant: items of each within the holdout, the ground truth.
+        catalogue: whether an item is ranked, bool `[I]`.
     """
 
     users: Array
@@ -85,9 +87,16 @@ class Validation:
 
 @dataclass(frozen=True)
 class Job:
-    """All that one worker needs.
+    """A training of towers on a snapshot, the same for every worker.
 
     Attributes:
+        tower: settings of the architecture.
+        loss: settings of the loss.
+        training: settings of the loop.
+        seed: of the initial weights and of every draw.
+        inputs: attributes and warmth of users and items.
+        interactions: to learn from, ordered by user and time.
+        validation: users whose ranking stops the training; None for none.
         stop_after: train exactly so many epochs, without validation (a refit).
     """
 
@@ -102,10 +111,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class World:
-    """This worker's place among all, and how it reports.
+class Worker:
+    """One of the workers that train together.
 
     Attributes:
+        rank: from 0.
+        size: number of workers.
+        device: of the module and of the batches.
         report: called after each epoch with the metrics and the state to keep (rank 0) or None.
         wrap: makes the module's gradients the average over all workers.
     """
@@ -113,7 +125,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    report: Callable[[dict[str, Any], dict[str, Any] | None], None] = lambda metrics, state: None
+    report: Callable[[dict[str, Any], State | None], None] = lambda metrics, state: None
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
 
     @property

@@ -1,4 +1,4 @@
-"""Which items stand against the positives: drawn uniformly, by popularity, or hard ones.
+"""Sampling of negatives for a step: uniform, by popularity, or hard ones.
 
 Shapes: B positives on this worker, W B on all of them; n negatives of each; C items of the
 catalogue; U users; P items in a user's pool of hard negatives.
@@ -23,13 +23,13 @@ from train.trainer.examples import item_frequency
 
 @dataclass(frozen=True)
 class Negatives:
-    """Draws a loss's negatives, the same for a step however many workers share it.
+    """Samples the negatives of a loss, the same for a step however many workers share it.
 
     Attributes:
-        loss: whose.
+        loss: that they are for.
         catalogue: items with training interactions, `[C]`.
-        frequency: of each of them, `[C]`.
-        log_q: of each item, `[I]`, where the loss corrects.
+        frequency: training interactions of each of them, `[C]`.
+        log_q: log of each item's sampling probability, `[I]`; None where the loss needs none.
         pool: hard negatives of each user, -1 where there are no more, `[U, P]`; or None.
     """
 
@@ -43,44 +43,56 @@ class Negatives:
     def of(
         cls, loss: Loss, items: Array, n_items: int, rows: int, device: torch.device
     ) -> "Negatives":
-        """Return what draws for a loss, without hard negatives.
+        """Sample for a loss, without hard negatives.
 
         Args:
-            loss: whose.
+            loss: that they are for.
             items: of the training interactions, `[N]`.
             n_items: I.
             rows: positives of all workers in a step.
-            device: of what is drawn.
+            device: of the samples.
         """
         frequency = item_frequency(items, n_items)
         catalogue = frequency.nonzero().flatten()
         log_q = loss.log_q(frequency.to(device), rows)
-        chosen = frequency[catalogue].to(device)
-        return cls(loss, catalogue.to(device), chosen, log_q, None)
+        return cls(loss, catalogue.to(device), frequency[catalogue].to(device), log_q, pool=None)
 
     def draw(self, batch: Batch, seed: int) -> Tensor | None:
-        """Return what is scored on this worker: items `[M]` for all positives, or own `[B, n]`.
+        """Sample the negatives of this worker's positives: `[M]` for all, or `[B, n]`, n for each.
 
-        None is for the positives of the whole step alone.
+        None where the positives of the whole step are the only negatives.
+
+        Args:
+            batch: with the positives.
+            seed: of the step.
         """
-        drawn = self.loss.negatives(self.catalogue, self.frequency, len(batch.step_items), seed)
+        drawn = self.loss.negatives(self.catalogue, self.frequency, len(batch.global_items), seed)
         if drawn is None or drawn.dim() == 1:
             return drawn
-        own = drawn[batch.own]
+        local = drawn[batch.local]
         if self.pool is None or not isinstance(self.loss, PairLoss):
-            return own
-        count = min(self.loss.hard, own.shape[1])
+            return local
+        count = min(self.loss.hard, local.shape[1])
+        # Another seed than that of the draw above. The next step draws from it too, but from the
+        # catalogue, and here it is places in a pool.
         generator = torch.Generator().manual_seed(seed + 1)
+        # Drawn for the positives of all workers, so that each has the same as if it were alone.
         place = torch.randint(self.pool.shape[1], (len(drawn), count), generator=generator)
-        hard = self.pool[batch.positive_users].gather(1, place[batch.own].to(own.device))
-        return torch.cat([torch.where(hard < 0, own[:, :count], hard), own[:, count:]], dim=1)
+        hard = self.pool[batch.positive_users].gather(1, place[batch.local].to(local.device))
+        return torch.cat([torch.where(hard < 0, local[:, :count], hard), local[:, count:]], dim=1)
 
 
 def hard_pool(model: TwoTowerModel, inputs: TowerInputs, known: Interactions, size: int) -> Tensor:
-    """Return the best-ranked items of every user that the user did not take, `[U, size]`.
+    """Return the best-ranked items of every user without interactions of that user, `[U, size]`.
 
     They are ranked by the towers as they are now, over the whole warm catalogue (Xiong et al.,
     ANCE, ICLR 2021).
+
+    Args:
+        model: the towers.
+        inputs: with the warm items.
+        known: the training interactions.
+        size: of the pool.
     """
     n_users = len(inputs.warm_users)
     histories = Ragged.from_pairs(known.user, known.item, n_users)

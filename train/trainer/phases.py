@@ -1,33 +1,27 @@
 """The phases of a run, one after the other on the same workers, each with towers of its own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster import storage
-from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
+from train.trainer.checkpoint import PhaseResult, State, phase_result, read_phases, write_phase
+from train.trainer.job import Job, Worker
 from train.trainer.loop import train
-
-State = dict[str, Any]
-
-# What is left of a phase that is over: towers go on from nowhere else.
-KEPT = ("epoch", "best", "curve")
 
 
 def train_phases(
-    jobs: Mapping[str, Job], place: str, world: World, state: State | None = None
-) -> dict[str, State]:
-    """Train each job in turn, but read what is over already; return what is kept of each.
+    jobs: Mapping[str, Job], place: str, worker: Worker, state: State | None = None
+) -> dict[str, PhaseResult]:
+    """Train each job in turn, or read the result of a phase that is complete.
 
-    The first one says with its best epoch how many epochs those after it take. What is kept of a
-    phase is written as it ends: `epoch` and `best`, the weights with which it is used, and `curve`.
+    The best epoch of the first phase is the number of epochs of those after it. The result of a
+    phase is written as it ends.
 
     Args:
         jobs: by phase, in order.
-        place: folder or URI of what is kept.
-        world: every metric and state that it is told has the `phase` too.
-        state: of a checkpoint, which the phase that it is of goes on from.
+        place: folder or URI of the results.
+        worker: its reports get the `phase`, in metrics and state.
+        state: of a checkpoint, from which the phase that it is of resumes.
 
     Raises:
         ValueError: the loss is no longer finite.
@@ -37,35 +31,24 @@ def train_phases(
         if phase in done:
             continue
         begun = state if state and state["phase"] == phase else None
-        last = train(_as_long(job, done), _telling(world, phase), begun)
-        done[phase] = {key: last[key] for key in KEPT}
-        if world.rank == 0:
-            storage.write_bytes(_file(place, phase), checkpoint_bytes(done[phase]))
+        last = train(_as_long(job, done), _with_phase(worker, phase), begun)
+        # Workers all have the result, and rank 0 writes it.
+        done[phase] = write_phase(place, phase, last) if worker.rank == 0 else phase_result(last)
     return done
 
 
-def read_phases(phases: Iterable[str], place: str) -> dict[str, State]:
-    """Return what is kept of those phases that are over."""
-    files = {phase: _file(place, phase) for phase in phases}
-    return {
-        phase: read_checkpoint(storage.read_bytes(file))
-        for phase, file in files.items()
-        if storage.exists(file)
-    }
-
-
-def _file(place: str, phase: str) -> str:
-    return storage.join(place, f"{phase}.pt")
-
-
-def _as_long(job: Job, done: Mapping[str, State]) -> Job:
-    """Return a job that takes as many epochs as the first one needed; the first one as it is."""
+def _as_long(job: Job, done: Mapping[str, PhaseResult]) -> Job:
+    """Return a job that ends at the best epoch of the first phase; the first phase's as it is."""
     first = next(iter(done.values()), None)
     return job if first is None else replace(job, stop_after=first["best"]["epoch"])
 
 
-def _telling(world: World, phase: str) -> World:
-    def report(metrics: dict[str, Any], state: State | None) -> None:
-        world.report({"phase": phase, **metrics}, state and {"phase": phase, **state})
+def _with_phase(worker: Worker, phase: str) -> Worker:
+    """Return a worker whose reports name the phase."""
 
-    return replace(world, report=report)
+    def report(metrics: dict[str, Any], state: State | None) -> None:
+        # The phase comes first in the file, where it has always been.
+        named: State | None = None if state is None else {"phase": phase, **state}
+        worker.report({"phase": phase, **metrics}, named)
+
+    return replace(worker, report=report)

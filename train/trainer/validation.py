@@ -9,9 +9,10 @@ from train.core.ragged import Array
 from train.metrics.ranking import per_user
 from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
-from train.trainer.job import Job, World
+from train.trainer.job import Job, Worker
 
-# Of an NDCG's 1: those of 2^21 users add up to integers that a float64 holds.
+# Units of an NDCG of 1 that sums are rounded to. Those of 2**21 users add up to 2**53 at most, up
+# to which a float64 holds every integer.
 UNITS = 2**32
 
 
@@ -22,31 +23,31 @@ def all_sum(value: Tensor, workers: int) -> Tensor:
     return value
 
 
-def validation_ndcg(model: TwoTowerModel, job: Job, world: World) -> float:
+def validation_ndcg(model: TwoTowerModel, job: Job, worker: Worker) -> float:
     """Return the mean of `validation_scores` over the users of all workers.
 
     It is summed in integers, so that neither the number of workers nor the order of users decides
     which of two epochs with the same scores is the better one.
     """
-    ndcg = validation_scores(model, job, world)
+    ndcg = validation_scores(model, job, worker)
     counted = ndcg[~np.isnan(ndcg)]
     sums = torch.tensor([int(np.rint(counted * UNITS).sum()), len(counted)], dtype=torch.int64)
-    total, count = all_sum(sums.to(world.device), world.size).tolist()
+    total, count = all_sum(sums.to(worker.device), worker.size).tolist()
     return float(total / UNITS / max(count, 1))
 
 
 def validation_scores(
-    model: TwoTowerModel, job: Job, world: World | None = None, k: int = 10
+    model: TwoTowerModel, job: Job, worker: Worker | None = None, k: int = 10
 ) -> Array:
     """Return NDCG@k of this worker's validation users, each ranked over the whole catalogue.
 
-    It is nan for a user who took nothing; one worker has all users, `[V]`.
+    It is nan for a user without ground truth; one worker has all users, `[V]`.
     """
-    validation, world = job.validation, world or World()
+    validation, worker = job.validation, worker or Worker()
     assert validation is not None
-    rows = np.arange(len(validation.users))[world.rank :: world.size]
+    rows = np.arange(len(validation.users))[worker.rank :: worker.size]
     histories = validation.histories.take(rows)
-    found = rank_by_model(
+    ranked = rank_by_model(
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),
@@ -54,4 +55,4 @@ def validation_scores(
         histories,
         k,
     )
-    return per_user(found, validation.relevant.take(rows), k)["ndcg"]
+    return per_user(ranked, validation.relevant.take(rows), k)["ndcg"]

@@ -1,4 +1,4 @@
-"""Training on Ray Train workers, or in this process: all of training that knows Ray."""
+"""Training on Ray Train workers, or in this process: the only module of training with Ray."""
 
 import json
 import logging
@@ -18,30 +18,37 @@ import torch
 from cluster import storage
 from cluster.cpus import available_cpus
 from cluster.session import scaling
-from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
-from train.trainer.job import Job, World
-from train.trainer.phases import State, read_phases, train_phases
+from train.trainer.checkpoint import (
+    CHECKPOINT,
+    PhaseResult,
+    State,
+    read_phases,
+    read_state,
+    write_state,
+)
+from train.trainer.job import Job, Worker
+from train.trainer.phases import train_phases
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "towers"
 
 Watch = Callable[[str, dict[str, Any]], None]
-"""Is told the phase and the metrics of an epoch."""
+"""Called with the phase and the metrics of an epoch."""
 
 
 def train_on_ray(
     jobs: Mapping[str, Job], place: str, watch: Watch | None = None
-) -> dict[str, State]:
+) -> dict[str, PhaseResult]:
     """Train jobs one after the other on the same Ray Train workers, which take long to start.
 
     Args:
-        jobs: what to train, by phase; see `phases.train_phases`.
+        jobs: by phase; see `phases.train_phases`.
         place: folder or URI of the checkpoints; the same place resumes from the last one there.
-        watch: is told of every epoch as it ends, in a thread of its own.
+        watch: called after every epoch, in a thread of its own.
 
     Returns:
-        what is kept of each job.
+        the result of each phase.
 
     Raises:
         ValueError: training diverged.
@@ -87,22 +94,23 @@ def interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def train_here(jobs: Mapping[str, Job], place: str, watch: Watch | None = None) -> dict[str, State]:
+def train_here(
+    jobs: Mapping[str, Job], place: str, watch: Watch | None = None
+) -> dict[str, PhaseResult]:
     """Train in this process, without Ray; arguments, result and errors are those on Ray."""
     _announce(jobs)
-    kept = storage.join(place, FOLDER, CHECKPOINT)
+    folder = storage.join(place, FOLDER)
     training = next(iter(jobs.values())).training
     cuda = training.gpu is not False and torch.cuda.is_available()
 
     def report(metrics: dict[str, Any], state: State | None) -> None:
         assert state is not None
-        storage.write_bytes(kept, checkpoint_bytes(state))
+        write_state(folder, state)
         _log(metrics, watch)
 
-    world = World(device=torch.device("cuda" if cuda else "cpu"), report=report)
-    state = read_checkpoint(storage.read_bytes(kept)) if storage.exists(kept) else None
+    worker = Worker(device=torch.device("cuda" if cuda else "cpu"), report=report)
     with _threads(training.threads):
-        return train_phases(jobs, place, world, state)
+        return train_phases(jobs, place, worker, read_state(folder))
 
 
 def _announce(jobs: Mapping[str, Job]) -> None:
@@ -112,7 +120,7 @@ def _announce(jobs: Mapping[str, Job]) -> None:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads for a while; 0 is as many as before, if there are the CPUs."""
+    """Let torch use so many threads; 0 for as many as before, but no more than there are CPUs."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or min(before, available_cpus()))
     try:
@@ -122,21 +130,22 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _worker(config: dict[str, Any]) -> str | None:
-    """Run the loop on one Ray Train worker; return what a user has to mend, if anything."""
+    """Run the loop on one Ray Train worker; return the message of a user's mistake, if any."""
     jobs: Mapping[str, Job] = ray.get(config["jobs"])
     context = ray.train.get_context()
     size = context.get_world_size()
     threads = next(iter(jobs.values())).training.threads
     # Workers on other machines have CPUs of their own.
     torch.set_num_threads(threads or max(1, available_cpus() // context.get_local_world_size()))
-    world = World(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
+    worker = Worker(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
     checkpoint = ray.train.get_checkpoint()
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            state = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+            state = read_state(folder)
+            assert state is not None, f"no {CHECKPOINT} in Ray's checkpoint"
     try:
-        train_phases(jobs, config["place"], world, state)
+        train_phases(jobs, config["place"], worker, state)
     except ValueError as error:
         return str(error)
     return None
@@ -147,7 +156,7 @@ def _report(metrics: dict[str, Any], state: State | None) -> None:
         ray.train.report(metrics)
         return
     with TemporaryDirectory() as folder:
-        (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(state))
+        write_state(folder, state)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 

@@ -13,12 +13,15 @@ import torch
 
 from cluster import storage
 from train.config import Run
-from train.trainer.checkpoint import CHECKPOINT, checkpoint_bytes, read_checkpoint
-from train.trainer.job import World
+from train.trainer.checkpoint import CHECKPOINT, State, checkpoint_bytes, read_checkpoint
+from train.trainer.job import Worker
 from tune.space.draws import override
-from tune.subjects import SUBJECTS, State
+from tune.subjects import SUBJECTS
 
 Directions = Mapping[str, Literal["max", "min"]]
+
+# State of a trial, kept in its checkpoints; `state` in it is that of the training under way.
+Kept = dict[str, Any]
 
 # What a scheduler takes for the age of a trial.
 RUNG = "rung"
@@ -77,7 +80,7 @@ def trial(
         ray.tune.report({**kept["row"], **worst, "failed": reason, "ended": True, RUNG: 0})
 
 
-def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directions) -> None:
+def _one_seed(kept: Kept, subject: str, run: Run, shared: Any, metrics: Directions) -> None:
     """Measure with the next seed, and keep what came out."""
     number = len(kept["seeds"])
 
@@ -90,9 +93,9 @@ def _one_seed(kept: State, subject: str, run: Run, shared: Any, metrics: Directi
             rung = row["epoch"] if kept["compared"] else 0
             _report(kept, row | {"curve": curve, RUNG: rung})
 
-    world = World(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
+    worker = Worker(device=torch.device("cuda" if ray.get_gpu_ids() else "cpu"), report=report)
     one = run.model_copy(update={"seed": run.seed + number})
-    values, rest = SUBJECTS[subject].measure(shared, one, metrics, world, kept["state"])
+    values, rest = SUBJECTS[subject].measure(shared, one, metrics, worker, kept["state"])
     kept.update(seeds=[*kept["seeds"], {"values": values, "kept": rest}], state=None)
 
 
@@ -101,19 +104,19 @@ def _means(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: sum(one["values"][name] for one in seeds) / len(seeds) for name in names}
 
 
-def _report(kept: State, row: Mapping[str, Any]) -> None:
+def _report(kept: Kept, row: Mapping[str, Any]) -> None:
     kept["row"] = {**kept["row"], **row, "seconds": time.monotonic() - kept["begun"]}
     _say(kept)
 
 
-def _say(kept: State) -> None:
+def _say(kept: Kept) -> None:
     with TemporaryDirectory() as folder:
         (Path(folder) / CHECKPOINT).write_bytes(checkpoint_bytes(kept))
         checkpoint = ray.tune.Checkpoint.from_directory(folder)
         ray.tune.report(dict(kept["row"]), checkpoint=checkpoint)
 
 
-def newest(folder: str) -> State | None:
+def newest(folder: str) -> Kept | None:
     """Return what the newest whole checkpoint in a trial's folder holds; None without one.
 
     After a kill there may be newer ones than Tune knows of, and the last one may be half there.
@@ -121,19 +124,21 @@ def newest(folder: str) -> State | None:
     found = [name for name in storage.names(folder) if name.startswith("checkpoint_")]
     for name in reversed(found):
         with contextlib.suppress(RuntimeError, EOFError, FileNotFoundError):
-            return read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
+            kept: Kept = read_checkpoint(storage.read_bytes(storage.join(folder, name, CHECKPOINT)))
+            return kept
     return None
 
 
-def restored(checkpoint: "ray.tune.Checkpoint | None") -> State | None:
+def restored(checkpoint: "ray.tune.Checkpoint | None") -> Kept | None:
     """Return what a checkpoint of Tune holds; None without one."""
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+        kept: Kept = read_checkpoint((Path(folder) / CHECKPOINT).read_bytes())
+    return kept
 
 
-def results(kept: State | None) -> list[Any]:
+def results(kept: Kept | None) -> list[Any]:
     """Return what each seed of a trial kept; of one that was stopped, its best epoch so far."""
     if kept is None:
         return []

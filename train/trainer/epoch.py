@@ -1,0 +1,215 @@
+"""One epoch on each worker: batches, forward, loss, backward, step."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from train.losses.base import Loss, LossInputs
+from train.losses.pairwise import PairLoss
+from train.towers.base import TwoTowerModel
+from train.towers.weights import head_of
+from train.trainer.batches import (
+    Batch,
+    epoch_batches,
+    history_before,
+    history_sample,
+    steps_per_epoch,
+    user_batch,
+    window_batch,
+    windows,
+)
+from train.trainer.examples import Examples, examples
+from train.trainer.job import Job, Training, Worker
+from train.trainer.negatives import Negatives, hard_pool
+from train.trainer.seeds import WORKERS, mix
+from train.trainer.validation import all_sum
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that an epoch needs, made once for a training.
+
+    Attributes:
+        job: settings, data and seed.
+        worker: where this is trained.
+        model: the module as the worker wraps it: its gradients are averages over all workers.
+        optimizer: of its parameters.
+        data: the training interactions on the device.
+        examples: indices of the examples of an epoch, `[E]`; see `batches`.
+        negatives: samples the negatives of each step.
+    """
+
+    job: Job
+    worker: Worker
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    data: Examples
+    examples: Tensor
+    negatives: Negatives
+
+    @classmethod
+    def of(cls, job: Job, worker: Worker, model: TwoTowerModel) -> Self:
+        """Wrap a module and move the interactions to its device."""
+        training = job.training
+        n_users, n_items = len(job.inputs.warm_users), len(job.inputs.warm_items)
+        wrapped = worker.wrap(model)
+        optimizer = _optimizer(wrapped, training)
+        data = examples(
+            job.interactions, n_users, worker.device, training.half_life, training.weighted
+        )
+        chosen = _examples(data, job)
+        # An example may have several positives; log q is that of the positives of a step.
+        step = min(training.batch_size * worker.size, len(chosen))
+        rows = max(1, len(data) * step // len(chosen))
+        negatives = Negatives.of(job.loss, job.interactions.item, n_items, rows, worker.device)
+        return cls(job, worker, wrapped, optimizer, data, chosen, negatives)
+
+
+def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
+    """Train for one epoch, numbered from 0; return its mean `loss` over all workers, and `seconds`.
+
+    Raises:
+        ValueError: the loss is no longer finite.
+    """
+    job, worker, training = setup.job, setup.worker, setup.job.training
+    batch, limit = training.batch_size, training.epoch_examples
+    steps = steps_per_epoch(len(setup.examples), batch, worker.size, limit)
+    seed = mix(job.seed, epoch)
+    # Dropout draws anew after a resume exactly as in an unbroken run.
+    torch.manual_seed(mix(seed, worker.rank, base=WORKERS))
+    total, began = torch.zeros((), device=worker.device), time.perf_counter()
+    setup.model.train()
+    batches = epoch_batches(
+        setup.examples, batch=batch, workers=worker.size, steps=steps, seed=seed
+    )
+    for step, index in enumerate(batches):
+        _set_rate(setup.optimizer, training, epoch + step / steps)
+        total += _step(setup, _batch(setup.data, index, job, worker, seed), mix(seed, step))
+    mean = float(all_sum(total, worker.size)) / (steps * worker.size)
+    _check_finite(mean, epoch, job)
+    return {"loss": mean, "seconds": time.perf_counter() - began}
+
+
+def _step(setup: Setup, batch: Batch, seed: int) -> Tensor:
+    """Take one step of the optimizer; return the loss of this worker's positives, a scalar."""
+    worker, negatives = setup.worker, setup.negatives
+    drawn = negatives.draw(batch, seed)
+    setup.optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(worker.device.type, torch.bfloat16, enabled=worker.bfloat16):
+        loss = batch_loss(setup.model, setup.job.loss, batch, drawn, negatives)
+    loss.backward()
+    setup.optimizer.step()
+    return loss.detach()
+
+
+def _check_finite(loss: float, epoch: int, job: Job) -> None:
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss} in epoch {epoch + 1}; lower train.learning_rate "
+            f"({job.training.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
+        )
+
+
+def with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int) -> Negatives:
+    """Return the negatives with a pool of hard ones for an epoch, where the loss has any."""
+    # Before the first epoch the towers rank at random, so that no item is harder than another.
+    if not isinstance(job.loss, PairLoss) or not job.loss.hard or not epoch:
+        return negatives
+    size = min(job.loss.hard_pool, len(negatives.catalogue))
+    return replace(negatives, pool=hard_pool(model, job.inputs, job.interactions, size))
+
+
+def _examples(data: Examples, job: Job) -> Tensor:
+    """Return the examples of an epoch: interactions, users, or windows of interactions."""
+    if job.training.examples == "users":
+        return data.starts.diff().nonzero().flatten()
+    if not job.tower.sequential:
+        return torch.arange(len(data), device=data.users.device)
+    found = windows(data, job.tower.history)
+    if not len(found):
+        raise ValueError(
+            "a tower that learns from sequences needs users with 2 training interactions or more; "
+            "found none: choose another tower, or another split"
+        )
+    return found
+
+
+def _batch(data: Examples, step: Tensor, job: Job, worker: Worker, seed: int) -> Batch:
+    """Return this worker's share of the examples `[W B]` of a step."""
+    if job.tower.sequential:
+        return window_batch(data, step, worker.rank, worker.size, job.tower.history)
+    drawn = job.tower.history and not job.tower.graph
+    length = job.training.context_length if drawn else 0
+    if job.training.examples == "users":
+        return user_batch(data, step, worker.rank, worker.size, length, seed)
+    index, length = step.chunk(worker.size)[worker.rank], max(1, length)
+    if job.training.context == "before":
+        history = history_before(data, index, length)
+    else:
+        history = history_sample(data, index, length, seed)
+    local = slice(worker.rank * len(index), (worker.rank + 1) * len(index))
+    weights = None if data.weights is None else data.weights[index]
+    global_items = data.items[step].long()
+    return Batch(data.users[index].long(), history, global_items, local, weights=weights)
+
+
+def batch_loss(
+    model: nn.Module, loss: Loss, batch: Batch, drawn: Tensor | None, negatives: Negatives
+) -> Tensor:
+    """Return the mean loss over this worker's positives, scaled to its part in that over all.
+
+    In-batch losses score the positives of all workers, and the drawn negatives in addition. Each
+    worker encodes all of these itself, which is less work than to score them, and waits for nobody.
+    The gradients meet in the average that DDP takes, so that each step is that of one worker with
+    the whole batch.
+
+    Args:
+        model: as the worker wraps it.
+        loss: settings of the loss.
+        batch: this worker's part of the step.
+        drawn: sampled negatives, `[M]` for all positives or `[B, n]`, n for each; None for none.
+        negatives: that sampled them.
+    """
+    positive_ids = batch.global_items if loss.in_batch else batch.items
+    item_ids = positive_ids if drawn is None else torch.cat([positive_ids, drawn.flatten()])
+    users, items = model(batch.users, batch.history, item_ids)
+    if loss.in_batch or drawn is None:
+        positives, negative_vectors, negative_ids = items[batch.local], items, item_ids
+    else:
+        positives, sampled = items.split([len(positive_ids), drawn.numel()])
+        negative_vectors, negative_ids = sampled.unflatten(0, drawn.shape), drawn
+    log_q = negatives.log_q
+    inputs = LossInputs(
+        users=users,
+        positives=positives,
+        negatives=negative_vectors,
+        positive_ids=batch.items,
+        negative_ids=negative_ids,
+        positive_log_q=None if log_q is None else log_q[batch.items],
+        negative_log_q=None if log_q is None else log_q[negative_ids],
+        weight=batch.weights,
+        catalogue=len(negatives.catalogue),
+        head=head_of(model),
+        rows=batch.rows,
+    )
+    return batch.loss_scale * loss(inputs)
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, training: Training, epochs_done: float) -> None:
+    # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
+    # that it repeats.
+    for group in optimizer.param_groups:
+        group["lr"] = training.learning_rate * (1 - epochs_done / training.epochs)
