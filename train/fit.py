@@ -36,8 +36,8 @@ from train.steps import (
     stage_one,
     stage_two,
 )
-from train.towers.base import TwoTowerModel
 from train.towers.encode import align
+from train.towers.model import TwoTowerModel
 from train.towers.weights import state_bytes
 from train.tracking.base import Tracker
 

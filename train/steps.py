@@ -30,8 +30,8 @@ from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
 from train.rerankers.features import names_of
-from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users
+from train.towers.model import TwoTowerModel
 from train.tracking.base import Tracker
 from train.trainer.checkpoint import PhaseResult
 from train.trainer.job import Job, Validation

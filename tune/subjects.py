@@ -23,8 +23,8 @@ from train.recommender.stage_two import Learned, learned
 from train.rerankers.base import RerankerSettings
 from train.rerankers.cross_validation import cross_fit, ranked
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
-from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import State
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train

@@ -33,12 +33,12 @@ from train.losses.pairwise import BPR
 from train.losses.softmax import FullSoftmax, SampledSoftmax
 from train.metrics.ranking import per_user
 from train.towers.base import Tower
+from train.towers.batches import windows
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
-from train.trainer.batches import steps_per_epoch, windows
 from train.trainer.checkpoint import State
-from train.trainer.examples import examples
+from train.trainer.examples import examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 

@@ -18,11 +18,11 @@ from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.ops.tensors import products
 from train.towers import TOWERS
 from train.towers.base import Scores, Tower
+from train.towers.batches import Batch, history_sample
 from train.towers.dssm import DSSM
 from train.towers.matching_mlp import MatchingMLP
 from train.towers.ncf import NCF
 from train.towers.two_tower import TwoTower
-from train.trainer.batches import Batch, history_sample
 from train.trainer.epoch import batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Worker

@@ -12,8 +12,9 @@ from train.core.ragged import Array, Ragged
 from train.data.snapshot import TowerInputs
 from train.index.pair_index import PairIndex
 from train.towers import TOWERS
-from train.towers.base import Tower, TwoTowerModel
+from train.towers.base import Tower
 from train.towers.encode import align, encode_catalogue, encode_users, rank_by_model
+from train.towers.model import TwoTowerModel
 from train.towers.two_tower import TwoTower
 from train.towers.weights import head_of, load, state_bytes
 from train.trainer.job import Worker

@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from tests.training import events
 from train.core.schema import Interactions
-from train.trainer.batches import (
-    epoch_batches,
-    history_before,
-    history_sample,
-    steps_per_epoch,
-    user_batch,
-)
-from train.trainer.examples import Examples, examples, item_frequency, recency
+from train.towers.batches import Examples, history_before, history_sample, user_batch
+from train.trainer.examples import epoch_batches, examples, item_frequency, recency, steps_per_epoch
 
 CPU = torch.device("cpu")
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)

@@ -18,9 +18,9 @@ from train.config import Run
 from train.core.ragged import Array, Ragged
 from train.index.exact import rank_catalogue, rank_scores
 from train.towers import TOWERS, factorized
-from train.towers.base import TwoTowerModel
 from train.towers.encode import align, encode_catalogue, encode_users
 from train.towers.factorized import Factorized, FoldIn
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
 from train.trainer.job import Worker
 from train.trainer.loop import train

@@ -33,7 +33,7 @@ from train.recommender.recommender import CANDIDATES, Recommender
 from train.rerankers import stored
 
 if TYPE_CHECKING:
-    from train.towers.base import TwoTowerModel
+    from train.towers.model import TwoTowerModel
 
 __all__ = ["Bundle", "BundleError", "check", "open_bundle", "write"]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cluster import storage
 from train.bundle.bundle import Bundle
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 
 TOLERANCE = 1e-5
 SAMPLE = 64

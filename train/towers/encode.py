@@ -5,7 +5,7 @@ import torch
 
 from train.core.ragged import Array, Ragged
 from train.index.exact import rank_catalogue, rank_scores
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ from train.core.ragged import Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
-from train.towers.base import Tower, TowerLayers, TwoTowerModel
+from train.towers.base import Tower, TowerLayers
 from train.towers.encode import encode_users
+from train.towers.model import TwoTowerModel
 
 # Settings that a factorization cannot change: it has id vectors, ranked by inner products.
 FIXED: Mapping[str, Any] = {

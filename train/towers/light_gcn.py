@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
-from train.towers.base import Tower, TowerLayers, TwoTowerModel
+from train.towers.base import Tower, TowerLayers
 from train.towers.embeddings import SideEmbedding
+from train.towers.model import TwoTowerModel
 
 
 class LightGCN(Tower):

@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from train.data.snapshot import TowerInputs
-from train.towers.base import Tower, TwoTowerModel
+from train.towers.base import Tower
 from train.towers.layers import PairLayers
+from train.towers.model import TwoTowerModel
 
 
 def head_of(model: nn.Module) -> PairLayers | None:

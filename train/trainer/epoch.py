@@ -10,22 +10,21 @@ from torch import Tensor, nn
 
 from train.losses.base import Loss, LossInputs
 from train.losses.pairwise import PairLoss
-from train.towers.base import TwoTowerModel
-from train.towers.weights import head_of
-from train.trainer.batches import (
+from train.ops.seeds import WORKERS, mix
+from train.towers.batches import (
     Batch,
-    epoch_batches,
+    Examples,
     history_before,
     history_sample,
-    steps_per_epoch,
     user_batch,
     window_batch,
     windows,
 )
-from train.trainer.examples import Examples, examples
+from train.towers.model import TwoTowerModel
+from train.towers.weights import head_of
+from train.trainer.examples import epoch_batches, examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
-from train.trainer.seeds import WORKERS, mix
 from train.trainer.validation import all_sum
 
 

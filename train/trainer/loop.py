@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import Best, Curve, State, restore
 from train.trainer.epoch import Setup, train_epoch, with_hard
 from train.trainer.job import Job, Worker

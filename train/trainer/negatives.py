@@ -15,9 +15,9 @@ from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.losses.pairwise import PairLoss
-from train.towers.base import TwoTowerModel
+from train.towers.batches import Batch
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
-from train.trainer.batches import Batch
+from train.towers.model import TwoTowerModel
 from train.trainer.examples import item_frequency
 
 

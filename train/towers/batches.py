@@ -7,15 +7,33 @@ Every worker knows the order of all examples, so each draws the whole step of W 
 as a single worker with W * B would, and trains on its part of it, rows `[rB, (r + 1)B)`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from train.ops.seeds import mix, random_integers
 from train.ops.tensors import rows_and_places
-from train.trainer.examples import Examples
-from train.trainer.seeds import mix, random_integers
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training interactions on a device, ordered by user and time.
+
+    Attributes:
+        users: int32 `[N]`.
+        items: int32 `[N]`.
+        starts: position of the first interaction of each user, int64 `[U + 1]`.
+        weights: of the loss, 1 on average, float32 `[N]`; None where all are 1.
+    """
+
+    users: Tensor
+    items: Tensor
+    starts: Tensor
+    weights: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.users)
 
 
 @dataclass(frozen=True)
@@ -56,22 +74,6 @@ class Batch:
         if len(self.users) == len(self.items):
             return self.users
         return self.users.repeat_interleave((self.history >= 0).sum(1))
-
-
-def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> int:
-    """Return the number of full batches of all workers in an epoch of at most `limit` examples."""
-    return max(1, min(count, limit or count) // (batch * workers))
-
-
-def epoch_batches(
-    examples: Tensor, *, batch: int, workers: int, steps: int, seed: int
-) -> Iterator[Tensor]:
-    """Yield the examples `[W B]` of each step of all workers, without replacement."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(examples), generator=generator).to(examples.device)
-    size = min(batch, len(examples) // workers) * workers
-    for step in range(steps):
-        yield examples[order[step * size : (step + 1) * size]]
 
 
 def windows(data: Examples, length: int) -> Tensor:
