@@ -24,6 +24,7 @@ from train.recommender.recommender import Recommender
 from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.factorized import Factorized
+from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, Validation, Worker
 from train.trainer.loop import train
@@ -89,7 +90,7 @@ def exact_recommender(
 
 def suiting(tower: Tower) -> Loss:
     """Return a loss that can learn from the tower's scores."""
-    return BPR() if tower.pairs else InBatchSoftmax()
+    return BPR() if isinstance(tower, PairTower) else InBatchSoftmax()
 
 
 def plain_inputs(n_users: int, n_items: int) -> TowerInputs:

@@ -156,7 +156,7 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
 
 
 def _warn_of_ignored(run: Run) -> None:
-    if run.tower.at_once and run.loss != Run.model_fields["loss"].default:
+    if run.tower.closed_form() and run.loss != Run.model_fields["loss"].default:
         logger.warning(
             "tower %s is fitted at once, without a loss: ignoring loss %s",
             run.table()["tower"]["name"],

@@ -161,8 +161,8 @@ def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
 
 
 def on_ray(run: Run) -> bool:
-    """Whether workers train the towers: those that are fitted at once are fitted here."""
-    return run.train.workers > 0 and not run.tower.at_once
+    """Whether workers train the towers: those in closed form are fitted here."""
+    return run.train.workers > 0 and not run.tower.closed_form()
 
 
 def fit_towers(

@@ -151,7 +151,7 @@ def timed(job: Job) -> tuple[State, float]:
 def positions(job: Job) -> float:
     """Return how many interactions an epoch learns from: full batches of windows, or of them."""
     count = learned = len(job.interactions)
-    if job.tower.sequential:
+    if isinstance(job.tower, HistoryTransformer):
         users = len(job.inputs.warm_users)
         data = examples(job.interactions, users, torch.device("cpu"))
         count, learned = len(windows(data, job.tower.history)), count - users

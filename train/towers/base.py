@@ -1,35 +1,49 @@
-"""What every tower is: two sides, layers over them, and vectors that rank the catalogue.
+"""The settings that every tower has, and what a tower answers about itself.
 
-Shapes: U users, I items, B batch, M items asked for, h history length, N items in all histories of
-a batch, w width of what is looked up of an item, d width of the vectors.
+A tower says which scores it makes, which losses and settings suit it, what its training examples
+are and how it is fitted, so that another kind of tower is one file: it overrides the methods here.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal, Protocol
 
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from train.core.schema import Interactions
 from train.core.settings import Settings
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
+from train.towers.batches import Batch, Examples, Sampling, Unit, interaction_batch, user_batch
 from train.towers.layers import PairLayers
 from train.towers.model import TwoTowerModel
 
 Scores = Literal["dot", "cosine", "euclidean", "pair"]
 
+# Error of a catalogue with items whose vectors would all be equal; a remedy follows.
+COLD_ITEMS_ALIKE = (
+    'catalogue "all" has items that nobody took, and without tower.item_attributes they all look '
+    "the same; set "
+)
+
+
+class SuitsScores(Protocol):
+    """A loss, as far as towers know one."""
+
+    def needs(self, scores: str) -> str | None:
+        """Return what it needs instead of these scores; None where they suit."""
+
 
 @dataclass(frozen=True)
 class TowerLayers:
-    """The layers of both sides; those that a tower does not have hand on what they get.
+    """The layers of both sides; where a tower has none, an identity stands.
 
     Attributes:
-        history: `[m, w]` of item inputs, places and presence `[B, h]` -> `[B, d]`; None for none.
-        user: over what is looked up of users, `[B, d] -> [B, d]`, before the history is added.
+        history: inputs of items `[m, w]`, places and presence `[B, h]` -> `[B, d]`; None for none.
+        user: over the looked-up rows of users, `[B, d] -> [B, d]`, before the history is added.
         joined: over the sum of both, `[B, d] -> [B, d]`.
-        item: over what is looked up of items, `[M, w] -> [M, d]`.
-        head: scores pairs of vectors where that is no inner product.
+        item: over the looked-up rows of items, `[M, w] -> [M, d]`.
+        head: scores pairs of vectors that no inner product scores; None for inner products.
     """
 
     history: nn.Module | None
@@ -43,13 +57,6 @@ class Tower(Settings):
     """Settings that every architecture has; `build_layers` makes its layers.
 
     Attributes:
-        pairs: whether layers over both vectors score a pair: nothing can index that, so the whole
-            catalogue is tried, and `score` is "pair".
-        sequential: whether it learns from every item of a history at once; then an example is
-            `history` interactions of a user in a row.
-        graph: whether it learns from all interactions of all users at each step; then no example
-            has a history of its own.
-        at_once: whether `fit` sets its weights, all at once; then loss and epochs do not matter.
         width: length d of the vectors.
         user_id: give users an id embedding; without one a user is only history and attributes.
         item_id: give items an id embedding.
@@ -58,17 +65,11 @@ class Tower(Settings):
         history: newest interactions that describe a user; 0 for none.
         dropout: share of values set to 0 in training.
         normalize: scale vectors to length 1.
-        item_bias: the last element of an item's vector is added to its scores, whoever asks, and
-            not multiplied: how often it is taken, which cosines say badly.
-        score: what ranks: "dot", the inner product of the vectors; "cosine", that of vectors of
-            length 1, which wants a temperature near 0.1 in the loss; or "euclidean", minus the
-            squared distance.
+        item_bias: learn a bias of each item (its popularity, which cosines express badly), added
+            to its scores for every user; it is the last element of the item's vector.
+        score: "dot", the inner product of the vectors; "cosine", that of vectors of length 1, which
+            needs a temperature near 0.1 in the loss; or "euclidean", the negative squared distance.
     """
-
-    pairs: ClassVar[bool] = False
-    sequential: ClassVar[bool] = False
-    graph: ClassVar[bool] = False
-    at_once: ClassVar[bool] = False
 
     width: int = Field(default=64, ge=1)
     user_id: bool = True
@@ -82,58 +83,110 @@ class Tower(Settings):
     score: Scores = "dot"
 
     @model_validator(mode="after")
-    def _score_is_one_of_its_own(self) -> "Tower":
-        if self.pairs != (self.score == "pair") or (self.pairs and self.normalize):
-            own = "pair, and nothing to normalize" if self.pairs else "dot, cosine or euclidean"
-            raise ValueError(f"score: expected {own}, got {self.score!r}")
+    def _score_suits_the_tower(self) -> "Tower":
+        self.check_score()
         return self
 
-    @model_validator(mode="after")
-    def _a_bias_is_beside_other_elements(self) -> "Tower":
-        if self.item_bias and (self.pairs or self.width < 2):
-            own = (
-                "false, for its layers add what they want" if self.pairs else "a width of 2 or more"
-            )
-            raise ValueError(f"item_bias: expected {own}")
-        return self
+    def check_score(self) -> None:
+        """Raise ValueError where `score` or `item_bias` is none that this tower can have."""
+        if self.score == "pair":
+            raise ValueError("score: expected dot, cosine or euclidean, got 'pair'")
+        if self.item_bias and self.width < 2:
+            raise ValueError("item_bias: expected a width of 2 or more")
+
+    # Its scores.
 
     @property
     def scores(self) -> Scores:
-        """What scores are: inner products of vectors of length 1 are cosines, but for a bias."""
+        """Scores as losses name them: dot products of unit vectors without a bias are cosines."""
         if self.item_bias:
             return "dot"
         return "cosine" if self.normalize and self.score == "dot" else self.score
 
     @property
     def product_width(self) -> int:
-        """Return how many elements of a vector are multiplied: all but a bias."""
+        """Number of a vector's elements that are multiplied: all but a bias."""
         return self.width - self.item_bias
 
     @property
     def added(self) -> int:
-        """Return how many elements at the end of vectors a score adds to the product of others."""
+        """Number of elements at the end of vectors that a score adds to the product of others."""
         return 2 * (self.score == "euclidean") + self.item_bias
 
+    # Its module.
+
     def item_width(self) -> int:
-        """Return the width w of what is looked up of an item; of a user it is d."""
+        """Width w of an item's looked-up row; that of a user is d."""
         return self.width
 
     def build_layers(self) -> TowerLayers:
-        """Return freshly initialised layers."""
+        """Return freshly initialized layers."""
         raise NotImplementedError
 
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
-        """Return a freshly initialised module over these tables."""
+        """Return a freshly initialized module over these tables."""
         return TwoTowerModel(self, inputs)
 
-    def prepare(self, model: TwoTowerModel, known: Interactions) -> None:
-        """Give a fresh module what it needs of the interactions beside batches of them."""
+    # How it is fitted.
 
-    def check(self, items: int, features: Features) -> None:
-        """Raise ValueError where so many warm items with these attributes cannot be fitted."""
+    @classmethod
+    def closed_form(cls) -> bool:
+        """Whether `fit` sets its weights in closed form; else gradient steps on a loss do."""
+        return False
 
     def fit(
         self, model: TwoTowerModel, inputs: TowerInputs, known: Interactions, seed: int
     ) -> None:
-        """Set the weights of a fresh module by what was known, where that is done at once."""
+        """Set the weights of a fresh module from the training interactions, in closed form."""
         raise NotImplementedError
+
+    def prepare(self, model: TwoTowerModel, known: Interactions) -> None:
+        """Give a fresh module what gradient steps need of the interactions beside their batches."""
+
+    def training_examples(self, data: Examples, unit: Unit) -> Tensor:
+        """Return the examples of an epoch, `[E]`: indices of interactions, or of users.
+
+        Args:
+            data: the training interactions.
+            unit: of examples, as `[train]` has it.
+
+        Raises:
+            ValueError: there are none.
+        """
+        return data.known_users() if unit == "users" else data.everything()
+
+    def training_batch(self, data: Examples, step: Tensor, sampling: Sampling) -> Batch:
+        """Return a worker's part of a step.
+
+        Args:
+            data: the training interactions.
+            step: examples of all workers, `[W B]`, out of `training_examples`.
+            sampling: which part, and how histories are drawn.
+        """
+        length = self.context_length(sampling.context_length)
+        draw = user_batch if sampling.unit == "users" else interaction_batch
+        return draw(data, step, sampling, length)
+
+    def context_length(self, asked: int) -> int:
+        """Length of the histories drawn for examples, 0 for none, where `[train]` asks for one."""
+        return asked if self.history else 0
+
+    # What it refuses.
+
+    def check(self, items: int, features: Features) -> None:
+        """Raise ValueError where so many warm items with these attributes cannot be fitted."""
+
+    def unmet(self, loss: SuitsScores) -> str | None:
+        """Return what a loss needs that this tower has not; None where it suits."""
+        return loss.needs(self.scores)
+
+    def check_training(self, unit: Unit, context: str) -> None:
+        """Raise ValueError where it cannot learn from examples of that unit or context."""
+
+    def check_cold_items(self) -> None:
+        """Raise ValueError where items without interactions have no vectors of their own."""
+        if not self.item_attributes:
+            raise ValueError(f"{COLD_ITEMS_ALIKE}it to true, or catalogue to warm")
+
+    def check_vector_reader(self, reranker: str) -> None:
+        """Raise ValueError where a reranker that reads vectors cannot read those of a refit."""

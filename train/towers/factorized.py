@@ -4,7 +4,7 @@ Shapes: B users, h history length, m items looked up, d width.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from train.core.ragged import Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
-from train.towers.base import Tower, TowerLayers
+from train.towers.base import COLD_ITEMS_ALIKE, SuitsScores, Tower, TowerLayers
 from train.towers.encode import encode_users
 from train.towers.model import TwoTowerModel
 
@@ -42,8 +42,6 @@ class Factorized(Tower):
     of a user is the one that the baseline learned, plus the fold-in of the newest `history` items
     now, minus the fold-in of those known in training. An unknown user is the fold-in alone.
     """
-
-    at_once: ClassVar[bool] = True
 
     name: str
     user_attributes: bool = False
@@ -74,6 +72,18 @@ class Factorized(Tower):
         """Id embeddings are the vectors; the fold-in of the history is added to the user's."""
         history = FoldIn(self.baseline(), self.width) if self.history else None
         return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity())
+
+    @classmethod
+    def closed_form(cls) -> bool:
+        """It is: the baseline's own algorithm finds all vectors."""
+        return True
+
+    def unmet(self, loss: SuitsScores) -> str | None:
+        """Any loss may stand beside it, for it learns from none."""
+
+    def check_cold_items(self) -> None:
+        """Refuse them: it learns from ids alone."""
+        raise ValueError(f"{COLD_ITEMS_ALIKE}catalogue to warm")
 
     @torch.no_grad()
     def fit(

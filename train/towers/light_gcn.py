@@ -6,7 +6,7 @@ length, m items looked up, d width of the vectors.
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
 from train.towers.base import Tower, TowerLayers
+from train.towers.batches import Unit
 from train.towers.embeddings import SideEmbedding
 from train.towers.model import TwoTowerModel
 
@@ -34,8 +35,6 @@ class LightGCN(Tower):
         layers: how often neighbours are summed.
     """
 
-    graph: ClassVar[bool] = True
-
     name: Literal["light_gcn"] = "light_gcn"
     history: int = Field(default=1000, ge=1)
     layers: int = Field(default=2, ge=1)
@@ -51,6 +50,18 @@ class LightGCN(Tower):
         history = HistorySum(self.width) if self.history else None
         mean = Mean(self.layers + 1, self.width)
         return TowerLayers(history, nn.Identity(), mean, mean)
+
+    def context_length(self, asked: int) -> int:
+        """0: the graph has the history of every user, also of those in a batch."""
+        return 0
+
+    def check_training(self, unit: Unit, context: str) -> None:
+        """Refuse histories before each interaction: the graph has all interactions at once."""
+        if context == "before":
+            raise ValueError(
+                f"train.context: {self.name} learns from the graph of all interactions; expected "
+                "'all', got 'before'"
+            )
 
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
         """Return a freshly initialised module over these tables, without a graph."""

@@ -1,16 +1,17 @@
 """The tower `matching_mlp`."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import nn
 
-from train.towers.base import Scores, Tower, TowerLayers
+from train.towers.base import TowerLayers
 from train.towers.layers import PairLayers
+from train.towers.pair_tower import PairTower
 from train.towers.pooling import Pooled
 
 
-class MatchingMLP(Tower):
+class MatchingMLP(PairTower):
     """Both vectors side by side through a feed-forward net (study A of the reference studies).
 
     What is known of an item is its vector, and a user is the mean over the history; the layers are
@@ -21,8 +22,6 @@ class MatchingMLP(Tower):
         factors: elements of both vectors whose inner product is added to the net's score.
     """
 
-    pairs: ClassVar[bool] = True
-
     name: Literal["matching_mlp"] = "matching_mlp"
     width: int = Field(default=256, ge=1)
     user_id: bool = False
@@ -30,7 +29,6 @@ class MatchingMLP(Tower):
     user_attributes: bool = False
     history: int = Field(default=200, ge=1)
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    score: Scores = "pair"
     hidden: int = Field(default=64, ge=1)
     factors: int = Field(default=0, ge=0)
 
