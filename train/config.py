@@ -47,7 +47,7 @@ class Draft(Settings):
         data: where the three tables come from.
         split: what trains, validates and tests.
         tower: the architecture.
-        loss: with its negatives; a tower that is fitted at once needs none.
+        loss: with its negatives; a tower fitted in closed form needs none.
         train: optimisation and workers.
         index: search over the item vectors.
         linear_score: a further score of candidates, for rerankers that learn from it.

@@ -141,7 +141,7 @@ class Tower(Settings):
         raise NotImplementedError
 
     def prepare(self, model: TwoTowerModel, known: Interactions) -> None:
-        """Give a fresh module what gradient steps need of the interactions beside their batches."""
+        """Set up a fresh module for gradient steps with all training interactions: a graph, say."""
 
     def training_examples(self, data: Examples, unit: Unit) -> Tensor:
         """Return the examples of an epoch, `[E]`: indices of interactions, or of users.

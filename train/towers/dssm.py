@@ -16,9 +16,9 @@ class DSSM(Tower):
 
     Attributes:
         norm: of the hidden layers: "none", "batch" or "layer". Over several workers each one
-            normalises over its own batch; of items over those that occur in it, each once.
+            normalizes over its own batch; of items over those that occur in it, each once.
         encoder: "mlp"; or "transformer", one layer of causal attention over the history in order
-            in the place of its mean.
+            instead of its mean.
         heads: of that attention.
     """
 
@@ -38,7 +38,7 @@ class DSSM(Tower):
         return self
 
     def build_layers(self) -> TowerLayers:
-        """Attributes and history are added: a linear layer over both side by side is that sum."""
+        """Attributes and history are added: a linear layer over their concatenation is a sum."""
         history: nn.Module | None = None
         if self.history and self.encoder == "transformer":
             history = Transformer(self.width, self.history, 1, self.heads, self.dropout, "sasrec")

@@ -11,13 +11,13 @@ from train.towers.pooling import Pooled
 
 
 class Hybrid(Tower):
-    """Users by id, items by what is known of them, through a feed-forward net to unit length.
+    """Users by id, items by their attributes through a feed-forward net, to unit length.
 
-    The genres and the title of a film, say: so an item that nobody took has a vector as good as
-    any other (study D of the reference studies).
+    Cold items, known by genres and a title, say, have vectors as good as any other's (study D of
+    the reference studies).
 
     Attributes:
-        hidden: widths of the item side's layers; the first one is looked up.
+        hidden: widths of the item side's layers; the first is that of the looked-up rows.
     """
 
     name: Literal["hybrid"] = "hybrid"

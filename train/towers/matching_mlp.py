@@ -12,10 +12,10 @@ from train.towers.pooling import Pooled
 
 
 class MatchingMLP(PairTower):
-    """Both vectors side by side through a feed-forward net (study A of the reference studies).
+    """A feed-forward net over both concatenated vectors (study A of the reference studies).
 
-    What is known of an item is its vector, and a user is the mean over the history; the layers are
-    what `factors` leaves of `width`, and `hidden`.
+    An item's vector encodes its attributes, a user's is the mean over the history. The net's layers
+    have `width - factors` and `hidden` units.
 
     Attributes:
         hidden: width of the second layer.
@@ -39,7 +39,7 @@ class MatchingMLP(PairTower):
         return self
 
     def build_layers(self) -> TowerLayers:
-        """The first layer is split: what is looked up of an item, and the mean of it, are it."""
+        """Looked-up items and their mean are both sides' parts of the net's first layer."""
         history = Pooled(self.width, self.width, self.dropout, attention=False)
         head = PairLayers(self.width, self.factors, self.hidden, self.dropout)
         return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity(), head)

@@ -28,7 +28,7 @@ class NCF(PairTower):
     hidden: int = Field(default=16, ge=1)
 
     def build_layers(self) -> TowerLayers:
-        """An id's embedding times a first layer is another embedding of the id."""
+        """No first layer: a linear map of an id embedding is another id embedding."""
         history = None
         if self.history:
             history = Pooled(self.width, self.width, self.dropout, attention=False)
