@@ -28,10 +28,10 @@ COLD_ITEMS_ALIKE = (
 
 
 class SuitsScores(Protocol):
-    """A loss, as far as towers know one."""
+    """The part of a loss that towers know."""
 
     def needs(self, scores: str) -> str | None:
-        """Return what it needs instead of these scores; None where they suit."""
+        """Requirement of a loss that these scores do not meet; None where they suit."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Tower(Settings):
         """Raise ValueError where so many warm items with these attributes cannot be fitted."""
 
     def unmet(self, loss: SuitsScores) -> str | None:
-        """Return what a loss needs that this tower has not; None where it suits."""
+        """Requirement of a loss that this tower does not meet; None where it suits."""
         return loss.needs(self.scores)
 
     def check_training(self, unit: Unit, context: str) -> None:
