@@ -23,11 +23,15 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.recommender.recommender import Recommender
+from train.towers import TOWERS
 from train.towers.base import Tower
+from train.towers.factorized import Factorized
+from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, Validation, Worker
 from train.trainer.loop import train
 
+FACTORIZED = {name: entry for name, entry in TOWERS.items() if issubclass(entry, Factorized)}
 GENERATED = Generated(users=150, items=80, interactions=3_000, tastes=6, seed=1)
 
 
@@ -88,7 +92,7 @@ def exact_recommender(
 
 def suiting(tower: Tower) -> Loss:
     """Return a loss that can learn from the tower's scores."""
-    return BPR() if tower.pairs else InBatchSoftmax()
+    return BPR() if isinstance(tower, PairTower) else InBatchSoftmax()
 
 
 def plain_inputs(n_users: int, n_items: int) -> TowerInputs:

@@ -88,20 +88,20 @@ class Run(Draft):
 
     @model_validator(mode="after")
     def _loss_suits_the_tower(self) -> "Run":
-        lack = None if self.tower.at_once else self.loss.needs(self.tower.scores)
+        lack = self.tower.unmet(self.loss)
         if lack:
             raise ValueError(f"loss {name_of(self.loss.model_dump())!r} needs {lack}")
+        return self
+
+    @model_validator(mode="after")
+    def _training_suits_the_tower(self) -> "Run":
+        self.tower.check_training(self.train.examples, self.train.context)
         return self
 
     @model_validator(mode="after")
     def _users_are_examples(self) -> "Run":
         if self.train.examples != "users":
             return self
-        if self.tower.sequential:
-            raise ValueError(
-                "train.examples: history_transformer learns from whole histories; expected "
-                "'interactions', got 'users'"
-            )
         if self.loss.in_batch:
             raise ValueError(
                 "train.examples 'users' needs negatives that are drawn, and those of the batch are "
@@ -115,35 +115,15 @@ class Run(Draft):
         return self
 
     @model_validator(mode="after")
-    def _graphs_know_no_moments(self) -> "Run":
-        if self.tower.graph and self.train.context == "before":
-            raise ValueError(
-                f"train.context: {name_of(self.tower.model_dump())} learns from the graph of all "
-                "interactions; expected 'all', got 'before'"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _cold_items_are_encoded(self) -> "Run":
-        blind = self.catalogue == "all" and not self.tower.item_attributes
-        if blind:
-            # A tower that is fitted at once learns of ids alone.
-            mend = "" if self.tower.at_once else "it to true, or "
-            raise ValueError(
-                'catalogue "all" has items that nobody took, and without tower.item_attributes '
-                f"they all look the same; set {mend}catalogue to warm"
-            )
+        if self.catalogue == "all":
+            self.tower.check_cold_items()
         return self
 
     @model_validator(mode="after")
     def _reranker_suits_the_tower(self) -> "Run":
-        reads_vectors = isinstance(self.reranker, RerankerSettings) and self.reranker.reads_vectors
-        if self.tower.pairs and reads_vectors:
-            raise ValueError(
-                f"reranker {name_of(self.reranker.model_dump())!r} reads vectors, and those of "
-                f"tower {name_of(self.tower.model_dump())!r} mean something else after every fit; "
-                "set reranker to catboost or none"
-            )
+        if isinstance(self.reranker, RerankerSettings) and self.reranker.reads_vectors:
+            self.tower.check_vector_reader(name_of(self.reranker.model_dump()))
         return self
 
     def table(self) -> dict[str, Any]:

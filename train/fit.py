@@ -36,8 +36,8 @@ from train.steps import (
     stage_one,
     stage_two,
 )
-from train.towers.base import TwoTowerModel
 from train.towers.encode import align
+from train.towers.model import TwoTowerModel
 from train.towers.weights import state_bytes
 from train.tracking.base import Tracker
 
@@ -168,7 +168,7 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
 
 
 def _warn_of_ignored(run: Run) -> None:
-    if run.tower.at_once and run.loss != Run.model_fields["loss"].default:
+    if run.tower.closed_form() and run.loss != Run.model_fields["loss"].default:
         logger.warning(
             "tower %s is fitted at once, without a loss: ignoring loss %s",
             run.table()["tower"]["name"],

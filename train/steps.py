@@ -29,8 +29,8 @@ from train.recommender.recommender import Recommender
 from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
 from train.rerankers.base import RerankerSettings
 from train.rerankers.features import names_of
-from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users
+from train.towers.model import TwoTowerModel
 from train.tracking.base import Tracker
 from train.trainer.checkpoint import PhaseResult
 from train.trainer.job import Job, Validation
@@ -155,8 +155,8 @@ def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
 
 
 def on_ray(run: Run) -> bool:
-    """Whether workers train the towers: those that are fitted at once are fitted here."""
-    return run.train.workers > 0 and not run.tower.at_once
+    """Whether workers train the towers: those in closed form are fitted here."""
+    return run.train.workers > 0 and not run.tower.closed_form()
 
 
 def fit_towers(

@@ -23,8 +23,8 @@ from train.rerankers.base import RerankerSettings
 from train.rerankers.cross_validation import cross_fit, ranked
 from train.rerankers.training_set import TrainingSet
 from train.steps import reranker_holdout, select_holdout, selected, tower_job
-from train.towers.base import TwoTowerModel
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import State
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
@@ -121,7 +121,7 @@ def _request(model: TwoTowerModel, vectors: Array, job: Job, requests: int = 50)
     def ask(row: int) -> None:
         history = validation.histories.take(np.array([row]))
         user = encode_users(model, validation.users[row : row + 1], history)
-        rank(model, user, vectors, validation.catalogue, history, 10)
+        rank_by_model(model, user, vectors, validation.catalogue, history, 10)
 
     return _milliseconds(ask, range(min(requests, len(validation.users))))
 

@@ -28,7 +28,7 @@ from train.data.snapshot import TowerInputs
 from train.losses.pairwise import Triplet
 from train.towers.dssm import DSSM
 from train.towers.layers import Deep
-from train.trainer.epoch import _batch, _optimizer, batch_loss
+from train.trainer.epoch import _optimizer, _sampling, batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives
@@ -104,9 +104,10 @@ def by_index(job: Job) -> Step:
     data = examples(job.interactions, USERS, worker.device)
     negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, worker.device)
     order = iter(torch.randperm(len(data)).split(BATCH))
+    sampling = _sampling(job.training, worker, 0)
 
     def make() -> Any:
-        batch = _batch(data, next(order), job, worker, 0)
+        batch = job.tower.training_batch(data, next(order), sampling)
         return batch, negatives.draw(batch, 0)
 
     def learn(made: Any) -> float:

@@ -18,10 +18,10 @@ from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.index.pair_index import ROWS, PairIndex
-from train.towers.base import TwoTowerModel
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.layers import PairLayers
 from train.towers.matching_mlp import MatchingMLP
+from train.towers.model import TwoTowerModel
 from train.towers.pooling import Pooled
 
 ITEMS, NUMBERS, USERS, TAKEN, K = 53_016, 206, 64, 20, 10

@@ -33,12 +33,12 @@ from train.losses.pairwise import BPR
 from train.losses.softmax import FullSoftmax, SampledSoftmax
 from train.metrics.ranking import per_user
 from train.towers.base import Tower
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.batches import windows
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
-from train.trainer.batches import steps_per_epoch, windows
 from train.trainer.checkpoint import State
-from train.trainer.examples import examples
+from train.trainer.examples import examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train
 
@@ -151,7 +151,7 @@ def timed(job: Job) -> tuple[State, float]:
 def positions(job: Job) -> float:
     """Return how many interactions an epoch learns from: full batches of windows, or of them."""
     count = learned = len(job.interactions)
-    if job.tower.sequential:
+    if isinstance(job.tower, HistoryTransformer):
         users = len(job.inputs.warm_users)
         data = examples(job.interactions, users, torch.device("cpu"))
         count, learned = len(windows(data, job.tower.history)), count - users
@@ -166,7 +166,7 @@ def best(data: Data, tower: Tower, state: State) -> Array:
     model.load_state_dict(state["model"])
     histories = known.histories.take(users)
     vectors = encode_users(model, users, histories), encode_catalogue(model)
-    return rank(model, *vectors, known.catalogue, histories, K)
+    return rank_by_model(model, *vectors, known.catalogue, histories, K)
 
 
 def other(

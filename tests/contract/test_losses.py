@@ -18,11 +18,13 @@ from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.ops.tensors import products
 from train.towers import TOWERS
 from train.towers.base import Scores, Tower
+from train.towers.batches import Batch, history_sample
 from train.towers.dssm import DSSM
+from train.towers.history_transformer import HistoryTransformer
 from train.towers.matching_mlp import MatchingMLP
 from train.towers.ncf import NCF
+from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
-from train.trainer.batches import Batch, history_sample
 from train.trainer.epoch import batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Worker
@@ -117,7 +119,7 @@ def best_ndcg(loss: Loss, tower: Tower | None = None, unit: str = "interactions"
     data, folds = generated(TASTES)
     known = snapshot(data, folds.fold == TRAIN, folds.t1, 7)
     changes: dict[str, Any] = {"examples": unit} if tower is None else {"tower": tower}
-    if unit == "users" or (tower is not None and tower.sequential):
+    if unit == "users" or isinstance(tower, HistoryTransformer):
         changes["batch_size"] = 16
     job = job_for(
         loss,
@@ -159,7 +161,7 @@ IDS: dict[str, Any] = {"width": 16, "history": 20, "user_id": True, "item_id": T
 @pytest.mark.parametrize("tower", [tower() for tower in TOWERS.values()], ids=lambda t: t.name)
 def test_every_tower_learns_them(tower: Tower) -> None:
     """With ids: what attributes tell alone is less."""
-    loss = BPR() if tower.pairs else FullSoftmax()
+    loss = BPR() if isinstance(tower, PairTower) else FullSoftmax()
     assert best_ndcg(loss, tower.model_copy(update=IDS)) > 0.7 * best_ndcg(FullSoftmax())
 
 

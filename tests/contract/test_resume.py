@@ -21,8 +21,8 @@ from train.trainer.loop import train
 
 EPOCHS = 3
 SMALL: dict[str, Any] = {"width": 8, "history": 5}
-STEPPING = [name for name, tower in TOWERS.items() if not tower.at_once]
-AT_ONCE = [name for name, tower in TOWERS.items() if tower.at_once]
+STEPPING = [name for name, tower in TOWERS.items() if not tower.closed_form()]
+CLOSED_FORM = [name for name, tower in TOWERS.items() if tower.closed_form()]
 
 
 def job_of(name: str, **changes: Any) -> Job:
@@ -117,7 +117,7 @@ def test_patience_counts_on_from_the_epochs_before(monkeypatch: pytest.MonkeyPat
         assert same(train(job, Worker(), read_checkpoint(kept)), whole.state)
 
 
-@pytest.mark.parametrize("name", AT_ONCE)
+@pytest.mark.parametrize("name", CLOSED_FORM)
 def test_what_is_fitted_at_once_is_not_fitted_again(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from tests.driver import (
     some,
     write,
 )
-from tests.training import exact_recommender, suiting
+from tests.training import FACTORIZED, exact_recommender, suiting
 from train.baselines import BASELINES
 from train.core.ragged import Array
 from train.core.schema import Interactions
@@ -48,7 +48,7 @@ from train.steps import prepare, select_holdout
 from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.encode import encode_catalogue, encode_users
-from train.towers.factorized import FACTORIZED, FIXED
+from train.towers.factorized import FIXED
 from train.towers.two_tower import TwoTower
 from train.trainer.job import Job, Training, Worker
 from train.trainer.loop import train

@@ -12,8 +12,12 @@ from train.core.ragged import Array, Ragged
 from train.data.snapshot import TowerInputs
 from train.index.pair_index import PairIndex
 from train.towers import TOWERS
-from train.towers.base import Tower, TwoTowerModel
-from train.towers.encode import align, encode_catalogue, encode_users, rank
+from train.towers.base import Tower
+from train.towers.encode import align, encode_catalogue, encode_users, rank_by_model
+from train.towers.history_transformer import HistoryTransformer
+from train.towers.light_gcn import LightGCN
+from train.towers.model import TwoTowerModel
+from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
 from train.towers.weights import head_of, load, state_bytes
 from train.trainer.job import Worker
@@ -51,7 +55,7 @@ def test_there_is_a_vector_for_every_user_and_item(tower: Tower) -> None:
 
 
 VARIANTS = (
-    *({"name": name} for name, tower in TOWERS.items() if not tower.at_once),
+    *({"name": name} for name, tower in TOWERS.items() if not tower.closed_form()),
     {"name": "two_tower", "pooling": "attention", "hidden": 8},
     {"name": "dssm", "encoder": "transformer"},
     {"name": "dssm", "norm": "batch"},
@@ -93,7 +97,7 @@ def gradients(model: TwoTowerModel, loss: torch.Tensor) -> dict[str, torch.Tenso
 
 @pytest.mark.parametrize(
     "tower",
-    [name for name, tower in TOWERS.items() if not tower.at_once and not tower.graph],
+    [name for name, tower in TOWERS.items() if not tower.closed_form() and tower is not LightGCN],
     indirect=True,
 )
 def test_what_is_asked_for_again_and_again_is_learned_from_each_time(tower: Tower) -> None:
@@ -181,7 +185,7 @@ def test_without_training_interactions_only_attributes_count(tower: Tower) -> No
 
 @pytest.mark.parametrize("history", [0, 5])
 def test_it_works_on_ids_alone(tower: Tower, history: int) -> None:
-    if not history and tower.sequential:
+    if not history and isinstance(tower, HistoryTransformer):
         with pytest.raises(ValueError, match="greater than or equal to 1"):
             type(tower).model_validate({"history": 0})
         return
@@ -215,8 +219,8 @@ def test_a_saved_tower_gives_the_same_vectors(tower: Tower, tmp_path: Path) -> N
     )
 
 
-VECTORS = [name for name, tower in TOWERS.items() if not tower.pairs]
-PAIRS = [name for name, tower in TOWERS.items() if tower.pairs]
+VECTORS = [name for name, tower in TOWERS.items() if not issubclass(tower, PairTower)]
+PAIRS = [name for name, tower in TOWERS.items() if issubclass(tower, PairTower)]
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -274,7 +278,7 @@ def test_an_item_bias_is_added_to_the_score_whoever_asks(tower: Tower, score: st
 
 def test_a_bias_that_a_tower_cannot_have_is_refused(tower: Tower) -> None:
     kind = type(tower)
-    if tower.pairs or tower.at_once:
+    if isinstance(tower, PairTower) or tower.closed_form():
         with pytest.raises(ValueError, match="item_bias: expected"):
             kind.model_validate({"item_bias": True})
     else:
@@ -303,7 +307,7 @@ def test_pairs_are_scored_and_ranked_as_they_are_trained(tower: Tower) -> None:
     np.testing.assert_allclose(alone, expected[one, other], atol=1e-4)
     index = PairIndex.build(items, known.inputs.warm_items, head)
     found, scores = index.search(vectors, 7, seen)
-    ranked = rank(model, vectors, items, known.inputs.warm_items, seen, 7)
+    ranked = rank_by_model(model, vectors, items, known.inputs.warm_items, seen, 7)
     np.testing.assert_array_equal(found, ranked)
     np.testing.assert_allclose(scores, np.take_along_axis(expected, found, axis=1), atol=1e-4)
     assert len(np.unique(expected.argmax(axis=1))) > 1
@@ -356,7 +360,7 @@ def test_a_saved_pair_index_finds_the_same(tower: Tower, tmp_path: Path) -> None
 
 
 def test_a_score_that_is_not_the_towers_is_refused(tower: Tower) -> None:
-    other = "dot" if tower.pairs else "pair"
+    other = "dot" if isinstance(tower, PairTower) else "pair"
     with pytest.raises(ValueError, match=f"score: expected .*, got '{other}'"):
         type(tower).model_validate({"score": other})
 

@@ -12,6 +12,7 @@ import torch
 
 from tests.integration.test_fit import answer_of, interrupted, make_run
 from tests.integration.test_tracking import history as logged
+from tests.training import FACTORIZED
 from train.bundle import evaluation_arrays
 from train.bundle.bundle import Bundle, open_bundle
 from train.config import Run
@@ -22,7 +23,7 @@ from train.fit import fit
 from train.recommender.answers import recommend
 from train.recommender.requests import Request
 from train.recommender.retrieval import retrieve
-from train.towers.factorized import FACTORIZED, Factorized
+from train.towers.factorized import Factorized
 
 WIDTH = 7
 

@@ -36,6 +36,7 @@ from train.losses.base import LossInputs
 from train.losses.pairwise import BPR
 from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
+from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
 from train.trainer.checkpoint import PhaseResult, State, read_phases
 from train.trainer.job import Job, Worker
@@ -142,8 +143,8 @@ def test_each_loss_and_tower_on_two_workers_is_as_on_one(tmp_path: Path) -> None
         )
     # Dropout draws anew on each worker, as it does in each row of a batch.
     small = {"width": 8, "dropout": 0.0}
-    for entry in (tower for tower in TOWERS.values() if not tower.at_once):
-        length = 4 if entry.sequential else entry.model_fields["history"].default
+    for entry in (tower for tower in TOWERS.values() if not tower.closed_form()):
+        length = 4 if entry is HistoryTransformer else entry.model_fields["history"].default
         whole = entry.model_validate(small | {"history": length})
         jobs.append(make_job(tower=whole, loss=suiting(whole), batch_size=32, half_life=30))
     jobs.append(make_job(loss=BPR(hard=4), batch_size=32))

@@ -8,14 +8,8 @@ from hypothesis import strategies as st
 
 from tests.training import events
 from train.core.schema import Interactions
-from train.trainer.batches import (
-    epoch_batches,
-    history_before,
-    history_sample,
-    steps_per_epoch,
-    user_batch,
-)
-from train.trainer.examples import Examples, examples, item_frequency, recency
+from train.towers.batches import Examples, Sampling, history_before, history_sample, user_batch
+from train.trainer.examples import epoch_batches, examples, item_frequency, recency, steps_per_epoch
 
 CPU = torch.device("cpu")
 PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=60)
@@ -132,8 +126,10 @@ def test_workers_share_the_users_of_one_worker(
 ) -> None:
     data = of(pairs)
     step = data.starts.diff().nonzero().flatten().repeat(workers)
-    whole = user_batch(data, step, 0, 1, length, seed)
-    parts = [user_batch(data, step, rank, workers, length, seed) for rank in range(workers)]
+    whole = user_batch(data, step, Sampling(seed=seed), length)
+    parts = [
+        user_batch(data, step, Sampling(rank, workers, seed), length) for rank in range(workers)
+    ]
     assert whole.rows is not None
     assert torch.equal(whole.rows, whole.rows.sort().values)
     assert set(whole.rows.tolist()) == set(range(len(step)))
@@ -148,7 +144,7 @@ def test_without_a_history_every_interaction_of_a_user_is_a_positive(
     pairs: list[tuple[int, int]], seed: int
 ) -> None:
     data = of(pairs)
-    batch = user_batch(data, data.starts.diff().nonzero().flatten(), 0, 1, 0, seed)
+    batch = user_batch(data, data.known_users(), Sampling(seed=seed), 0)
     assert batch.items.tolist() == data.items.tolist()
     assert batch.positive_users.tolist() == data.users.tolist()
     assert (batch.history == -1).all()
@@ -159,7 +155,7 @@ def test_what_describes_a_user_is_none_of_the_positives_and_new_each_epoch(
     count: int, seed: int
 ) -> None:
     data = of([(user, item) for user in (1, 4) for item in range(count)])
-    batch = user_batch(data, torch.tensor([4, 1]), 0, 1, 400, seed)
+    batch = user_batch(data, torch.tensor([4, 1]), Sampling(seed=seed), 400)
     assert batch.rows is not None
     for row in (0, 1):
         positives, history = batch.items[batch.rows == row], batch.history[row]
@@ -169,7 +165,9 @@ def test_what_describes_a_user_is_none_of_the_positives_and_new_each_epoch(
 
 def test_half_of_the_interactions_are_hidden() -> None:
     data = of([(0, item) for item in range(10)])
-    batches = [user_batch(data, torch.zeros(1).long(), 0, 1, 5, seed) for seed in range(400)]
+    batches = [
+        user_batch(data, torch.zeros(1).long(), Sampling(seed=seed), 5) for seed in range(400)
+    ]
     counts = torch.bincount(torch.cat([batch.items for batch in batches]), minlength=10)
     # One is a positive in any case, so 5.5 of 10 are.
     assert (abs(counts - 220) < 50).all()

@@ -25,6 +25,7 @@ from train.rerankers import RERANKERS
 from train.rerankers.catboost_reranker import CatBoost
 from train.run_files import CHOICES, _merged, apply_flags, presets, read_run, read_table
 from train.towers import TOWERS
+from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
 from train.tracking import TRACKING
 from train.trainer.job import Training
@@ -323,7 +324,7 @@ def test_a_run_as_json_gives_back_the_run(choice: str, name: str) -> None:
     table: dict[str, Any] = DATA | {choice: {"name": name, **needed}}
     if choice == "loss" and LOSSES[name]().needs("dot"):
         table["tower"] = {"name": "two_tower", "normalize": True}
-    if choice == "tower" and TOWERS[name].pairs:
+    if choice == "tower" and issubclass(TOWERS[name], PairTower):
         table["loss"] = "bpr"
     run = Run.model_validate(table)
     assert type(getattr(run, choice)) is ENTRIES[choice][name]

@@ -10,7 +10,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from pydantic import ValidationError
 
 from cluster.cli import explain
-from tests.training import before, histories, make_job, validation
+from tests.training import FACTORIZED, before, histories, make_job, validation
 from train.baselines import BASELINES
 from train.baselines.factorizations import ALS, SVD, Factorization
 from train.baselines.warp import WARP
@@ -18,9 +18,9 @@ from train.config import Run
 from train.core.ragged import Array, Ragged
 from train.index.exact import rank_catalogue, rank_scores
 from train.towers import TOWERS, factorized
-from train.towers.base import TwoTowerModel
 from train.towers.encode import align, encode_catalogue, encode_users
-from train.towers.factorized import FACTORIZED, Factorized, FoldIn
+from train.towers.factorized import Factorized, FoldIn
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import checkpoint_bytes, read_checkpoint
 from train.trainer.job import Worker
 from train.trainer.loop import train

@@ -17,8 +17,8 @@ from train.losses import LOSSES
 from train.losses.base import Loss, LossInputs
 from train.losses.pairwise import BCE, BPR, GBCE, CosineContrastive, PairLoss, Triplet
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.towers.batches import Batch
 from train.towers.two_tower import TwoTower
-from train.trainer.batches import Batch
 from train.trainer.epoch import batch_loss
 from train.trainer.job import Training, Worker
 from train.trainer.loop import train

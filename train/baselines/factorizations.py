@@ -4,7 +4,7 @@ Shapes: U users, I items, B users of a request, h history length, m items looked
 """
 
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,14 +27,7 @@ class Factorization(Collaborative):
 
     So it is a tower as well (`train.towers.factorized`), and says how the items of a user whom it
     has not seen become a vector.
-
-    Attributes:
-        size: the field that says how wide vectors are.
-        beyond: elements that they have beyond that.
     """
-
-    size: ClassVar[str] = "factors"
-    beyond: ClassVar[int] = 0
 
     def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Return the vectors of users and items, floats `[U, d]` and `[I, d]`.
@@ -94,8 +87,6 @@ class SVD(Factorization):
             and those of one pair are added; else a pair counts 1. A user who is folded in is
             described by items without weights.
     """
-
-    size: ClassVar[str] = "rank"
 
     name: Literal["svd"] = "svd"
     rank: int = Field(default=5, ge=1)

@@ -1,7 +1,7 @@
 """Matrix factorization by the WARP loss, as in LightFM, a batch at a time."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,8 +31,6 @@ class WARP(Factorization):
         draws: negatives a pair at most; a pair that none of them violates is not stepped.
         batch_size: pairs a step.
     """
-
-    beyond: ClassVar[int] = 1
 
     name: Literal["warp"] = "warp"
     factors: int = Field(default=4, ge=1)

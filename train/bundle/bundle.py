@@ -27,7 +27,7 @@ from train.bundle.manifest import (
 from train.recommender.recommender import Recommender
 
 if TYPE_CHECKING:
-    from train.towers.base import TwoTowerModel
+    from train.towers.model import TwoTowerModel
 
 __all__ = ["TOWER", "Bundle", "BundleError", "check", "open_bundle", "write"]
 

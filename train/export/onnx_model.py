@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from cluster import storage
 from train.bundle.bundle import Bundle
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 
+# Relative and absolute: 100 times float32's rounding, for sums that onnxruntime orders otherwise.
 TOLERANCE = 1e-5
+# Rows of the example inputs: enough for unknown users, short histories and cold items among them.
 SAMPLE = 64
 
 
@@ -28,14 +30,14 @@ class UserTower(nn.Module):
     def __init__(self, model: TwoTowerModel) -> None:
         super().__init__()
         self.model = model
-        # What is looked up is a table: how it is made of attributes need not be exported.
+        # Rows are looked up in tables: ids and attributes are summed before the export.
         self.users: Tensor
         self.items: Tensor
         self.register_buffer("users", model.user_input.everything().detach())
         self.register_buffer("items", model.item_input.everything().detach())
 
     def forward(self, users: Tensor, history: Tensor) -> Tensor:
-        """Encode users."""
+        """Encode users `[B]`, -1 for unknown, with histories `[B, h]`: `[B, d]`."""
         row = torch.where(users < 0, len(self.users) - 1, users)
         present = history >= 0
         return self.model.user_vectors(self.users[row], self.items, history.clamp(min=0), present)
@@ -51,7 +53,7 @@ class ItemTower(nn.Module):
         self.register_buffer("items", model.item_input.everything().detach())
 
     def forward(self, items: Tensor) -> Tensor:
-        """Encode items."""
+        """Encode items `[M]`: `[M, d]`."""
         return self.model.item_vectors(self.items[items])
 
 
@@ -67,11 +69,11 @@ class Score(nn.Module):
         self.register_buffer("items", torch.tensor(bundle.recommender.item_vectors))
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score pairs."""
-        first, second = self.users[users], self.items[items]
+        """Score pairs of known users `[B]` and items `[B]`: `[B]`."""
+        user_vectors, item_vectors = self.users[users], self.items[items]
         if self.head is None:
-            return (first * second).sum(1)
-        scores: Tensor = self.head(first, second[:, None])[:, 0]
+            return (user_vectors * item_vectors).sum(1)
+        scores: Tensor = self.head(user_vectors, item_vectors[:, None])[:, 0]
         return scores
 
 
@@ -80,7 +82,7 @@ def export_onnx(bundle: Bundle, folder: Path) -> dict[str, float]:
 
     Args:
         bundle: with a tower.
-        folder: is made; it must not be there.
+        folder: to create.
 
     Returns:
         The largest difference from torch of each file, measured in onnxruntime.
@@ -90,18 +92,18 @@ def export_onnx(bundle: Bundle, folder: Path) -> dict[str, float]:
         ValueError: the bundle has no tower, ONNX lacks an operator that it needs, or a file's
             results differ from torch's by more than 1e-5 of their size.
     """
-    found = {}
+    differences = {}
     with storage.new_folder(folder) as draft:
         for name, (module, inputs) in _modules(bundle).items():
             _write(module, inputs, draft / name)
-            found[name] = _difference(module, inputs, draft / name)
+            differences[name] = _difference(module, inputs, draft / name)
         for name in ("users.arrow", "items.arrow"):
             shutil.copy(bundle.folder / name, draft / name)
-    return found
+    return differences
 
 
 def _modules(bundle: Bundle) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
-    """Return what is exported and inputs to try it with, by file."""
+    """Return the exported modules, each with example inputs, by file name."""
     model = bundle.model()
     rng = np.random.default_rng(0)
     users = rng.integers(0, len(bundle.recommender.users), SAMPLE)
@@ -109,9 +111,10 @@ def _modules(bundle: Bundle) -> dict[str, tuple[nn.Module, dict[str, Tensor]]]:
     length = max(1, model.settings.history)
     history = torch.tensor(bundle.recommender.histories.take(users).last(length)).long()
     known = torch.tensor(users)
-    asked = torch.where(torch.arange(SAMPLE) % 8 == 0, -1, known)
+    # Unknown users take a path of their own through the tower, so some are among the examples.
+    some_unknown = torch.where(torch.arange(SAMPLE) % 8 == 0, -1, known)
     return {
-        "user_tower.onnx": (UserTower(model), {"users": asked, "history": history}),
+        "user_tower.onnx": (UserTower(model), {"users": some_unknown, "history": history}),
         "item_tower.onnx": (ItemTower(model), {"items": items}),
         "score.onnx": (Score(bundle, model), {"users": known, "items": items}),
     }
@@ -130,11 +133,12 @@ def _write(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        raise ValueError(_lack(path.name, error)) from error
+        raise ValueError(_unsupported(path.name, error)) from error
     program.save(str(path))
 
 
-def _lack(name: str, error: Exception) -> str:
+def _unsupported(name: str, error: Exception) -> str:
+    """Return a message that names the operator which ONNX lacks."""
     missing = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error))
     reason = f"ONNX has no operator for {missing[1]}" if missing else str(error).splitlines()[0]
     return f"{name} cannot be written with what this tower computes: {reason}"
@@ -142,14 +146,18 @@ def _lack(name: str, error: Exception) -> str:
 
 @torch.no_grad()
 def _difference(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> float:
-    """Return the largest difference from torch, over all rows together and for one alone."""
+    """Return the largest difference from torch, for a whole batch and for a single row.
+
+    Raises:
+        ValueError: it exceeds the tolerance.
+    """
     worst = 0.0
     for rows in (slice(None), slice(1)):
         part = {name: value[rows] for name, value in inputs.items()}
         expected = module(*part.values()).numpy()
-        (found,) = run_onnx(path, part)
-        worst = max(worst, float(np.abs(found - expected).max()))
-        if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        (actual,) = run_onnx(path, part)
+        worst = max(worst, float(np.abs(actual - expected).max()))
+        if not np.allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise ValueError(
                 f"{path.name} differs from torch by {worst:.2g}, more than {TOLERANCE:g}: nothing "
                 "was written; please report this with the bundle's configuration"

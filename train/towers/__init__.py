@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from train.towers.base import Tower
 from train.towers.dssm import DSSM
-from train.towers.factorized import FACTORIZED
+from train.towers.factorized import ALSTower, SVDTower, WARPTower
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.hybrid import Hybrid
 from train.towers.light_gcn import LightGCN
@@ -20,5 +20,7 @@ TOWERS: Mapping[str, type[Tower]] = {
     "light_gcn": LightGCN,
     "matching_mlp": MatchingMLP,
     "ncf": NCF,
-    **FACTORIZED,
+    "svd": SVDTower,
+    "als": ALSTower,
+    "warp": WARPTower,
 }

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import nn
 
-from train.towers.base import Parts, Scores, Tower
+from train.towers.base import Scores, Tower, TowerLayers
 from train.towers.layers import Deep, Norm
 from train.towers.pooling import Pooled
 from train.towers.transformer import Transformer, check_heads
@@ -16,9 +16,9 @@ class DSSM(Tower):
 
     Attributes:
         norm: of the hidden layers: "none", "batch" or "layer". Over several workers each one
-            normalises over its own batch; of items over those that occur in it, each once.
+            normalizes over its own batch; of items over those that occur in it, each once.
         encoder: "mlp"; or "transformer", one layer of causal attention over the history in order
-            in the place of its mean.
+            instead of its mean.
         heads: of that attention.
     """
 
@@ -37,12 +37,12 @@ class DSSM(Tower):
         check_heads(self.width, self.heads)
         return self
 
-    def parts(self) -> Parts:
-        """Attributes and history are added: a linear layer over both side by side is that sum."""
+    def build_layers(self) -> TowerLayers:
+        """Attributes and history are added: a linear layer over their concatenation is a sum."""
         history: nn.Module | None = None
         if self.history and self.encoder == "transformer":
             history = Transformer(self.width, self.history, 1, self.heads, self.dropout, "sasrec")
         elif self.history:
             history = Pooled(self.width, self.width, self.dropout, attention=False)
         user, item = (Deep(self.width, self.norm, self.dropout) for _ in range(2))
-        return Parts(history, user, nn.Identity(), item)
+        return TowerLayers(history, user, nn.Identity(), item)

@@ -10,11 +10,11 @@ from train.ops.embedding_bag import means
 from train.ops.tensors import rows_and_places
 
 
-class Side(nn.Module):
+class SideEmbedding(nn.Module):
     """Id embedding plus encoded attributes of the users or the items, summed: `[m] -> [m, w]`.
 
-    Rows without training interactions have an id embedding of 0. So has one row more, the last,
-    which stands for whoever is unknown and has no attributes either.
+    Cold rows, without training interactions, have an id embedding of 0. So has an additional last
+    row, which stands for unknown users or items and has no attributes either.
     """
 
     def __init__(
@@ -22,14 +22,15 @@ class Side(nn.Module):
     ) -> None:
         super().__init__()
         self.count, self.width = len(warm), width
+        # The padding index gets no gradient, so the unknown row stays 0.
         self.id = nn.Embedding(self.count + 1, width, self.count) if with_id else None
         if self.id is not None:
-            nn.init.normal_(self.id.weight, std=width**-0.5)
+            nn.init.normal_(self.id.weight, std=width**-0.5)  # vectors of expected length 1
             with torch.no_grad():
                 self.id.weight[torch.tensor(np.append(~warm, True))] = 0
         self.attributes = Attributes(features, width) if with_attributes else None
-        self.nothing: Tensor
-        self.register_buffer("nothing", torch.zeros(1, width), persistent=False)
+        self.zeros: Tensor
+        self.register_buffer("zeros", torch.zeros(1, width), persistent=False)
 
     def forward(self, index: Tensor) -> Tensor:
         """Look up indices `[m]`, -1 for unknown."""
@@ -50,13 +51,13 @@ class Side(nn.Module):
 
     def _sum(self, rows: int, *parts: Tensor | None) -> Tensor:
         present = [part for part in parts if part is not None]
-        return sum(present[1:], present[0]) if present else self.nothing.expand(rows, -1)
+        return sum(present[1:], present[0]) if present else self.zeros.expand(rows, -1)
 
 
 class Attributes(nn.Module):
     """Category embeddings (mean over a row's codes) plus a linear map of the dense columns.
 
-    The last row is empty, for whoever is unknown.
+    An additional last row is empty: it stands for unknown users or items.
     """
 
     def __init__(self, features: Features, width: int) -> None:
@@ -72,6 +73,7 @@ class Attributes(nn.Module):
         offsets = np.append(offsets, offsets[-1])
         self.register_buffer("offsets", torch.tensor(offsets), persistent=False)
         self.embedding = nn.Embedding(max(1, len(features.vocabulary)), width)
+        # A tenth of the length of id embeddings: attributes begin as a small correction to them.
         nn.init.normal_(self.embedding.weight, std=0.1 * width**-0.5)
         self.linear = nn.Linear(columns, width, bias=False) if columns else None
 
@@ -79,14 +81,14 @@ class Attributes(nn.Module):
         """Encode rows `[m]`: `[m, w]`."""
         start = self.offsets[row]
         lengths = self.offsets[row + 1] - start
-        which, within = rows_and_places(lengths)
-        codes = self.codes[start[which] + within]
+        which, place = rows_and_places(lengths)
+        codes = self.codes[start[which] + place]
         return self._encode(codes, lengths.cumsum(0) - lengths, self.dense[row])
 
     def everything(self) -> Tensor:
         """Encode all rows: `[n + 1, w]`."""
         return self._encode(self.codes, self.offsets[:-1], self.dense)
 
-    def _encode(self, codes: Tensor, begins: Tensor, dense: Tensor) -> Tensor:
-        bags = means(self.embedding.weight, codes, begins)
+    def _encode(self, codes: Tensor, starts: Tensor, dense: Tensor) -> Tensor:
+        bags = means(self.embedding.weight, codes, starts)
         return bags if self.linear is None else bags + self.linear(dense)

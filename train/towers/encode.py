@@ -1,11 +1,11 @@
-"""Vectors of users and items from a tower, rankings by them, and their alignment."""
+"""Batch encoding of users and items, whole-catalogue ranking, and alignment of refits."""
 
 import numpy as np
 import torch
 
 from train.core.ragged import Array, Ragged
 from train.index.exact import rank_catalogue, rank_scores
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 
 
 @torch.no_grad()
@@ -32,42 +32,41 @@ def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: i
     return torch.cat(parts).numpy()
 
 
-def rank(
+def rank_by_model(
     model: TwoTowerModel, users: Array, items: Array, catalogue: Array, exclude: Ragged, k: int
 ) -> Array:
-    """Rank the whole catalogue for every user as the model scores, int32 `[U, k]`.
+    """Rank the whole catalogue for every user, exactly: top k items, int32 `[U, k]`.
 
     Args:
-        model: its towers made the vectors.
+        model: scores pairs of vectors: by inner products, or by its head.
         users: vectors, float32 `[U, d]`.
         items: vectors, float32 `[I, d]`.
-        catalogue: items that may be ranked, bool `[I]`.
-        exclude: items of each user that may not, `U` rows.
-        k: how many.
+        catalogue: items that may be recommended, bool `[I]`.
+        exclude: items that each user has interacted with, U rows.
+        k: length of each ranking.
     """
     if model.head is None:
         return rank_catalogue(users, items, catalogue, exclude, k)
-    head, every = model.head.trained(), np.arange(len(users))
-    return rank_scores(lambda rows: head.scores(users[rows], items), every, catalogue, exclude, k)
+    head, rows = model.head.trained(), np.arange(len(users))
+    return rank_scores(lambda block: head.scores(users[block], items), rows, catalogue, exclude, k)
 
 
 def align(model: TwoTowerModel, reference: Array, both: Array) -> None:
-    """Rotate the model's space onto that of another fit, which leaves every inner product alone.
+    """Align a refitted embedding space to a reference (orthogonal Procrustes, Schonemann 1966).
 
-    Towers that score pairs stay as they are: their layers read each element by itself.
-
-    A reranker that reads vectors was trained on those of the other fit (orthogonal Procrustes;
-    Schonemann 1966).
+    A reranker that reads vectors was trained on those of the reference. The rotation leaves every
+    inner product as it is. Towers with a head over pairs are not rotated: it reads each element by
+    itself.
 
     Args:
         model: its `rotation` is set.
-        reference: item vectors of the other fit, float32 `[I, d]`; elements after those that are
-            multiplied are not turned.
+        reference: item vectors of the earlier fit, float32 `[I, d]`; only the elements that are
+            multiplied are rotated, a bias or a square is not.
         both: items that both fits were trained on, bool `[I]`.
     """
     if model.head is not None:
         return
     width = model.settings.product_width
-    own, other = encode_catalogue(model)[both, :width], reference[both, :width]
-    left, _, right = np.linalg.svd(own.T @ other)
+    vectors, target = encode_catalogue(model)[both, :width], reference[both, :width]
+    left, _, right = np.linalg.svd(vectors.T @ target)
     model.rotation.copy_(model.rotation @ torch.as_tensor(left @ right))

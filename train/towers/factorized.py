@@ -1,27 +1,28 @@
-"""Factorizations as towers: the baselines that have vectors, served as any other tower.
+"""Matrix factorizations as towers: the baselines that have vectors, served as any other tower.
 
-Shapes: U users, I items, B users asked for, h history length, m items looked up, d width.
+Shapes: B users, h history length, m items looked up, d width.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from train.baselines import BASELINES
-from train.baselines.factorizations import Factorization
+from train.baselines.factorizations import ALS, SVD, Factorization
+from train.baselines.warp import WARP
 from train.core.ragged import Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
-from train.towers.base import Parts, Tower, TwoTowerModel
+from train.towers.base import COLD_ITEMS_ALIKE, SuitsScores, Tower, TowerLayers
 from train.towers.encode import encode_users
+from train.towers.model import TwoTowerModel
 
-# What a factorization has no choice of: its vectors are of ids, and their inner product ranks.
+# Settings that a factorization cannot change: it has id vectors, ranked by inner products.
 FIXED: Mapping[str, Any] = {
     "user_id": True,
     "item_id": True,
@@ -35,15 +36,12 @@ FIXED: Mapping[str, Any] = {
 
 
 class Factorized(Tower):
-    """A baseline's vectors; beside `width` and `history` its settings are those of the baseline.
+    """A matrix factorization fitted in closed form, without gradient steps of the trainer.
 
-    The vector of a user is that of the baseline, moved by what the history has become since: by the
-    difference of what the baseline folds in from the newest `history` items now, and what it did
-    from those known in training. A user unknown then is what is folded in.
+    Beside `width` and `history` its settings are those of the baseline of the same name. The vector
+    of a user is the one that the baseline learned, plus the fold-in of the newest `history` items
+    now, minus the fold-in of those known in training. An unknown user is the fold-in alone.
     """
-
-    at_once: ClassVar[bool] = True
-    of: ClassVar[type[Factorization]]
 
     name: str
     user_attributes: bool = False
@@ -60,30 +58,41 @@ class Factorized(Tower):
         return self
 
     def baseline(self) -> Factorization:
-        """Return the baseline that it is."""
-        shared = self.of.model_fields.keys() - {self.of.size}
-        settings = {name: getattr(self, name) for name in shared}
-        return self.of.model_validate({self.of.size: self.width - self.of.beyond, **settings})
+        """The baseline with these settings."""
+        raise NotImplementedError
 
     def check(self, items: int, features: Features) -> None:
-        """Check what the baseline does."""
+        """Raise ValueError where the baseline cannot be fitted to so many warm items."""
         try:
             self.baseline().check(items, features)
         except ValueError as error:
             raise ValueError(f"{error}: that is tower.width") from error
 
-    def parts(self) -> Parts:
-        """Ids are the vectors; what is folded in from the history is added to that of the user."""
+    def build_layers(self) -> TowerLayers:
+        """Id embeddings are the vectors; the fold-in of the history is added to the user's."""
         history = FoldIn(self.baseline(), self.width) if self.history else None
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity())
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity())
+
+    @classmethod
+    def closed_form(cls) -> bool:
+        """It is: the baseline's own algorithm finds all vectors."""
+        return True
+
+    def unmet(self, loss: SuitsScores) -> str | None:
+        """Any loss may stand beside it, for it learns from none."""
+
+    def check_cold_items(self) -> None:
+        """Refuse them: it learns from ids alone."""
+        raise ValueError(f"{COLD_ITEMS_ALIKE}catalogue to warm")
 
     @torch.no_grad()
     def fit(
         self, model: TwoTowerModel, inputs: TowerInputs, known: Interactions, seed: int
     ) -> None:
-        """Factorize as the baseline does; ids of users hold what is not folded in of them."""
+        """Factorize; a user's id embedding is the learned vector minus the fold-in."""
         histories = Ragged.from_pairs(known.user, known.item, len(inputs.warm_users))
         users, items = self.baseline().vectors(known, inputs, seed)
+        # With ids of 0, `encode_users` returns the fold-in alone.
         _set(model.user_input.id, np.zeros_like(users))
         _set(model.item_input.id, items)
         if isinstance(model.history, FoldIn):
@@ -91,8 +100,86 @@ class Factorized(Tower):
         _set(model.user_input.id, users - encode_users(model, np.arange(len(users)), histories))
 
 
+class SVDTower(Factorized):
+    """Truncated SVD of the interaction matrix (PureSVD, Cremonesi et al. 2010).
+
+    Attributes:
+        width: singular values kept, the baseline's `rank`.
+        regularization: added to the squares of the singular values.
+        weighted: interactions count by their weights (ratings, say); else each user-item pair
+            counts 1. Fold-ins are without weights.
+    """
+
+    name: Literal["svd"] = "svd"
+    width: int = Field(default=5, ge=1)
+    regularization: float = Field(default=0.0, ge=0)
+    weighted: bool = False
+
+    def baseline(self) -> SVD:
+        """The baseline `svd` with these settings."""
+        return SVD(rank=self.width, regularization=self.regularization, weighted=self.weighted)
+
+
+class ALSTower(Factorized):
+    """Alternating least squares on implicit feedback (Hu, Koren, Volinsky 2008).
+
+    With an alpha other than 1 the fold-in solves a linear system for each user, for which ONNX has
+    no operator.
+
+    Attributes:
+        width: of the vectors, the baseline's `factors`.
+        regularization: L2, of the vectors.
+        alpha: confidence in an interaction, where one in its absence is 1.
+        iterations: alternations over both sides.
+    """
+
+    name: Literal["als"] = "als"
+    width: int = Field(default=5, ge=1)
+    regularization: float = Field(default=0.01, ge=0)
+    alpha: float = Field(default=1.0, gt=0)
+    iterations: int = Field(default=15, ge=1)
+
+    def baseline(self) -> ALS:
+        """The baseline `als` with these settings."""
+        return ALS(
+            factors=self.width,
+            regularization=self.regularization,
+            alpha=self.alpha,
+            iterations=self.iterations,
+        )
+
+
+class WARPTower(Factorized):
+    """Matrix factorization by the weighted approximate-rank pairwise loss (WSABIE, Weston 2011).
+
+    Attributes:
+        width: of the vectors: the baseline's `factors`, and the item bias as the last element.
+        epochs: over all user-item pairs.
+        learning_rate: of Adagrad.
+        draws: negatives tried at most for each pair; a pair that outranks them all is skipped.
+        batch_size: pairs of a step.
+    """
+
+    name: Literal["warp"] = "warp"
+    width: int = Field(default=5, ge=2)
+    epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=0.05, gt=0)
+    draws: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=1024, ge=1)
+
+    def baseline(self) -> WARP:
+        """The baseline `warp` with these settings."""
+        return WARP(
+            factors=self.width - 1,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            draws=self.draws,
+            batch_size=self.batch_size,
+        )
+
+
 class FoldIn(nn.Module):
-    """What a factorization makes of a user's items: `[m, d]`, places, presence -> `[B, d]`."""
+    """Fold-in of a factorization: item vectors `[m, d]`, places, presence -> users `[B, d]`."""
 
     def __init__(self, baseline: Factorization, width: int) -> None:
         super().__init__()
@@ -103,7 +190,7 @@ class FoldIn(nn.Module):
     def forward(self, inputs: Tensor, place: Tensor, present: Tensor) -> Tensor:
         """Fold in the rows of `inputs` at `place` `[B, h]` where `present`.
 
-        An item counts once, and only if it has a vector.
+        A repeated item counts once, and cold items (vectors of 0) do not count.
         """
         known = present & (inputs != 0).any(1)[place]
         ordered = torch.where(known, place, -1).sort(1).values
@@ -113,36 +200,6 @@ class FoldIn(nn.Module):
 
 
 def _set(embedding: nn.Embedding | None, vectors: Any) -> None:
-    """Set the rows of an embedding but for the last, which stands for whoever is unknown."""
+    """Set the rows of an embedding; the last one, of the unknown, stays 0."""
     assert embedding is not None
     embedding.weight[:-1] = torch.as_tensor(vectors)
-
-
-def tower_of(baseline: type[Factorization]) -> type[Factorized]:
-    """Return the settings of a baseline as those of a tower; `width` is how wide its vectors are.
-
-    Left out, it is as wide as the baseline's are by default.
-    """
-    fields = baseline.model_fields
-    name = fields["name"].default
-    width = fields[baseline.size].default + baseline.beyond
-    own: dict[str, Any] = {key: (of.annotation, of) for key, of in fields.items()}
-    del own[baseline.size]
-    own["name"] = (Literal[name], name)
-    own["width"] = (int, Field(default=width, ge=1 + baseline.beyond))
-    tower = create_model(
-        f"{baseline.__name__}Tower",
-        __base__=Factorized,
-        __module__=__name__,
-        __doc__=baseline.__doc__,
-        **own,
-    )
-    tower.of = baseline
-    return tower
-
-
-FACTORIZED: Mapping[str, type[Factorized]] = {
-    name: tower_of(entry) for name, entry in BASELINES.items() if issubclass(entry, Factorization)
-}
-# Settings that travel to another process are looked up there by the name of their class.
-globals().update({tower.__name__: tower for tower in FACTORIZED.values()})

@@ -5,19 +5,19 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from train.towers.base import Parts, Tower
+from train.towers.base import Tower, TowerLayers
 from train.towers.layers import stack
 from train.towers.pooling import Pooled
 
 
 class Hybrid(Tower):
-    """Users by id, items by what is known of them, through a feed-forward net to unit length.
+    """Users by id, items by their attributes through a feed-forward net, to unit length.
 
-    The genres and the title of a film, say: so an item that nobody took has a vector as good as
-    any other (study D of the reference studies).
+    Cold items, known by genres and a title, say, have vectors as good as any other's (study D of
+    the reference studies).
 
     Attributes:
-        hidden: widths of the item side's layers; the first one is looked up.
+        hidden: widths of the item side's layers; the first is that of the looked-up rows.
     """
 
     name: Literal["hybrid"] = "hybrid"
@@ -33,10 +33,10 @@ class Hybrid(Tower):
         """Return the width of the first hidden layer."""
         return self.hidden[0]
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Layers on the item side alone."""
         history = None
         if self.history:
             history = Pooled(self.hidden[0], self.width, self.dropout, attention=False)
         item = stack(self.hidden[0], self.hidden[1:], self.width, self.dropout)
-        return Parts(history, nn.Identity(), nn.Identity(), item)
+        return TowerLayers(history, nn.Identity(), nn.Identity(), item)

@@ -30,7 +30,7 @@ class Residual(nn.Module):
 def stack(width: int, hidden: tuple[int, ...], out: int, dropout: float) -> nn.Module:
     """Return a feed-forward net over looked-up rows: relu, then linear layers, `[m, w] -> [m, d]`.
 
-    What looks up a row is its first layer.
+    The embeddings that a row is looked up from are its first layer.
     """
     widths = [width, *hidden, out]
     layers: list[nn.Module] = []
@@ -42,8 +42,8 @@ def stack(width: int, hidden: tuple[int, ...], out: int, dropout: float) -> nn.M
 class Deep(nn.Module):
     """Relu, a residual layer and an output layer over looked-up rows, `[m, d] -> [m, d]`.
 
-    With what looks up a row these are the three layers of a DSSM's tower (Huang et al., CIKM 2013;
-    the residual connection is He et al.'s, CVPR 2016).
+    With the embeddings that rows are looked up from these are the three layers of a DSSM's tower
+    (Huang et al., CIKM 2013; the residual connection is He et al.'s, CVPR 2016).
     """
 
     def __init__(self, width: int, norm: Norm, dropout: float) -> None:
@@ -61,9 +61,10 @@ class Deep(nn.Module):
 
 
 class PairLayers(nn.Module):
-    """The layers of `train.index.pair_index.PairHead` over both halves, as they are trained.
+    """The trainable layers of `train.index.pair_index.PairHead`: a net over pairs and a product.
 
-    F of the w elements of a vector are factors, the others are halves of a first layer.
+    The first F of the w elements of a vector are factors of the inner product. The others are one
+    side's part of the net's first layer, whose outputs for a pair are the sum of both sides' parts.
     """
 
     def __init__(self, width: int, factors: int, hidden: int, dropout: float) -> None:
@@ -74,19 +75,19 @@ class PairLayers(nn.Module):
         self.out = nn.Linear(hidden, 1, bias=False)
 
     def forward(self, users: Tensor, items: Tensor) -> Tensor:
-        """Score users `[B, w]` with items `[M, w]` of all, or `[B, n, w]` of each: `[B, n]`."""
+        """Score users `[B, w]` with items `[n, w]` of all, or `[B, n, w]` of each: `[B, n]`."""
         both = self.dropout((users[:, None, self.factors :] + items[..., self.factors :]).relu())
         deep: Tensor = self.out(self.wide(both).relu())[..., 0]
         return deep + products(users[:, : self.factors], items[..., : self.factors])
 
     def trained(self) -> PairHead:
-        """Return the same in numpy."""
+        """Return the trained head in numpy, as it is stored and searched."""
         weights = {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
         return PairHead(weights)
 
 
 def norm_of(norm: Norm, width: int) -> nn.Module:
-    """Return a normalisation of rows `[m, width]`: none, over the batch or over each row."""
+    """Return a normalization of rows `[m, width]`: none, over the batch or over each row."""
     modules = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
     module: nn.Module = modules[norm](width)
     return module

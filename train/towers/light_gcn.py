@@ -1,12 +1,12 @@
-"""LightGCN: vectors are averages over the graph of who took what (He et al., SIGIR 2020).
+"""LightGCN: embeddings propagated over the user-item graph (He et al., SIGIR 2020).
 
-Shapes: U users and I items, and one row more of each for whoever is unknown; B users, h history
-length, m items looked up, d width of the vectors.
+Shapes: U users and I items, and one row more of each for the unknown; B users, h history length,
+m items looked up, d width of the vectors.
 """
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,23 +17,23 @@ from torch.nn import functional as F
 
 from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
-from train.towers.base import Parts, Tower, TwoTowerModel
-from train.towers.embeddings import Side
+from train.towers.base import Tower, TowerLayers
+from train.towers.batches import Unit
+from train.towers.embeddings import SideEmbedding
+from train.towers.model import TwoTowerModel
 
 
 class LightGCN(Tower):
-    """Two-tower model whose users and items are what their neighbours are (LightGCN).
+    """Graph convolution without weights over the user-item graph (LightGCN).
 
-    A layer makes users sums of their items and items sums of their users, each neighbour divided by
+    A layer makes users sums of their items and items sums of their users, each neighbor divided by
     the square roots of both degrees; vectors are means over the layers, of which ids and attributes
-    are the first. In training that is done at each step, over the whole graph. In serving items are
-    a table, and users are summed over their histories: so a new one has a vector as well.
+    are the first. Training propagates over the whole graph at each step. Serving looks items up in
+    a table and sums users over their histories, so that a new user has a vector as well.
 
     Attributes:
-        layers: how often neighbours are summed.
+        layers: of propagation.
     """
-
-    graph: ClassVar[bool] = True
 
     name: Literal["light_gcn"] = "light_gcn"
     history: int = Field(default=1000, ge=1)
@@ -45,11 +45,23 @@ class LightGCN(Tower):
             raise ValueError(f"dropout: light_gcn has none; expected 0, got {self.dropout}")
         return self
 
-    def parts(self) -> Parts:
-        """Sums and shares alone, without weights."""
+    def build_layers(self) -> TowerLayers:
+        """Sums and means alone, without weights."""
         history = HistorySum(self.width) if self.history else None
         mean = Mean(self.layers + 1, self.width)
-        return Parts(history, nn.Identity(), mean, mean)
+        return TowerLayers(history, nn.Identity(), mean, mean)
+
+    def context_length(self, asked: int) -> int:
+        """0: the graph has the history of every user, also of those in a batch."""
+        return 0
+
+    def check_training(self, unit: Unit, context: str) -> None:
+        """Refuse histories before each interaction: the graph has all interactions at once."""
+        if context == "before":
+            raise ValueError(
+                f"train.context: {self.name} learns from the graph of all interactions; expected "
+                "'all', got 'before'"
+            )
 
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
         """Return a freshly initialised module over these tables, without a graph."""
@@ -64,12 +76,12 @@ class LightGCN(Tower):
 
 @dataclass(frozen=True)
 class Graph:
-    """Who took what, each interaction divided by the roots of both degrees.
+    """The symmetrically normalized interaction matrix: entries `1 / sqrt(deg(u) deg(i))`.
 
     Attributes:
         users: items of each user, sparse `[U + 1, I + 1]`.
-        items: users of each item, its transpose.
-        roots: of the items' degrees, at least 1, `[I + 1, 1]`.
+        items: its transpose, users of each item.
+        roots: square roots of the items' degrees, at least 1, `[I + 1, 1]`.
     """
 
     users: Tensor
@@ -81,8 +93,8 @@ class Graph:
         """Return the graph of interactions on a device."""
         roots = _roots(known.user, n_users + 1), _roots(known.item, n_items + 1)
         weight = 1 / (roots[0][known.user] * roots[1][known.item])
-        taken = csr_matrix((weight, (known.user, known.item)), (n_users + 1, n_items + 1))
-        users, items = (_by_rows(side).to(device) for side in (taken, taken.T))
+        matrix = csr_matrix((weight, (known.user, known.item)), (n_users + 1, n_items + 1))
+        users, items = (_sparse(side).to(device) for side in (matrix, matrix.T))
         return cls(users, items, torch.tensor(roots[1])[:, None].to(device))
 
     def propagated(self, users: Tensor, items: Tensor, layers: int) -> tuple[Tensor, Tensor]:
@@ -91,11 +103,11 @@ class Graph:
         Args:
             users: layer 0 of all users, `[U + 1, d]`.
             items: layer 0 of all items, `[I + 1, d]`.
-            layers: how many there are beside it.
+            layers: number of layers after it.
 
         Returns:
-            Users; and items `[I + 1, 2 d]`: the sum over all layers, and what a history sums, which
-            is that over all but the last, divided by the root of the degree.
+            Users; and items `[I + 1, 2 d]`: the sum over all layers, and a user's summand for the
+            item in a history: the sum over all layers but the last, over the root of the degree.
         """
         all_users, all_items, but_last = users, items, items
         for _ in range(layers):
@@ -112,11 +124,11 @@ def _roots(index: Any, size: int) -> Any:
     return np.sqrt(np.maximum(np.bincount(index, minlength=size), 1)).astype(np.float32)
 
 
-def _by_rows(matrix: Any) -> Tensor:
-    """Return a sparse tensor; what occurs several times is summed already."""
+def _sparse(matrix: Any) -> Tensor:
+    """Return a CSR tensor; repeated interactions are summed already."""
     rows = matrix.tocsr()
     with warnings.catch_warnings():
-        # Products with dense matrices, all that is asked of it, are what torch has had for long.
+        # Only products with dense matrices are needed, which torch has long had.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
             torch.tensor(rows.indptr),
@@ -128,7 +140,10 @@ def _by_rows(matrix: Any) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """A sparse matrix times a dense one; torch would transpose it at each step for the gradient."""
+    """A sparse matrix times a dense one, given its transpose.
+
+    For the gradient torch's own product would transpose the matrix at each step.
+    """
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
@@ -140,10 +155,10 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transposed @ gradient.contiguous()
 
 
-class ItemTable(Side):
-    """Items as their rows in a table, `[I + 1, 2 d]`, which training makes of ids and attributes.
+class ItemTable(SideEmbedding):
+    """Item rows in a table `[I + 1, 2 d]`, propagated from ids and attributes in training.
 
-    Before, and without a graph, both halves of a row are what a side is elsewhere.
+    Before that, and without a graph, both halves of a row are the sum of ids and attributes.
     """
 
     def __init__(self, *options: Any) -> None:
@@ -171,7 +186,7 @@ class LightGCNModel(TwoTowerModel):
         graph: of the training interactions, while it is trained.
     """
 
-    item_side = ItemTable
+    item_embedding = ItemTable
     item_input: ItemTable
 
     def __init__(self, settings: LightGCN, inputs: TowerInputs) -> None:
@@ -180,15 +195,15 @@ class LightGCNModel(TwoTowerModel):
         self.graph: Graph | None = None
 
     def forward(self, users: Tensor, history: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode users `[B]` and items `[M]`; in training the graph has the histories."""
+        """Encode users `[B]` and items `[M]`; in training the graph stands for the histories."""
         if not self.training or self.graph is None:
             return super().forward(users, history, items)
-        everybody, table = self._propagated(self.graph)
-        asking, asked = F.embedding(users, everybody), F.embedding(items, table)
-        return self.finish_users(asking), self.item_vectors(asked)
+        user_table, item_table = self._propagated(self.graph)
+        user_rows, item_rows = F.embedding(users, user_table), F.embedding(items, item_table)
+        return self.finish_users(user_rows), self.item_vectors(item_rows)
 
     def train(self, mode: bool = True) -> "LightGCNModel":
-        """Set whether this is training; when that ends, items become a table."""
+        """Set whether this is training; when training ends, items are propagated into the table."""
         if self.training and not mode and self.graph is not None:
             with torch.no_grad():
                 self.item_input.table.copy_(self._propagated(self.graph)[1])
@@ -197,7 +212,7 @@ class LightGCNModel(TwoTowerModel):
 
     def _propagated(self, graph: Graph) -> tuple[Tensor, Tensor]:
         first = self.user_input.everything(), self.item_input.first_layer()
-        # Products with sparse matrices are of float32.
+        # torch multiplies sparse matrices in float32 alone.
         with torch.autocast(self.device.type, enabled=False):
             return graph.propagated(*first, self.layers)
 
@@ -211,19 +226,19 @@ class HistorySum(nn.Module):
 
     def forward(self, inputs: Tensor, place: Tensor, present: Tensor) -> Tensor:
         """Sum the rows of `inputs` `[m, 2 d]` at `place` `[B, h]` where `present`: `[B, d]`."""
-        here = present.to(inputs.dtype)
-        weight = here / here.sum(1, keepdim=True).clamp(min=1).sqrt()
+        ones = present.to(inputs.dtype)
+        weight = ones / ones.sum(1, keepdim=True).clamp(min=1).sqrt()
         rows = inputs[:, self.width :]
         return F.embedding_bag(place, rows, per_sample_weights=weight, mode="sum")
 
 
 class Mean(nn.Module):
-    """Sums over layers to means, of the first half of what there is: `[m, w] -> [m, d]`."""
+    """Means over layers from sums over them, the first d elements: `[m, w] -> [m, d]`."""
 
     def __init__(self, layers: int, width: int) -> None:
         super().__init__()
         self.layers, self.width = layers, width
 
     def forward(self, sums: Tensor) -> Tensor:
-        """Divide the first d elements."""
+        """Divide the first d elements by the number of layers."""
         return sums[:, : self.width] / self.layers

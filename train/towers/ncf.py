@@ -1,16 +1,17 @@
 """The tower `ncf`."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import nn
 
-from train.towers.base import Parts, Scores, Tower
+from train.towers.base import TowerLayers
 from train.towers.layers import PairLayers
+from train.towers.pair_tower import PairTower
 from train.towers.pooling import Pooled
 
 
-class NCF(Tower):
+class NCF(PairTower):
     """Neural collaborative filtering: inner products plus a net over ids (NeuMF; He et al. 2017).
 
     Half of each vector's elements are factors, the others go into the net.
@@ -19,20 +20,17 @@ class NCF(Tower):
         hidden: width of the net's second layer.
     """
 
-    pairs: ClassVar[bool] = True
-
     name: Literal["ncf"] = "ncf"
     width: int = Field(default=64, ge=2)
     user_attributes: bool = False
     item_attributes: bool = False
     history: int = Field(default=0, ge=0)
-    score: Scores = "pair"
     hidden: int = Field(default=16, ge=1)
 
-    def parts(self) -> Parts:
-        """An id's embedding times a first layer is another embedding of the id."""
+    def build_layers(self) -> TowerLayers:
+        """No first layer: a linear map of an id embedding is another id embedding."""
         history = None
         if self.history:
             history = Pooled(self.width, self.width, self.dropout, attention=False)
         head = PairLayers(self.width, self.width // 2, self.hidden, self.dropout)
-        return Parts(history, nn.Identity(), nn.Identity(), nn.Identity(), head)
+        return TowerLayers(history, nn.Identity(), nn.Identity(), nn.Identity(), head)

@@ -26,7 +26,7 @@ class Pooled(nn.Module):
 
     def forward(self, inputs: Tensor, place: Tensor, present: Tensor) -> Tensor:
         """Pool the rows of `inputs` `[m, w]` at `place` `[B, h]` where `present`: `[B, d]`."""
-        # What is exported may not have a shape that depends on the data.
+        # A packed sum has shapes that depend on the data, which ONNX export refuses.
         if self.attention is None and not exporting():
             counts = present.sum(1)
             pooled = means(inputs, place[present], counts.cumsum(0) - counts)
@@ -43,10 +43,10 @@ class Pooled(nn.Module):
         scores = self.attention(inputs).flatten()[place]
         # Not -inf: the softmax of an empty history would be NaN.
         weight: Tensor = scores.masked_fill(~present, -1e9).softmax(1) * present
-        # Autocast makes scores of another type, and a sum wants its weights in that of its terms.
+        # Under autocast scores are bfloat16, and embedding_bag needs weights of its inputs' type.
         return weight.to(inputs.dtype)
 
 
 def exporting() -> bool:
-    """Whether this is traced to be exported: then no shape may depend on the data."""
+    """Whether this is traced for export: then no shape may depend on the data."""
     return torch.compiler.is_exporting()

@@ -15,8 +15,7 @@ Block = Literal["sasrec", "ligr"]
 class Transformer(nn.Module):
     """Causal transformer over the history in order (SASRec, Kang and McAuley, ICDM 2018).
 
-    Everything but attention is computed for items that are there, never for padding; that is where
-    the history ends on the left.
+    All but attention is computed for present items alone, never for the padding on the left.
     """
 
     def __init__(
@@ -39,12 +38,12 @@ class Transformer(nn.Module):
             inputs: of items, `[m, d]`.
             place: of the histories' items in `inputs`, oldest first, `[B, h]`.
             present: where there is one, bool `[B, h]`.
-            every: return the states at all items that are present, row by row.
+            every: return the states at all present items, row by row.
 
         Returns:
             `[B, d]`, 0 for an empty history; or `[N, d]`.
         """
-        # Items move to the left, so that what comes later is all that has to be hidden.
+        # With items moved to the left, the causal mask hides the padding too.
         laid_out = _padded if exporting() else _packed
         row, order, place, length = laid_out(place, present)
         states = F.embedding(place, inputs) * self.scale + self.position(order)
@@ -57,14 +56,14 @@ class Transformer(nn.Module):
 
 
 def _packed(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return row, order in it and place of each item that is there, `[N]`, and the longest row."""
+    """Return row, order in it and place of each present item, `[N]`, and the longest row."""
     row = torch.arange(len(present), device=present.device)[:, None].expand_as(present)
     order = (present.cumsum(1) - 1)[present]
     return row[present], order, place[present], int(order.max()) + 1 if len(order) else 0
 
 
 def _padded(place: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Return the same of all `[B h]` positions; what is no item comes last in its row."""
+    """Return the same of all `[B h]` positions; padding comes last in its row."""
     order = torch.arange(place.shape[1], device=place.device).expand_as(place)
     row = torch.arange(len(place), device=place.device)[:, None].expand_as(place)
     missing = place.shape[1] - present.sum(1, keepdim=True)
@@ -78,8 +77,8 @@ def _newest(states: Tensor, present: Tensor) -> Tensor:
     if exporting():
         rows = states.unflatten(0, present.shape)
         last = (count - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[1])
-        found: Tensor = rows.gather(1, last)[:, 0] * (count > 0)[:, None]
-        return found
+        newest: Tensor = rows.gather(1, last)[:, 0] * (count > 0)[:, None]
+        return newest
     last = count.cumsum(0) - 1
     padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
     return padded[torch.where(count > 0, last, len(states))]
@@ -101,10 +100,10 @@ class Attention(nn.Module):
         """Attend from `queries` `[N, d]` to `states` `[N, d]` of the same history and no later.
 
         Args:
-            queries: from where.
-            states: to where.
+            queries: states that attend.
+            states: states attended to, which become keys and values.
             place: of each in the padded histories, flat, `[N]`.
-            shape: of these, B and h.
+            shape: of the padded histories, B and h.
         """
         parts = [self.query(queries), *self.key_value(states).chunk(2, dim=1)]
         query, key, value = (self._padded(part, place, shape) for part in parts)
@@ -122,7 +121,7 @@ class Attention(nn.Module):
 
 
 class SASRecBlock(nn.Module):
-    """Attention from normalised states, then a ReLU layer, both with residual connections."""
+    """Attention from normalized states, then a ReLU layer, both with residual connections."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -142,7 +141,7 @@ class SASRecBlock(nn.Module):
 
 
 class LiGRBlock(nn.Module):
-    """Attention and SwiGLU with learned gates on what they add (LiGR, Borisyuk et al. 2025).
+    """Attention and SwiGLU with gated residual connections (LiGR, Borisyuk et al. 2025).
 
     eSASRec (Tikhonovich et al., RecSys 2025) puts it in the place of SASRec's block.
     """

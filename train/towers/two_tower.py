@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from train.towers.base import Parts, Tower
+from train.towers.base import Tower, TowerLayers
 from train.towers.layers import Residual
 from train.towers.pooling import Pooled
 
@@ -22,11 +22,11 @@ class TwoTower(Tower):
     pooling: Literal["mean", "attention"] = "mean"
     hidden: int = Field(default=0, ge=0)
 
-    def parts(self) -> Parts:
+    def build_layers(self) -> TowerLayers:
         """Pool, add, and transform both sides alike."""
         attention = self.pooling == "attention"
         history = Pooled(self.width, self.width, self.dropout, attention) if self.history else None
-        return Parts(history, nn.Identity(), self._layers(), self._layers())
+        return TowerLayers(history, nn.Identity(), self._layers(), self._layers())
 
     def _layers(self) -> nn.Module:
         return Residual(self.width, self.hidden, self.dropout) if self.hidden else nn.Identity()

@@ -1,4 +1,4 @@
-"""Weights of towers as files."""
+"""Weights of towers as safetensors, and the head of a wrapped model."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from train.data.snapshot import TowerInputs
-from train.towers.base import Tower, TwoTowerModel
+from train.towers.base import Tower
 from train.towers.layers import PairLayers
+from train.towers.model import TwoTowerModel
 
 
 def head_of(model: nn.Module) -> PairLayers | None:
-    """Return what scores pairs in a model, or in one that averages its gradients."""
+    """Return the head over pairs of a model, also where DDP wraps it; None where it has none."""
     head: PairLayers | None = getattr(getattr(model, "module", model), "head", None)
     return head
 

@@ -10,22 +10,13 @@ from torch import Tensor, nn
 
 from train.losses.base import Loss, LossInputs
 from train.losses.pairwise import PairLoss
-from train.towers.base import TwoTowerModel
+from train.ops.seeds import WORKERS, mix
+from train.towers.batches import Batch, Examples, Sampling
+from train.towers.model import TwoTowerModel
 from train.towers.weights import head_of
-from train.trainer.batches import (
-    Batch,
-    epoch_batches,
-    history_before,
-    history_sample,
-    steps_per_epoch,
-    user_batch,
-    window_batch,
-    windows,
-)
-from train.trainer.examples import Examples, examples
+from train.trainer.examples import epoch_batches, examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
-from train.trainer.seeds import WORKERS, mix
 from train.trainer.validation import all_sum
 
 
@@ -61,7 +52,7 @@ class Setup:
         data = examples(
             job.interactions, n_users, worker.device, training.half_life, training.weighted
         )
-        chosen = _examples(data, job)
+        chosen = job.tower.training_examples(data, training.examples)
         # An example may have several positives; log q is that of the positives of a step.
         step = min(training.batch_size * worker.size, len(chosen))
         rows = max(1, len(data) * step // len(chosen))
@@ -76,19 +67,19 @@ def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
         ValueError: the loss is no longer finite.
     """
     job, worker, training = setup.job, setup.worker, setup.job.training
-    batch, limit = training.batch_size, training.epoch_examples
-    steps = steps_per_epoch(len(setup.examples), batch, worker.size, limit)
+    size, limit = training.batch_size, training.epoch_examples
+    steps = steps_per_epoch(len(setup.examples), size, worker.size, limit)
     seed = mix(job.seed, epoch)
+    sampling = _sampling(training, worker, seed)
     # Dropout draws anew after a resume exactly as in an unbroken run.
     torch.manual_seed(mix(seed, worker.rank, base=WORKERS))
     total, began = torch.zeros((), device=worker.device), time.perf_counter()
     setup.model.train()
-    batches = epoch_batches(
-        setup.examples, batch=batch, workers=worker.size, steps=steps, seed=seed
-    )
+    batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=steps, seed=seed)
     for step, index in enumerate(batches):
         _set_rate(setup.optimizer, training, epoch + step / steps)
-        total += _step(setup, _batch(setup.data, index, job, worker, seed), mix(seed, step))
+        batch = job.tower.training_batch(setup.data, index, sampling)
+        total += _step(setup, batch, mix(seed, step))
     mean = float(all_sum(total, worker.size)) / (steps * worker.size)
     _check_finite(mean, epoch, job)
     return {"loss": mean, "seconds": time.perf_counter() - began}
@@ -123,38 +114,15 @@ def with_hard(negatives: Negatives, job: Job, model: TwoTowerModel, epoch: int) 
     return replace(negatives, pool=hard_pool(model, job.inputs, job.interactions, size))
 
 
-def _examples(data: Examples, job: Job) -> Tensor:
-    """Return the examples of an epoch: interactions, users, or windows of interactions."""
-    if job.training.examples == "users":
-        return data.starts.diff().nonzero().flatten()
-    if not job.tower.sequential:
-        return torch.arange(len(data), device=data.users.device)
-    found = windows(data, job.tower.history)
-    if not len(found):
-        raise ValueError(
-            "a tower that learns from sequences needs users with 2 training interactions or more; "
-            "found none: choose another tower, or another split"
-        )
-    return found
-
-
-def _batch(data: Examples, step: Tensor, job: Job, worker: Worker, seed: int) -> Batch:
-    """Return this worker's share of the examples `[W B]` of a step."""
-    if job.tower.sequential:
-        return window_batch(data, step, worker.rank, worker.size, job.tower.history)
-    drawn = job.tower.history and not job.tower.graph
-    length = job.training.context_length if drawn else 0
-    if job.training.examples == "users":
-        return user_batch(data, step, worker.rank, worker.size, length, seed)
-    index, length = step.chunk(worker.size)[worker.rank], max(1, length)
-    if job.training.context == "before":
-        history = history_before(data, index, length)
-    else:
-        history = history_sample(data, index, length, seed)
-    local = slice(worker.rank * len(index), (worker.rank + 1) * len(index))
-    weights = None if data.weights is None else data.weights[index]
-    global_items = data.items[step].long()
-    return Batch(data.users[index].long(), history, global_items, local, weights=weights)
+def _sampling(training: Training, worker: Worker, seed: int) -> Sampling:
+    return Sampling(
+        rank=worker.rank,
+        workers=worker.size,
+        seed=seed,
+        unit=training.examples,
+        context=training.context,
+        context_length=training.context_length,
+    )
 
 
 def batch_loss(

@@ -1,7 +1,7 @@
 """Training interactions on a device, with their weights in the loss."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -9,26 +9,7 @@ from torch import Tensor
 
 from train.core.ragged import Array
 from train.core.schema import Interactions
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The training interactions on a device, ordered by user and time.
-
-    Attributes:
-        users: int32 `[N]`.
-        items: int32 `[N]`.
-        starts: position of the first interaction of each user, int64 `[U + 1]`.
-        weights: of the loss, 1 on average, float32 `[N]`; None where all are 1.
-    """
-
-    users: Tensor
-    items: Tensor
-    starts: Tensor
-    weights: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.users)
+from train.towers.batches import Examples
 
 
 def examples(
@@ -83,3 +64,19 @@ def _shared(values: Array) -> Tensor:
 def item_frequency(items: Array, n_items: int) -> Tensor:
     """Return the number of training interactions of each item, float32 `[I]`."""
     return torch.tensor(np.bincount(items, minlength=n_items), dtype=torch.float32)
+
+
+def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> int:
+    """Return the number of full batches of all workers in an epoch of at most `limit` examples."""
+    return max(1, min(count, limit or count) // (batch * workers))
+
+
+def epoch_batches(
+    examples: Tensor, *, batch: int, workers: int, steps: int, seed: int
+) -> Iterator[Tensor]:
+    """Yield the examples `[W B]` of each step of all workers, without replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(examples), generator=generator).to(examples.device)
+    size = min(batch, len(examples) // workers) * workers
+    for step in range(steps):
+        yield examples[order[step * size : (step + 1) * size]]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from train.towers.base import TwoTowerModel
+from train.towers.model import TwoTowerModel
 from train.trainer.checkpoint import Best, Curve, State, restore
 from train.trainer.epoch import Setup, train_epoch, with_hard
 from train.trainer.job import Job, Worker
@@ -28,8 +28,8 @@ def train(job: Job, worker: Worker, state: State | None = None) -> State:
     """
     torch.manual_seed(job.seed)
     model = job.tower.build(job.inputs).to(worker.device)
-    if job.tower.at_once:
-        return _fit_at_once(state, job, worker, model)
+    if job.tower.closed_form():
+        return _fit_closed_form(state, job, worker, model)
     job.tower.prepare(model, job.interactions)
     setup = Setup.of(job, worker, model)
     if state is not None:
@@ -44,7 +44,7 @@ def train(job: Job, worker: Worker, state: State | None = None) -> State:
     return state
 
 
-def _fit_at_once(state: State | None, job: Job, worker: Worker, model: TwoTowerModel) -> State:
+def _fit_closed_form(state: State | None, job: Job, worker: Worker, model: TwoTowerModel) -> State:
     """Fit a tower in closed form, unless this is the state of one that is fitted."""
     if state is not None:
         return state

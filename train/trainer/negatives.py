@@ -15,9 +15,9 @@ from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.losses.pairwise import PairLoss
-from train.towers.base import TwoTowerModel
-from train.towers.encode import encode_catalogue, encode_users, rank
-from train.trainer.batches import Batch
+from train.towers.batches import Batch
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
+from train.towers.model import TwoTowerModel
 from train.trainer.examples import item_frequency
 
 
@@ -98,5 +98,5 @@ def hard_pool(model: TwoTowerModel, inputs: TowerInputs, known: Interactions, si
     histories = Ragged.from_pairs(known.user, known.item, n_users)
     users = encode_users(model, np.arange(n_users), histories)
     items = encode_catalogue(model)
-    ranked = rank(model, users, items, inputs.warm_items, histories, size)
+    ranked = rank_by_model(model, users, items, inputs.warm_items, histories, size)
     return torch.as_tensor(ranked, dtype=torch.int64, device=model.device)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from train.core.ragged import Array
 from train.metrics.ranking import per_user
-from train.towers.base import TwoTowerModel
-from train.towers.encode import encode_catalogue, encode_users, rank
+from train.towers.encode import encode_catalogue, encode_users, rank_by_model
+from train.towers.model import TwoTowerModel
 from train.trainer.job import Job, Worker
 
 # Units of an NDCG of 1 that sums are rounded to. Those of 2**21 users add up to 2**53 at most, up
@@ -47,7 +47,7 @@ def validation_scores(
     assert validation is not None
     rows = np.arange(len(validation.users))[worker.rank :: worker.size]
     histories = validation.histories.take(rows)
-    ranked = rank(
+    ranked = rank_by_model(
         model,
         encode_users(model, validation.users[rows], histories),
         encode_catalogue(model),

@@ -7,15 +7,66 @@ Every worker knows the order of all examples, so each draws the whole step of W 
 as a single worker with W * B would, and trains on its part of it, rows `[rB, (r + 1)B)`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from train.ops.seeds import mix, random_integers
 from train.ops.tensors import rows_and_places
-from train.trainer.examples import Examples
-from train.trainer.seeds import mix, random_integers
+
+Unit = Literal["interactions", "users"]
+Context = Literal["all", "before"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The training interactions on a device, ordered by user and time.
+
+    Attributes:
+        users: int32 `[N]`.
+        items: int32 `[N]`.
+        starts: position of the first interaction of each user, int64 `[U + 1]`.
+        weights: of the loss, 1 on average, float32 `[N]`; None where all are 1.
+    """
+
+    users: Tensor
+    items: Tensor
+    starts: Tensor
+    weights: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def everything(self) -> Tensor:
+        """Index of every interaction, `[N]`."""
+        return torch.arange(len(self), device=self.users.device)
+
+    def known_users(self) -> Tensor:
+        """Users with interactions, int64."""
+        return self.starts.diff().nonzero().flatten()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a worker makes its part of a step out of examples.
+
+    Attributes:
+        rank: of this worker.
+        workers: W.
+        seed: of the epoch.
+        unit: of examples.
+        context: which interactions describe the user of an interaction, `train.context`.
+        context_length: how many of them are drawn.
+    """
+
+    rank: int = 0
+    workers: int = 1
+    seed: int = 0
+    unit: Unit = "interactions"
+    context: Context = "all"
+    context_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,22 +109,6 @@ class Batch:
         return self.users.repeat_interleave((self.history >= 0).sum(1))
 
 
-def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> int:
-    """Return the number of full batches of all workers in an epoch of at most `limit` examples."""
-    return max(1, min(count, limit or count) // (batch * workers))
-
-
-def epoch_batches(
-    examples: Tensor, *, batch: int, workers: int, steps: int, seed: int
-) -> Iterator[Tensor]:
-    """Yield the examples `[W B]` of each step of all workers, without replacement."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(examples), generator=generator).to(examples.device)
-    size = min(batch, len(examples) // workers) * workers
-    for step in range(steps):
-        yield examples[order[step * size : (step + 1) * size]]
-
-
 def windows(data: Examples, length: int) -> Tensor:
     """Return the last interaction of each window of `length`, int64 `[E]`.
 
@@ -86,8 +121,28 @@ def windows(data: Examples, length: int) -> Tensor:
     return data.starts[1:][user] - 1 - within * length
 
 
-def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: int) -> Batch:
+def interaction_batch(data: Examples, step: Tensor, sampling: Sampling, length: int) -> Batch:
+    """Return a worker's part of a step's interactions `[W B]`, each with a history of `length`.
+
+    With a length of 0 it has one slot all the same, which no layer reads.
+    """
+    index, length = step.chunk(sampling.workers)[sampling.rank], max(1, length)
+    if sampling.context == "before":
+        history = history_before(data, index, length)
+    else:
+        history = history_sample(data, index, length, sampling.seed)
+    return Batch(
+        users=data.users[index].long(),
+        history=history,
+        global_items=data.items[step].long(),
+        local=slice(sampling.rank * len(index), (sampling.rank + 1) * len(index)),
+        weights=None if data.weights is None else data.weights[index],
+    )
+
+
+def window_batch(data: Examples, step: Tensor, sampling: Sampling, length: int) -> Batch:
     """Return a worker's part of a step's windows `[W B]`: each item of one predicts the next."""
+    rank, workers = sampling.rank, sampling.workers
     history = history_before(data, step, length)
     place = step[:, None] - torch.arange(length - 1, -1, -1, device=step.device)
     present = history >= 0
@@ -106,9 +161,7 @@ def window_batch(data: Examples, step: Tensor, rank: int, workers: int, length: 
     )
 
 
-def user_batch(
-    data: Examples, step: Tensor, rank: int, workers: int, length: int, seed: int
-) -> Batch:
+def user_batch(data: Examples, step: Tensor, sampling: Sampling, length: int) -> Batch:
     """Return a worker's part of a step's users `[W B]`: all positives of a user share its scores.
 
     Without a history all the user's interactions are positives. With one a random half of them is,
@@ -118,11 +171,10 @@ def user_batch(
     Args:
         data: the interactions.
         step: users of all workers, each with an interaction.
-        rank: of this worker.
-        workers: W.
+        sampling: which part; a user's positives follow from its seed, in any batch.
         length: of the history; 0 for none.
-        seed: of the epoch; a user's positives follow from it, in any batch.
     """
+    rank, workers, seed = sampling.rank, sampling.workers, sampling.seed
     size, users = len(step) // workers, step.chunk(workers)[rank]
     row, place = _interactions(data, step)
     history = torch.full_like(users, -1)[:, None]
