@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from train.trainer.seeds import BASE, WORKERS, mix, random_integers
+from train.ops.seeds import BASE, WORKERS, mix, random_integers
 
 SEEDS = st.integers(0, 2**40)
 NUMBERS = st.integers(0, WORKERS - 1)
@@ -39,7 +39,8 @@ def test_streams_of_the_same_keys_are_independent() -> None:
     keys = mix(torch.arange(10_000), 0)
 
     def bits(stream: int, seed: int) -> Tensor:
-        return random_integers(keys, seed, stream)[:, None] >> torch.arange(63) & 1
+        drawn: Tensor = random_integers(keys, seed, stream)[:, None] >> torch.arange(63) & 1
+        return drawn
 
     draws = [bits(stream, seed) for seed in (0, 1) for stream in (0, 1, 2)]
     pairs = [(one, other) for place, one in enumerate(draws) for other in draws[:place]]

@@ -28,7 +28,7 @@ from train.recommender.recommender import CANDIDATES, Recommender
 from train.rerankers import stored
 
 if TYPE_CHECKING:
-    from train.towers.base import TwoTowerModel
+    from train.towers.model import TwoTowerModel
 
 TOWER = "tower.safetensors"
 LINEAR_SCORE = "linear_score.safetensors"
