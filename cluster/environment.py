@@ -22,8 +22,6 @@ DEFAULTS: Mapping[str, str] = {
     "RAY_worker_niceness": "0",
     # Asking for zero GPUs hides them from a worker, as Ray warns that it will from some version on.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Milliseconds that a node waits for its agents; Ray's 30 s are not enough on a busy machine.
-    "RAY_agent_register_timeout_ms": "300000",
     # Nothing is sent to anybody unless asked.
     "RAY_USAGE_STATS_ENABLED": "0",
 }

@@ -29,15 +29,13 @@ DASHBOARD_PORT = 8265
 START_SECONDS = 300
 STOP_SECONDS = 120
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
-# `ray start`, wherever the command is called from; its workers do not inherit this path.
-STARTER = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from cluster.agents import ray_command
-ray_command()
-"""
 # Ports that Ray fixes by default are left to chance: two nodes fit one machine then.
-_COMMON = ("--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0")
+_COMMON = (
+    "--disable-usage-stats",
+    "--dashboard-agent-listen-port=0",
+    "--min-worker-port=0",
+    "--max-worker-port=0",
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +209,7 @@ def _start(words: Sequence[str], address: str, dashboard: str = "") -> Node:
     handle, log = tempfile.mkstemp(prefix="start-", suffix=".log", dir=folder())
     with open(handle, "w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", STARTER, "start", "--block", *words, *_COMMON],
+            [*RAY, "start", "--block", *words, *_COMMON],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster import agents, environment, jobs
+from cluster import environment, jobs
 from cluster.head import LOOPBACK_HOST, check_answers, prepare_to_join, running
 
 if TYPE_CHECKING:
@@ -84,14 +84,13 @@ def _start(options: Mapping[str, Any], dashboard: bool) -> None:
 
     # Ray would warn that it turned tokens on; here that is as it should be.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    with agents.known_ports():
-        ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            dashboard_host=LOOPBACK_HOST,
-            dashboard_port=0,
-            **options,
-        )
+    ray.init(
+        address="local",
+        include_dashboard=dashboard,
+        dashboard_host=LOOPBACK_HOST,
+        dashboard_port=0,
+        **options,
+    )
 
 
 def _join(target: str, options: Mapping[str, Any]) -> None:

@@ -273,38 +273,6 @@ def commands_that_run() -> str:
     return " ".join(str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]))
 
 
-# Agents that do not begin, in the processes of Ray that find this on their path.
-WITHOUT_AGENTS = """
-import sys, threading
-agents = ("dashboard/agent.py", "runtime_env/agent/main.py")
-if any(word.endswith(agents) for word in sys.orig_argv):
-    threading.Event().wait()
-"""
-
-
-def test_a_ray_of_this_process_does_not_wait_for_its_agents(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT_AGENTS)
-    code = "from cluster.session import connect; print('cpus', connect('local', num_cpus=1).cpus)"
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "cpus 1.0\n"
-
-
-def test_a_head_does_not_wait_for_its_agents(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(WITHOUT_AGENTS)
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
-        token = tmp_path / "token"
-        token.write_text(TOKEN)
-        env = environ(folder, str(token)) | {"PYTHONPATH": str(tmp_path)}
-        done = run("cluster", "start", "--port=0", "--dashboard-port=0", "--num-cpus=1", env=env)
-        stopped = run("cluster", "stop", env=env)
-    assert done.returncode == 0, done.stderr
-    assert stopped.stdout.startswith("stopped 127.0.0.1:")
-
-
 def test_what_a_ray_can_never_give_is_refused(local_ray: Session) -> None:
     assert connect().address == local_ray.address
     assert scaling(3).resources_per_worker == {"CPU": 1}
