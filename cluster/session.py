@@ -12,6 +12,12 @@ from cluster.head import LOOPBACK_HOST, check_answers, prepare_to_join, running
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
+logger = logging.getLogger(__name__)
+
+# A node has 15 to 30 s for its parts to start, which no setting of Ray's changes; on a machine that
+# does much else these can be too few.
+STARTS = 3
+
 
 @dataclass(frozen=True)
 class Session:
@@ -84,13 +90,16 @@ def _start(options: Mapping[str, Any], dashboard: bool) -> None:
 
     # Ray would warn that it turned tokens on; here that is as it should be.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        include_dashboard=dashboard,
-        dashboard_host=LOOPBACK_HOST,
-        dashboard_port=0,
-        **options,
-    )
+    dashboard_options = {"dashboard_host": LOOPBACK_HOST, "dashboard_port": 0}
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init("local", include_dashboard=dashboard, **dashboard_options, **options)
+            return
+        except Exception as error:  # Ray raises no class of its own here
+            if "timed out" not in str(error) or attempt == STARTS:
+                raise
+            logger.warning("Ray did not start in the time that it gives itself; once more")
+            ray.shutdown()
 
 
 def _join(target: str, options: Mapping[str, Any]) -> None:
