@@ -90,10 +90,10 @@ def _start(options: Mapping[str, Any], dashboard: bool) -> None:
 
     # Ray would warn that it turned tokens on; here that is as it should be.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    dashboard_options = {"dashboard_host": LOOPBACK_HOST, "dashboard_port": 0}
+    ours: dict[str, Any] = {"include_dashboard": dashboard, "dashboard_host": LOOPBACK_HOST}
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init("local", include_dashboard=dashboard, **dashboard_options, **options)
+            ray.init("local", dashboard_port=0, **ours, **options)
             return
         except Exception as error:  # Ray raises no class of its own here
             if "timed out" not in str(error) or attempt == STARTS:
