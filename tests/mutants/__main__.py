@@ -42,23 +42,24 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 async def _try(mutants: Sequence[Mutant], checkout: Path, at_once: int) -> int:
     """Try mutants, after their tests without any; print each, then those that were not caught."""
     started = time.monotonic()
-    if not await _passes(sorted({test for m in mutants for test in m.tests}), checkout, at_once):
-        return 1
-    trials = await _trials(mutants, checkout, at_once)
-    counts = Counter(trial.verdict for trial in trials.values())
+    # What is edited in the checkout meanwhile has no part in it.
+    with copied(checkout) as copy:
+        if not await _passes(sorted({test for m in mutants for test in m.tests}), copy, at_once):
+            return 1
+        trials = await _trials(mutants, copy, at_once)
     for name, trial in trials.items():
         if trial.verdict != "caught":
             print(f"\n== {name}: {trial.verdict}\n{trial.detail}")
+    counts = Counter(trial.verdict for trial in trials.values())
     total = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     print(f"{len(trials)} mutants: {total}; {(time.monotonic() - started) / 60:.1f} minutes")
     return int(set(counts) != {"caught"})
 
 
 async def _passes(tests: Sequence[str], checkout: Path, at_once: int) -> bool:
-    """Whether the tests pass in a copy without a bug: only then does a failure mean anything."""
-    print(f"without a bug: {len(tests)} tests ...", flush=True)
-    with copied(checkout) as copy:
-        code, output = await pytest(copy, ["-n", str(at_once), "--dist", "loadfile", *tests])
+    """Whether the tests pass without a bug: only then does a failure mean anything."""
+    print(f"without a bug: {len(tests)} tests and files of tests ...", flush=True)
+    code, output = await pytest(checkout, ["-n", str(at_once), "--dist", "loadfile", *tests])
     print("\n".join(output.splitlines()[-20 if code else -1 :]), flush=True)
     return code == 0
 

@@ -68,7 +68,7 @@ def copied(checkout: Path) -> Iterator[Path]:
 async def pytest(folder: Path, arguments: Sequence[str]) -> tuple[int, str]:
     """Run pytest in a folder; return its exit code and what it printed."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *(sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider"),
         *arguments,
         cwd=folder,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
