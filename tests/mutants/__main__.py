@@ -7,6 +7,7 @@ mutant survives or cannot be tried.
 
 import argparse
 import asyncio
+import signal
 import sys
 import time
 from collections import Counter
@@ -84,6 +85,8 @@ async def _trials(mutants: Sequence[Mutant], checkout: Path, at_once: int) -> di
 
 
 if __name__ == "__main__":
+    # A shell has what it starts in the background ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
