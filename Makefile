@@ -14,7 +14,7 @@ WITHOUT_HNSWLIB := $(VENV)/.without-hnswlib
 # `make test ARGS="-k storage"`, `make bench ARGS=...`: handed on as they are.
 ARGS ?=
 
-.PHONY: help demo test kernels check format serve bench clean
+.PHONY: help demo test mutants kernels check format serve bench clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -24,6 +24,9 @@ demo: $(READY)  ## data, training, evaluation, bundle, one request over HTTP
 
 test: $(READY)  ## the whole suite
 	@$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+mutants: $(READY)  ## put one bug at a time in a copy and see that a test fails
+	@$(PY) -m tests.mutants $(ARGS)
 
 kernels: $(READY)  ## unit and contract tests as other processors compute
 	@tests/kernels.sh $(ARGS)
