@@ -132,8 +132,7 @@ class _Softmax(torch.autograd.Function):
             if sample.negative_log_q is not None:
                 scores -= sample.negative_log_q
             if hits is not None:
-                place, column = hits.places(mine)
-                scores[row[place], column] = MASKED
+                hits.mask(scores, mine, row)
             top = scores.amax(1)
             total = scores.sub_(top[:, None]).exp_().sum(1)
             excess = (total.log() + top)[row] - positive[mine]
@@ -190,8 +189,8 @@ class _Hits:
         first = torch.searchsorted(ordered, ids)
         return cls(order, first, torch.searchsorted(ordered, ids, right=True) - first)
 
-    def places(self, positives: slice) -> tuple[Tensor, Tensor]:
-        """Return the hits of some positives: place among them, and column of the negative."""
+    def mask(self, scores: Tensor, positives: slice, row: Tensor) -> None:
+        """Mask the hits of a block's positives in its scores, given the row of each of them."""
         first, count = self.first[positives], self.count[positives]
         place, within = rows_and_places(count)
-        return place, self.order[first[place] + within]
+        scores[row[place], self.order[first[place] + within]] = MASKED

@@ -57,25 +57,29 @@ def train_on_ray(
     done = read_phases(jobs, place)
     if len(done) == len(jobs):
         return done
-    training = next(iter(jobs.values())).training
-    with _logged(watch) as epochs:
-        trainer = ray.train.torch.TorchTrainer(
-            _worker,  # type: ignore[arg-type]
-            train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
-            scaling_config=scaling(training.workers, training.gpu),
-            run_config=ray.train.RunConfig(
-                name=FOLDER,
-                storage_path=place,
-                failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-                callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
-            ),
-        )
-        with interruptible():
-            result: Any = trainer.fit()
+    with _logged(watch) as epochs, interruptible():
+        result: Any = _trainer(jobs, place, epochs).fit()
     if result.return_value:
         raise ValueError(result.return_value)
     return read_phases(jobs, place)
+
+
+def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.torch.TorchTrainer:
+    """Return Ray's trainer of the jobs, whose epochs are appended to a file."""
+    training = next(iter(jobs.values())).training
+    return ray.train.torch.TorchTrainer(
+        _worker,  # type: ignore[arg-type]
+        # Put once, and read by all workers of a node from its object store.
+        train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
+        scaling_config=scaling(training.workers, training.gpu),
+        run_config=ray.train.RunConfig(
+            name=FOLDER,
+            storage_path=place,
+            failure_config=ray.train.FailureConfig(max_failures=training.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
+        ),
+    )
 
 
 @contextmanager
