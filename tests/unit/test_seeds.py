@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from train.trainer.seeds import BASE, WORKERS, mix, random_integers
+from train.ops.seeds import BASE, WORKERS, mix, random_integers
 
 SEEDS = st.integers(0, 2**40)
 NUMBERS = st.integers(0, WORKERS - 1)
