@@ -24,7 +24,7 @@ PORTS = (
 def known_ports() -> Iterator[None]:
     """Choose the ports of the agents of a node that this process starts meanwhile."""
     from ray._private import services
-    from ray._raylet import persist_port
+    from ray._raylet import persist_port  # type: ignore[attr-defined]  # compiled
 
     start = services.start_raylet
     signature = inspect.signature(start)
