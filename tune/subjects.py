@@ -31,7 +31,6 @@ from train.trainer.loop import train
 from train.trainer.validation import validation_scores
 
 Values = dict[str, float]
-Report = Callable[[dict[str, Any], State | None], None]
 
 
 @dataclass(frozen=True)
