@@ -93,8 +93,14 @@ class TableFile:
             null_values=[""],
             strings_can_be_null=True,
         )
-        with system.open_input_stream(path) as stream:
-            return pa.csv.read_csv(stream, read, parse, convert)
+        try:
+            with system.open_input_stream(path) as stream:
+                return pa.csv.read_csv(stream, read, parse, convert)
+        except pa.ArrowInvalid:
+            # Threads parse blocks whose first row they do not know; one thread names the bad row.
+            read.use_threads = False
+            with system.open_input_stream(path) as stream:
+                return pa.csv.read_csv(stream, read, parse, convert)
 
 
 def _parquet(system: pa.fs.FileSystem, path: str, name: str, choose: Choice) -> pa.Table:
