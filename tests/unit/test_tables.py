@@ -243,6 +243,11 @@ WRONG_FILES = {
         {},
         "events.csv: cannot be read as CSV: CSV parse error: Row #2: Expected 3 columns, got 2",
     ),
+    "ragged far below": (
+        {"events.csv": "user_id,item_id,timestamp\n" + "1,2,3\n" * 400_000 + "1,2\n"},
+        {},
+        "events.csv: cannot be read as CSV: CSV parse error: Row #400002: Expected 3 columns, got",
+    ),
     "time": (
         {"events.csv": EVENTS + "9,c,soon\n9,d,later\n"},
         {},

@@ -83,9 +83,11 @@ class TableFile:
     def _csv(self, system: pa.fs.FileSystem, path: str, name: str, choose: Choice) -> pa.Table:
         delimiter = "\t" if path.endswith((".tsv", ".tsv.gz")) else self.delimiter
         parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        read = pa.csv.ReadOptions(encoding=self.encoding)
+        # One thread counts rows, so that errors name them; several parse blocks whose place they do
+        # not know.
+        counting = pa.csv.ReadOptions(encoding=self.encoding, use_threads=False)
         with system.open_input_stream(path) as stream:
-            header = pa.csv.open_csv(stream, read, parse).schema.names
+            header = pa.csv.open_csv(stream, counting, parse).schema.names
         columns = list(choose(name, header))
         convert = pa.csv.ConvertOptions(
             include_columns=columns,
@@ -93,14 +95,13 @@ class TableFile:
             null_values=[""],
             strings_can_be_null=True,
         )
+        fast = pa.csv.ReadOptions(encoding=self.encoding)
         try:
             with system.open_input_stream(path) as stream:
-                return pa.csv.read_csv(stream, read, parse, convert)
+                return pa.csv.read_csv(stream, fast, parse, convert)
         except pa.ArrowInvalid:
-            # Threads parse blocks whose first row they do not know; one thread names the bad row.
-            read.use_threads = False
             with system.open_input_stream(path) as stream:
-                return pa.csv.read_csv(stream, read, parse, convert)
+                return pa.csv.read_csv(stream, counting, parse, convert)
 
 
 def _parquet(system: pa.fs.FileSystem, path: str, name: str, choose: Choice) -> pa.Table:
