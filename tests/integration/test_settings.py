@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from tests.driver import DAY, T2, Made, changed, events, made, make_run, write
 from train.config import Draft
+from train.index import hnsw
 from train.run_files import CHOICES
 
 # What follows from what, each with all that is made of it.
@@ -159,6 +160,8 @@ def laid_over(base: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
 def test_a_setting_changes_what_it_names_and_nothing_else(
     key: str, run: Callable[[Mapping[str, Any]], Made], tmp_path: Path
 ) -> None:
+    if key.startswith("index.") and hnsw.library() is None:
+        pytest.skip("needs hnswlib: this is of its graph")
     effect = EFFECTS[key]
     value = str(tmp_path) if key == "storage" else effect.value
     first, other = run(effect.base), run(laid_over(effect.base, key, value))

@@ -16,6 +16,7 @@ from train.bundle.content import LINEAR_SCORE
 from train.bundle.manifest import FORMAT_VERSION, digest, read_manifest, write_manifest
 from train.core.ragged import Array
 from train.core.redact import plain
+from train.index import hnsw
 from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
@@ -23,7 +24,7 @@ from train.recommender.retrieval import find_candidates
 
 FILES = (
     "histories.safetensors",
-    "index.hnsw",
+    *(["index.hnsw"] if hnsw.library() else []),
     "item_features.json",
     "item_features.safetensors",
     "items.arrow",

@@ -16,6 +16,8 @@ from train.index.vector_index import VectorIndex, _power_of_two
 
 WIDTH = 8
 
+KINDS = ["exact", pytest.param("hnsw", marks=pytest.mark.hnsw)]
+
 
 def _vectors(count: int, seed: int = 0, width: int = WIDTH) -> Array:
     rng = np.random.default_rng(seed)
@@ -37,7 +39,7 @@ def _expected(
     return [allowed[place] for place in order], scores[order]
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 @settings(max_examples=40)
 def test_always_k_and_never_an_excluded_item(kind: str, data: st.DataObject) -> None:
@@ -91,7 +93,7 @@ def test_exact_breaks_ties_by_item() -> None:
             assert (np.diff(row[values == value]) > 0).all()
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_query_does_not_depend_on_its_batch(kind: str) -> None:
     index = _build(kind, _vectors(2_000, width=64))
     queries = _vectors(16, seed=1, width=64)
@@ -103,6 +105,7 @@ def test_a_query_does_not_depend_on_its_batch(kind: str) -> None:
         np.testing.assert_array_equal(together[1][row], alone[1][0])
 
 
+@pytest.mark.hnsw
 def test_hnsw_reaches_the_recall_it_reports() -> None:
     vectors, queries = _vectors(3_000, width=32), _vectors(200, seed=1, width=32)
     catalogue = np.random.default_rng(2).random(3_000) < 0.9
@@ -115,6 +118,7 @@ def test_hnsw_reaches_the_recall_it_reports() -> None:
     assert built.report["used"] == "hnsw"
 
 
+@pytest.mark.hnsw
 def test_hnsw_that_cannot_reach_the_recall_says_so() -> None:
     vectors = np.random.default_rng(0).standard_normal((3_000, 256)).astype(np.float32)
     weak = IndexSettings(kind="hnsw", m=2, ef_construction=8, recall=1.0)
@@ -126,6 +130,7 @@ def test_hnsw_that_cannot_reach_the_recall_says_so() -> None:
     assert report["used"] == "exact" and report["recall"] < 1.0
 
 
+@pytest.mark.hnsw
 def test_a_sweep_rises_to_the_recall_of_exact_search() -> None:
     index = _build("exact", _vectors(3_000, width=32))
     rows = sweep(index, _vectors(200, seed=1, width=32), 10)
@@ -142,13 +147,14 @@ def test_a_sweep_of_few_items_is_exact_search_alone() -> None:
     assert [row["ef"] for row in sweep(_build("exact", _vectors(20)), _vectors(3), 50)] == [0.0]
 
 
+@pytest.mark.hnsw
 def test_auto_takes_what_is_faster() -> None:
     report = _build("auto", _vectors(500)).report
     faster = report["exact_us"] > 1.2 * report["hnsw_us"]
     assert report["used"] == ("hnsw" if faster else "exact")
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded_finds_the_same(kind: str, tmp_path: Path) -> None:
     vectors, catalogue = _vectors(400), np.arange(400) % 3 > 0
     index = _build(kind, vectors, catalogue)
@@ -166,6 +172,7 @@ def _saved(tmp_path: Path) -> tuple[Path, Array, Array, Any]:
     return tmp_path / "index.hnsw", vectors, catalogue, index.report
 
 
+@pytest.mark.hnsw
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -180,6 +187,7 @@ def test_foreign_file(tmp_path: Path, content: bytes, message: str) -> None:
         VectorIndex.load(path.parent, vectors, catalogue, report)
 
 
+@pytest.mark.hnsw
 def test_cut_file(tmp_path: Path) -> None:
     path, vectors, catalogue, report = _saved(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
@@ -192,6 +200,7 @@ def test_missing_file(tmp_path: Path) -> None:
         VectorIndex.load(tmp_path, _vectors(3), np.ones(3, dtype=bool), {"used": "hnsw"})
 
 
+@pytest.mark.hnsw
 def test_index_of_other_vectors(tmp_path: Path) -> None:
     path, vectors, catalogue, report = _saved(tmp_path)
     with pytest.raises(ValueError, match="of width 9: its header says 50 of width 8"):
@@ -212,7 +221,7 @@ def test_empty_catalogue_and_wrong_width() -> None:
         _build("exact", _vectors(4)).search(_vectors(1), 0)
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_queries(kind: str) -> None:
     found, scores = _build(kind, _vectors(30)).search(np.empty((0, WIDTH), np.float32), 5)
     assert found.shape == scores.shape == (0, 5)
