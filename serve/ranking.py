@@ -8,7 +8,7 @@ from train.recommender.ranking import rank_candidates
 from train.recommender.requests import Request, Retrieved
 from train.recommender.retrieval import retrieve
 
-Message = tuple[Array, Array, Array, Array, Array, Array, int]
+Message = tuple[Array, Array, Array, Array, Array, Array, Array | None, int]
 """User indices `[B]`; values and offsets of the histories; user vectors `[B, d]`; items and scores
 of the candidates `[B, C]`; k."""
 
@@ -47,12 +47,13 @@ def pack(retrieved: Retrieved, k: int) -> Message:
         retrieved.vectors,
         retrieved.candidates.items,
         retrieved.candidates.scores,
+        retrieved.candidates.proposed,
         k,
     )
 
 
 def unpack(message: Message) -> tuple[Queries, Array, Candidates, int]:
     """Return the arguments of `rank_candidates` from a message of `pack`."""
-    user, values, offsets, vectors, items, scores, k = message
+    user, values, offsets, vectors, items, scores, proposed, k = message
     queries = Queries(user=user, history=Ragged(values, offsets), exclude=Ragged.empty(len(user)))
-    return queries, vectors, Candidates(items=items, scores=scores), k
+    return queries, vectors, Candidates(items, scores, proposed), k

@@ -79,7 +79,8 @@ def make_recommender(
 
 def write_bundle(folder: Path, earned: bool = True, **sizes: Any) -> Path:
     """Write a planted bundle below `folder` and return its own folder."""
-    parts = make_recommender(**sizes)
+    served = "both_stages" if earned else "stage_1"
+    parts = dataclasses.replace(make_recommender(**sizes), served=served)
     facts = {"name": "planted", "config": {}, "metrics": {}, "reranker": {"earned": earned}}
     return folder / bundle.write(folder, parts, facts)
 

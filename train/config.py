@@ -19,6 +19,11 @@ from train.losses.softmax import InBatchSoftmax
 from train.rerankers import RERANKERS
 from train.rerankers.base import RerankerSettings
 from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.logit import Logit
+from train.sources.base import SourceSettings
+from train.sources.collaborative import ALSSource, EASESource, ItemKNNSource
+from train.sources.entries import SOURCES, TowerSource
+from train.sources.popularity import RecentPopularitySource
 from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.two_tower import TwoTower
@@ -31,6 +36,30 @@ class NoReranker(Settings):
     """Stage 1 alone."""
 
     name: Literal["none"] = "none"
+
+
+class AutoReranker(Settings):
+    """Several kinds of rerankers, of which the simplest within one standard error of the best is.
+
+    Attributes:
+        kinds: names or tables of rerankers, the simplest first.
+    """
+
+    name: Literal["auto"] = "auto"
+    kinds: tuple[Annotated[RerankerSettings, one_of("reranker", RERANKERS)], ...] = (
+        Logit(),
+        CatBoost(),
+    )
+
+
+STAGE_TWO = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}
+DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
+    TowerSource(),
+    EASESource(),
+    ALSSource(),
+    ItemKNNSource(),
+    RecentPopularitySource(),
+)
 
 
 class Draft(Settings):
@@ -53,6 +82,10 @@ class Draft(Settings):
         train: optimization and workers.
         index: search over the item vectors.
         linear_score: a further score of candidates, for rerankers that learn from it.
+        sources: that propose candidates: "tower", which is the tower of this run, and others, names
+            or tables with a name. Those that are not named but there by default are left out where
+            the data do not suffice, and so is each that adds nothing to the candidates of the
+            validation users.
         reranker: stage 2.
         evaluation: metrics.
         tracking: experiment tracking; not part of a run's identity.
@@ -72,9 +105,8 @@ class Draft(Settings):
     train: Training = Training()
     index: IndexSettings = IndexSettings()
     linear_score: LinearScore = LinearScore()
-    reranker: Annotated[Settings, one_of("reranker", {"none": NoReranker, **RERANKERS})] = (
-        CatBoost()
-    )
+    sources: tuple[Annotated[SourceSettings, one_of("source", SOURCES)], ...] = DEFAULT_SOURCES
+    reranker: Annotated[Settings, one_of("reranker", STAGE_TWO)] = AutoReranker()
     evaluation: Evaluation = Evaluation()
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
 
@@ -122,9 +154,29 @@ class Run(Draft):
 
     @model_validator(mode="after")
     def _reranker_suits_the_tower(self) -> "Run":
-        if isinstance(self.reranker, RerankerSettings) and self.reranker.reads_vectors:
-            self.tower.check_vector_reader(name_of(self.reranker.model_dump()))
+        for reranker in self.rerankers():
+            if reranker.reads_vectors:
+                self.tower.check_vector_reader(reranker.name)
         return self
+
+    @model_validator(mode="after")
+    def _sources_are_there_once(self) -> "Run":
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"sources: more than once: {', '.join(twice)}; name each once")
+        if "tower" not in names:
+            raise ValueError(
+                "sources: expected the tower among them, whose vectors describe candidates, got "
+                f"{', '.join(names) or 'none'}; add 'tower'"
+            )
+        return self
+
+    def rerankers(self) -> tuple[RerankerSettings, ...]:
+        """Return the rerankers that stage 2 is chosen from, the simplest first."""
+        if isinstance(self.reranker, AutoReranker):
+            return self.reranker.kinds
+        return (self.reranker,) if isinstance(self.reranker, RerankerSettings) else ()
 
     def table(self) -> dict[str, Any]:
         """Return every setting as plain JSON values; `Run.model_validate` takes it back."""

@@ -23,16 +23,17 @@ from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.identity import RUN, check_name, run_identity
 from train.recommender.recommender import Recommender
-from train.recommender.stage_two import StageTwo
 from train.report.page import write_page
-from train.rerankers.base import RerankerSettings
 from train.steps import (
     final_snapshot,
     fit_towers,
+    merge_sources,
     on_ray,
     prepare,
     refit_snapshot,
+    reranker_holdout,
     select_holdout,
+    source_settings,
     stage_one,
     stage_two,
 )
@@ -115,21 +116,31 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
     towers = fit_towers(home, run, phases, holdout, tracker)
-    selected = stage_one(run, data, holdout.known, towers["select"].model)
+    sources = source_settings(run, reranker_holdout(run, holdout))
+    selected = stage_one(run, data, holdout.known, towers["select"].model, sources)
+    selected, contributed = merge_sources(run, selected, holdout)
+    sources = tuple(source for source in sources if source.name in selected.quotas)
     second = stage_two(run, selected, holdout)
     recommenders = {}
     for phase, known in list(phases.items())[1:]:
         _align(towers[phase].model, known, selected)
-        first = stage_one(run, data, known, towers[phase].model)
-        recommenders[phase] = _with_reranker(first, second)
+        first = stage_one(run, data, known, towers[phase].model, sources)
+        served = second.gate["served"]
+        recommenders[phase] = replace(first, reranker=second.reranker, served=served)
     test = held_out(data, folds, phases["refit"])
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
     training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
-    facts = {"metrics": evaluated.report, "training": training, "reranker": dict(second.facts)}
-    served = list(phases)[-1]
-    as_of, model = phases[served].as_of, towers[served].model
-    return Result(recommenders[served], as_of, model, facts, arrays)
+    facts = {
+        "metrics": evaluated.report,
+        "training": training,
+        "reranker": dict(second.facts),
+        "gate": dict(second.gate),
+        "contributions": contributed,
+    }
+    last = list(phases)[-1]
+    as_of, model = phases[last].as_of, towers[last].model
+    return Result(recommenders[last], as_of, model, facts, arrays)
 
 
 def _phases(run: Run, data: Encoded, folds: Folds, holdout: Holdout) -> dict[str, Snapshot]:
@@ -144,11 +155,6 @@ def _align(model: TwoTowerModel, known: Snapshot, selected: Recommender) -> None
     """Align a refitted embedding space to the one that the reranker was fitted to."""
     both = known.inputs.warm_items & (selected.statistics.item_count > 0)
     align(model, selected.item_vectors, both)
-
-
-def _with_reranker(first: Recommender, second: StageTwo) -> Recommender:
-    earned = bool(second.facts.get("earned", True))
-    return replace(first, reranker=second.reranker, earned=earned)
 
 
 def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
@@ -174,5 +180,5 @@ def _warn_of_ignored(run: Run) -> None:
             run.table()["tower"]["name"],
             run.table()["loss"]["name"],
         )
-    if run.linear_score.rank and not isinstance(run.reranker, RerankerSettings):
+    if run.linear_score.rank and not run.rerankers():
         logger.warning("there is no reranker to learn from it: ignoring linear_score")

@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +25,13 @@ from train.data.snapshot import (
 )
 from train.data.splits.base import LEFT_OUT, TRAIN, Folds
 from train.index.build import build_index, check_kind
+from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
-from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_reranker
-from train.rerankers.base import RerankerSettings
+from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_stage_two
 from train.rerankers.features import names_of
+from train.sources.base import SourceSettings
+from train.sources.entries import TowerSource
+from train.sources.fitting import fit_sources, suitable
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.model import TwoTowerModel
 from train.tracking.base import Tracker
@@ -37,6 +40,9 @@ from train.trainer.job import Job, Validation
 from train.trainer.workers import train_here, train_on_ray
 
 logger = logging.getLogger(__name__)
+
+# Users that a source's marginal recall is measured on: its interval is narrow enough by then.
+MEASURED_USERS = 2000
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     check_kind(run.index)
     for baseline in run.evaluation.baselines:
         baseline.check(warm, features)
-    if isinstance(run.reranker, RerankerSettings):
-        run.reranker.check(_feature_names(run, data))
+    for reranker in run.rerankers():
+        reranker.check(_feature_names(run, data))
     counts = np.bincount(folds.fold[folds.fold > LEFT_OUT], minlength=3)
     logger.info(
         "%s: %s interactions, %s users, %s items; train %s, validation %s, test %s",
@@ -80,7 +86,9 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
 
 def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
     days = recent_windows(run.evaluation.recent_days)
-    return names_of(data.item_features, data.user_features, days, run.linear_score.rank > 0)
+    sources = tuple(source.name for source in run.sources) if len(run.sources) > 1 else ()
+    linear = run.linear_score.rank > 0
+    return names_of(data.item_features, data.user_features, days, linear, sources)
 
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
@@ -121,8 +129,25 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommen
     return stage_one(run, data, holdout.known, towers["select"].model), holdout
 
 
-def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) -> Recommender:
-    """Return stage 1 over a snapshot: all users and items encoded, the items indexed."""
+def source_settings(run: Run, holdout: Holdout) -> tuple[SourceSettings, ...]:
+    """Return the run's sources that the data suffice for, each setting picked on a holdout.
+
+    Raises:
+        ValueError: a source that the run names lacks something.
+    """
+    sources = suitable(run.sources, holdout.known, "sources" in run.model_fields_set)
+    options = run.evaluation.recent_days, run.evaluation.k, run.seed
+    return tuple(source.tuned(holdout, *options) for source in sources)
+
+
+def stage_one(
+    run: Run,
+    data: Encoded,
+    known: Snapshot,
+    model: TwoTowerModel,
+    sources: Sequence[SourceSettings] = (TowerSource(),),
+) -> Recommender:
+    """Return stage 1 over a snapshot: users and items encoded, items indexed, sources fitted."""
     users = np.arange(len(known.histories))
     vectors = encode_users(model, users, known.histories), encode_catalogue(model)
     head = None if model.head is None else model.head.trained()
@@ -134,6 +159,8 @@ def stage_one(run: Run, data: Encoded, known: Snapshot, model: TwoTowerModel) ->
         encode=partial(encode_users, model),
         added=run.tower.added,
         candidates=run.candidates,
+        sources=fit_sources(sources, known, run.seed),
+        quotas={source.name: source.quota for source in sources},
     )
 
 
@@ -142,15 +169,41 @@ def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:
     return like_test(holdout, run.split, MIN_GROUPS)
 
 
+def merge_sources(
+    run: Run, selected: Recommender, holdout: Holdout
+) -> tuple[Recommender, Mapping[str, Any]]:
+    """Return stage 1 with the sources that earn their place, and what each contributes."""
+    if len(selected.quotas) == 1:
+        return selected, {}
+    some = some_users(reranker_holdout(run, holdout), MEASURED_USERS)
+    kept, facts = earning_sources(selected, some)
+    for name, of in facts.items():
+        words = "" if of["kept"] else "; left out"
+        marginal = of["marginal"]["mean"]
+        logger.info(
+            "source %s: recall %.4f, marginal %.4f%s", name, of["recall"]["mean"], marginal, words
+        )
+    return with_sources(selected, kept), facts
+
+
+def with_sources(recommender: Recommender, names: Collection[str]) -> Recommender:
+    """Return stage 1 with some of its sources."""
+    return replace(
+        recommender,
+        sources={name: of for name, of in recommender.sources.items() if name in names},
+        quotas={name: of for name, of in recommender.quotas.items() if name in names},
+    )
+
+
 def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
-    """Fit the run's reranker, if it has one, to the candidates of the validation users."""
-    if not isinstance(run.reranker, RerankerSettings):
-        return StageTwo(None, {"earned": False, "reason": "the configuration asks for none"})
+    """Fit the run's reranker, if it has one, and choose what is served, on validation users."""
     holdout = reranker_holdout(run, holdout)
     logger.info("rerank: candidates of %s users", f"{len(holdout.users):,}")
-    threads = available_cpus()
-    second = fit_reranker(run.reranker, selected, holdout, run.seed, threads)
+    second = fit_stage_two(run.rerankers(), selected, holdout, run.seed, available_cpus())
     logger.info("rerank: %s", json.dumps(second.facts))
+    for row in second.gate.get("ladder", ()):
+        logger.info("gate: %s NDCG@%d %.4f", row["system"], second.gate["k"], row["ndcg"])
+    logger.info("gate: %s is served", second.gate["served"])
     return second
 
 

@@ -18,7 +18,7 @@ from train.data.snapshot import Holdout, Snapshot, held_out, snapshot, validatio
 from train.data.splits.base import TEST, TRAIN, Folds
 from train.data.splits.times import Time
 from train.datasets.generated import Generated
-from train.evaluation.rankings import rank_both
+from train.evaluation.rankings import rank_stages
 from train.losses.softmax import InBatchSoftmax
 from train.metrics.ranking import per_user
 from train.recommender.recommender import Recommender
@@ -137,7 +137,7 @@ def learned(leaky: bool) -> tuple[float, float]:
     judged = earns(training, cross_fit(RERANKER, training))
     model = RERANKER.fit(training)
     test = held_out(data, folds, known_at(data, folds, test=True))
-    ranked, _ = rank_both(replace(last, reranker=model), test.users, 10)
+    ranked = rank_stages(replace(last, reranker=model), test.users, 10)["both_stages"]
     return judged["ndcg"], float(per_user(ranked, test.relevant, 10)["ndcg"].mean())
 
 

@@ -23,13 +23,17 @@ class ItemKNN(Collaborative):
     neighbours: int = Field(default=312, ge=1)
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Keep the nearest items of each item, `[I, I]` sparse."""
+        """Score by the nearest items of the history's items."""
+        similarity = self.similarity(matrix)
+        return lambda users: _dense(matrix[users] @ similarity)
+
+    def similarity(self, matrix: Any) -> Any:
+        """Return the nearest items of each item, CSR `[I, I]`."""
         from sklearn.preprocessing import normalize
 
         weighted = matrix.T.tocsr().astype(np.float64).multiply(_idf(matrix.T)[None]).tocsr()
         # An item whose users all have weight 0 has length 0, and stays without neighbours.
-        similarity = _nearest(normalize(weighted), self.neighbours)
-        return lambda users: _dense(matrix[users] @ similarity)
+        return _nearest(normalize(weighted), self.neighbours)
 
 
 class UserKNN(Collaborative):

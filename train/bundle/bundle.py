@@ -16,7 +16,13 @@ import pyarrow as pa
 import pyarrow.fs
 
 from cluster import storage
-from train.bundle.content import TOWER, read_recommender, read_towers, write_recommender
+from train.bundle.content import (
+    TOWER,
+    read_recommender,
+    read_towers,
+    sources_record,
+    write_recommender,
+)
 from train.bundle.manifest import (
     BundleError,
     create_manifest,
@@ -39,8 +45,9 @@ class Bundle:
     Attributes:
         recommender: as it was stored.
         manifest: format version, version, created, name, config, libraries, data, metrics, index,
-            reranker (`name`, `earned`, ...), `added` (elements at the end of vectors that scores
-            add to products) and the sha256 of every file.
+            reranker (`name`, `earned`, ...), `sources` (`name`, `quota`, `shape`), `gate`
+            (`served`, and the ladder that it was chosen from), `added` (elements at the end of
+            vectors that scores add to products) and the sha256 of every file.
         folder: where it lies; the tower's files are read from here when they are first needed.
     """
 
@@ -169,9 +176,11 @@ def _fill(
         "config": {},
         "index": recommender.index.report,
         "added": recommender.added,
+        "sources": sources_record(recommender),
         "reranker": {},
         **facts,
     }
+    recorded["gate"] = {**recorded.get("gate", {}), "served": recommender.served}
     if recommender.reranker is not None:
         recorded["reranker"] = {"name": recommender.reranker.name, **recorded["reranker"]}
     for name, content in extra_files.items():

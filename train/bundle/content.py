@@ -24,14 +24,19 @@ from train.data.linear_score import LinearModel
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.build import open_index
-from train.recommender.recommender import CANDIDATES, Recommender
+from train.recommender.recommender import BOTH_STAGES, CANDIDATES, STAGE_1, Recommender
+from train.recommender.recommender import TOWER as TOWER_SOURCE
 from train.rerankers import stored
+from train.sources.base import Source
+from train.sources.fitted import from_arrays
 
 if TYPE_CHECKING:
     from train.towers.model import TwoTowerModel
 
 TOWER = "tower.safetensors"
 LINEAR_SCORE = "linear_score.safetensors"
+# Of bundles before format 6.
+ONE_SOURCE = ({"name": TOWER_SOURCE, "quota": None, "shape": TOWER_SOURCE},)
 
 
 def write_recommender(draft: Path, recommender: Recommender) -> None:
@@ -50,6 +55,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
         write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
+    for name, source in recommender.sources.items():
+        write_arrays(draft / _source_file(name), **source.arrays())
     recommender.index.save(draft)
     if recommender.reranker is not None:
         recommender.reranker.save(draft)
@@ -76,7 +83,9 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         item_features=read_features(folder, "item"),
         index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
         reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
-        earned=bool(manifest["reranker"].get("earned", True)),
+        sources=_read_sources(folder, manifest),
+        quotas={of["name"]: of["quota"] for of in manifest.get("sources", ONE_SOURCE)},
+        served=_served(manifest),
         added=manifest.get("added", 0),
         candidates=int(manifest["config"].get("candidates", CANDIDATES)),
         version=str(manifest["version"]),
@@ -138,6 +147,35 @@ def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearM
     if "linear_encode" in statistics:
         return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
     return LinearModel.none()
+
+
+def sources_record(recommender: Recommender) -> list[dict[str, Any]]:
+    """Return what the manifest says of each source: `name`, `quota` and `shape`, in their order."""
+    shapes = {name: source.shape for name, source in recommender.sources.items()}
+    return [
+        {"name": name, "quota": quota, "shape": shapes.get(name, TOWER_SOURCE)}
+        for name, quota in recommender.quotas.items()
+    ]
+
+
+def _read_sources(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Source]:
+    return {
+        of["name"]: from_arrays(
+            of["name"], of["shape"], safetensors.numpy.load_file(folder / _source_file(of["name"]))
+        )
+        for of in manifest.get("sources", ONE_SOURCE)
+        if of["name"] != TOWER_SOURCE
+    }
+
+
+def _source_file(name: str) -> str:
+    return f"source_{name}.safetensors"
+
+
+def _served(manifest: Mapping[str, Any]) -> str:
+    """Return what is served; before format 6 the reranker's `earned` says so."""
+    earned = manifest["reranker"].get("earned", True)
+    return str(manifest.get("gate", {}).get("served", BOTH_STAGES if earned else STAGE_1))
 
 
 def _check(recommender: Recommender) -> None:

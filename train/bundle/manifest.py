@@ -14,10 +14,10 @@ from train.core.redact import plain
 
 FORMAT = "raytower-bundle"
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
-# 3 has no linear score, 4 has it among the statistics.
-READABLE = (3, 4, 5)
+# 3 has no linear score, 4 has it among the statistics; up to 5 towers are the one source.
+READABLE = (3, 4, 5, 6)
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 

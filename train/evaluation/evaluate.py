@@ -18,6 +18,7 @@ from train.metrics.ranking import (
     per_positive,
     per_user,
 )
+from train.recommender.gate import contributions
 from train.recommender.recommender import Recommender
 
 
@@ -49,7 +50,8 @@ def evaluate(
     removed, and `all_items` with them; `more_k` (by cut, then system) has recall and NDCG at
     further cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
     divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in NDCG
-    (paired); `recall@candidates`; and facts (`users`, `interactions`, `catalogue`,
+    (paired); `recall@candidates`; `sources` (by name: `recall` and `marginal` recall of what each
+    proposes, where there are several); and facts (`users`, `interactions`, `catalogue`,
     `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
     `test_sha256`). Intervals are 95 % bootstrap intervals over users.
 
@@ -67,6 +69,8 @@ def evaluate(
     columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
     report = nested(columns, settings.resamples, seed)
     _add_coverage(report, ranked, int(known.catalogue.sum()), k)
+    if ranked.proposed:
+        report["sources"] = contributions(ranked.proposed, holdout, recommender.candidates)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
     return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)

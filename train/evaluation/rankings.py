@@ -1,18 +1,17 @@
 """Rankings of the catalogue for the users of a holdout by every system."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import Holdout
 from train.evaluation.settings import Evaluation
-from train.index.candidates import Candidates
 from train.index.exact import rank_excluding
 from train.recommender.ranking import rank_candidates
-from train.recommender.recommender import Recommender
+from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 from train.recommender.requests import of_known_users
-from train.recommender.retrieval import find_candidates
+from train.recommender.retrieval import merged, proposals
 
 # The features of so many users' candidates are in memory at once.
 BLOCK = 1024
@@ -26,17 +25,19 @@ class Rankings:
         unseen: by system, without items that the user has seen, int32 `[V, k]`.
         all_items: by system, with them.
         candidates: those of stage 2, int32 `[V, C]`.
+        proposed: what each source proposed for these, int32 `[V, quota]`; empty for one source.
     """
 
     unseen: dict[str, Array]
     all_items: dict[str, Array]
     candidates: Array
+    proposed: dict[str, Array] = field(default_factory=dict)
 
 
 def rank_systems(
     recommender: Recommender, holdout: Holdout, settings: Evaluation, seed: int
 ) -> Rankings:
-    """Rank the catalogue for the holdout's users by each baseline, stage 1 and both stages.
+    """Rank the catalogue for the holdout's users by baselines, sources, stage 1 and both stages.
 
     Rankings are as long as the largest cut of the settings. Both stages rank no more than the
     candidates, however long that is.
@@ -45,48 +46,58 @@ def rank_systems(
     unseen, all_items = _by_baselines(holdout, settings, k, seed)
     # As in serving, stage 2 is given at least what is asked for.
     recommender = replace(recommender, candidates=max(recommender.candidates, settings.k))
-    both, found = rank_both(recommender, holdout.users, k)
-    both_of_all, found_of_all = rank_both(recommender, holdout.users, k, unseen=False)
-    unseen["stage_1"], all_items["stage_1"] = found[:, :k], found_of_all[:, :k]
-    if recommender.reranker is not None:
-        unseen["both_stages"], all_items["both_stages"] = both, both_of_all
-    return Rankings(unseen, all_items, found[:, : recommender.candidates])
+    ranked = rank_stages(recommender, holdout.users, k)
+    ranked_of_all = rank_stages(recommender, holdout.users, k, unseen=False)
+    candidates = ranked[STAGE_1][:, : recommender.candidates]
+    proposed = {
+        name: ranked[source_row(name)][:, : recommender.candidates if quota is None else quota]
+        for name, quota in recommender.quotas.items()
+        if source_row(name) in ranked
+    }
+    unseen |= {name: items[:, :k] for name, items in ranked.items()}
+    all_items |= {name: items[:, :k] for name, items in ranked_of_all.items()}
+    return Rankings(unseen, all_items, candidates, proposed)
 
 
-def rank_both(
+def source_row(name: str) -> str:
+    """Return the name of a source as a system of its own, apart from the baseline's name."""
+    return f"source_{name}"
+
+
+def rank_stages(
     recommender: Recommender, users: Array, k: int, unseen: bool = True
-) -> tuple[Array, Array]:
-    """Rank for known users by both stages and by stage 1, in blocks of users.
+) -> dict[str, Array]:
+    """Rank for known users by each source, by stage 1 and by both stages, in blocks of users.
 
     Args:
-        recommender: its reranker orders the candidates whether it earned its place or not.
+        recommender: its reranker orders the candidates whatever is served.
         users: indices `[B]`.
         k: how many items.
         unseen: whether items that a user has seen are left out.
 
     Returns:
-        both stages' ranking `[B, k]` and stage 1's `[B, max(candidates, k)]`, -1 after the last.
+        by system, -1 after the last: `source_NAME`, where there are several, and `stage_1`,
+        int32 `[B, max(candidates, k)]`; `both_stages` `[B, k]`, where there is a reranker.
     """
-    measured = replace(recommender, earned=True)
+    measured = replace(recommender, served=BOTH_STAGES)
     blocks = [users[start : start + BLOCK] for start in range(0, len(users), BLOCK)]
     ranked = [_rank_block(measured, block, k, unseen) for block in blocks]
-    return np.concatenate([r for r, _ in ranked]), np.concatenate([c for _, c in ranked])
+    return {name: np.concatenate([part[name] for part in ranked]) for name in ranked[0]}
 
 
-def _rank_block(
-    recommender: Recommender, users: Array, k: int, unseen: bool
-) -> tuple[Array, Array]:
+def _rank_block(recommender: Recommender, users: Array, k: int, unseen: bool) -> dict[str, Array]:
     queries = of_known_users(recommender, users, unseen)
-    vectors, count = recommender.user_vectors[users], recommender.candidates
-    counts = np.full(len(users), max(count, k))
-    every = find_candidates(recommender, queries, vectors, counts)
-    found = every
+    vectors, count = recommender.user_vectors[users], max(recommender.candidates, k)
+    found = proposals(recommender, queries, vectors, count)
+    every = merged(found, count)
+    ranked = {source_row(name): part.items for name, part in found.items() if len(found) > 1}
+    ranked[STAGE_1] = every.items
     if recommender.reranker is not None:
-        found = Candidates(every.items[:, :count], every.scores[:, :count])
-    best, _ = rank_candidates(recommender, queries, vectors, found, k)
-    ranked = np.full((len(users), k), -1, dtype=np.int32)
-    ranked[:, : best.shape[1]] = best
-    return ranked, every.items
+        candidates = every.first(recommender.candidates)
+        best, _ = rank_candidates(recommender, queries, vectors, candidates, k)
+        ranked[BOTH_STAGES] = np.full((len(users), k), -1, dtype=np.int32)
+        ranked[BOTH_STAGES][:, : best.shape[1]] = best
+    return ranked
 
 
 def _by_baselines(

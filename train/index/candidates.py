@@ -1,5 +1,6 @@
 """Requests in indices, and the candidates that stage 1 retrieves for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from train.core.ragged import Array, Ragged
@@ -20,6 +21,10 @@ class Queries:
     history: Ragged
     exclude: Ragged
 
+    def take(self, rows: Array) -> "Queries":
+        """Return some of the requests, `[n]`."""
+        return Queries(self.user[rows], self.history.take(rows), self.exclude.take(rows))
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -28,7 +33,26 @@ class Candidates:
     Attributes:
         items: int32 `[B, C]`, -1 after the last.
         scores: float32 `[B, C]`, -inf after the last.
+        proposed: the sources that proposed each item, a bit a source, uint16 `[B, C]`; None where
+            there is one source.
+        by_source: scores of each of S sources for all candidates, float32 `[S, B, C]`; None where
+            there is one source, or before they are asked for.
     """
 
     items: Array
     scores: Array
+    proposed: Array | None = None
+    by_source: Array | None = None
+
+    def first(self, count: int) -> "Candidates":
+        """Return the first `count` of each request."""
+        return self._each(lambda part: part[..., :count])
+
+    def take(self, rows: Array) -> "Candidates":
+        """Return the candidates of some requests, `[n]`."""
+        return self._each(lambda part: part[..., rows, :])
+
+    def _each(self, change: Callable[[Array], Array]) -> "Candidates":
+        proposed = None if self.proposed is None else change(self.proposed)
+        by_source = None if self.by_source is None else change(self.by_source)
+        return Candidates(change(self.items), change(self.scores), proposed, by_source)

@@ -1,6 +1,6 @@
 """The recommender: everything that recommending needs, evaluated, stored, opened and served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,8 +18,12 @@ from train.data.statistics import Statistics
 from train.index.base import Index
 from train.rerankers.base import Reranker
 from train.rerankers.features import FeatureInputs
+from train.sources.base import Source
 
 CANDIDATES = 200
+# The source whose candidates are searched for by the vectors of the towers.
+TOWER = "tower"
+STAGE_1, BOTH_STAGES = "stage_1", "both_stages"
 Encode = Callable[[Array, Ragged], Array]
 """From user indices int32 `[B]` (-1 unknown) and histories `[B]` to vectors float32 `[B, d]`."""
 
@@ -45,7 +49,11 @@ class Recommender:
         index: search over `item_vectors`; exhaustive where these are halves of a pair's score.
         reranker: stage 2, or None.
         linear_score: a fitted model, if any, whose score is one more feature of candidates.
-        earned: whether the reranker earned its place; where it did not, stage 1's order stays.
+        sources: fitted candidate sources by name, beside the towers.
+        quotas: the sources that candidates are merged from, in the order of their bits, and how
+            many each proposes at most; None for as many as there are candidates.
+        served: the order that answers have: `stage_1` (the fusion of the sources), `both_stages`,
+            or that of one of the sources.
         encode: vectors of users from histories that come with a request; None takes the mean of
             the history's item vectors.
         added: elements at the end of vectors that a score adds to the product of the others.
@@ -67,16 +75,29 @@ class Recommender:
     index: Index
     reranker: Reranker | None = None
     linear_score: LinearModel = field(default_factory=LinearModel.none)
-    earned: bool = True
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    quotas: Mapping[str, int | None] = field(default_factory=lambda: {TOWER: None})
+    served: str = BOTH_STAGES
     encode: Encode | None = None
     added: int = 0
     candidates: int = CANDIDATES
     version: str = ""
 
     def __post_init__(self) -> None:
-        """Check the number of candidates."""
+        """Check the number of candidates, and that what is proposed and served is there."""
         if self.candidates < 1:
             raise ValueError(f"candidates: expected at least 1, got {self.candidates}")
+        missing = [name for name in self.quotas if name not in (TOWER, *self.sources)]
+        if missing or not self.quotas:
+            raise ValueError(
+                f"sources: expected one or more of {', '.join((TOWER, *self.sources))}, got "
+                f"{', '.join(self.quotas) or 'none'}"
+            )
+        if self.served not in (*self.quotas, STAGE_1, BOTH_STAGES):
+            raise ValueError(
+                f"served: expected {STAGE_1}, {BOTH_STAGES} or one of {', '.join(self.quotas)}, "
+                f"got {self.served}"
+            )
 
     @classmethod
     def over(
@@ -114,8 +135,13 @@ class Recommender:
 
     @property
     def reranks(self) -> bool:
-        """Whether the second stage is there and earned its place."""
-        return self.reranker is not None and self.earned
+        """Whether the second stage is there and orders the answers."""
+        return self.reranker is not None and self.served == BOTH_STAGES
+
+    @property
+    def proposing(self) -> Mapping[str, int | None]:
+        """Quotas of the sources that candidates of answers come from."""
+        return {self.served: None} if self.served in self.quotas else self.quotas
 
     @property
     def directions(self) -> Array:
@@ -131,6 +157,7 @@ class Recommender:
             user_features=self.user_features,
             statistics=self.statistics,
             linear_score=self.linear_score,
+            sources=tuple(self.quotas) if len(self.quotas) > 1 else (),
         )
 
     @cached_property

@@ -3,14 +3,15 @@
 Every step works on a whole list of requests; the candidates of one do not depend on the others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from train.core.ragged import Array
 from train.index.candidates import Candidates, Queries
-from train.recommender.recommender import Recommender
+from train.recommender.recommender import TOWER, Recommender
 from train.recommender.requests import Request, Retrieved, Source, in_indices, is_popular
+from train.sources.merge import fused
 
 
 def retrieve(recommender: Recommender, requests: Sequence[Request]) -> Retrieved:
@@ -44,21 +45,72 @@ def find_candidates(
     popular = is_popular(queries)
     rows, width = len(counts), int(counts.max(initial=1))
     if not popular.any() and (counts == width).all():
-        return Candidates(*recommender.index.search(vectors, width, queries.exclude))
-    items = np.full((rows, width), -1, dtype=np.int32)
-    scores = np.full((rows, width), -np.inf, dtype=np.float32)
+        return merged(proposals(recommender, queries, vectors, width), width)
+    several = len(recommender.proposing) > 1
+    found = Candidates(
+        np.full((rows, width), -1, dtype=np.int32),
+        np.full((rows, width), -np.inf, dtype=np.float32),
+        np.zeros((rows, width), dtype=np.uint16) if several else None,
+    )
     # One search a distinct count: how an approximate search finds k items depends on k.
     for count in np.unique(counts[~popular]):
         chosen = np.flatnonzero(~popular & (counts == count))
-        exclude = queries.exclude.take(chosen)
-        found = recommender.index.search(vectors[chosen], int(count), exclude)
-        items[chosen, :count], scores[chosen, :count] = found
+        some = merged(
+            proposals(recommender, queries.take(chosen), vectors[chosen], int(count)), int(count)
+        )
+        found.items[chosen, :count], found.scores[chosen, :count] = some.items, some.scores
+        if found.proposed is not None:
+            found.proposed[chosen, :count] = some.proposed
     for row in np.flatnonzero(popular):
         exclude = queries.exclude.take(np.array([row]))
         best = _most_popular(recommender, exclude.values, counts[row])
-        items[row, : len(best)] = best
-        scores[row, : len(best)] = recommender.popularity[best]
-    return Candidates(items=items, scores=scores)
+        found.items[row, : len(best)] = best
+        found.scores[row, : len(best)] = recommender.popularity[best]
+    return found
+
+
+def proposals(
+    recommender: Recommender, queries: Queries, vectors: Array, count: int
+) -> dict[str, Candidates]:
+    """Return what each source proposes, as many as its quota, or `count` where it has none."""
+    return {
+        name: _proposed(recommender, name, queries, vectors, count if quota is None else quota)
+        for name, quota in recommender.proposing.items()
+    }
+
+
+def scores_by_source(
+    recommender: Recommender, queries: Queries, vectors: Array, items: Array
+) -> Array:
+    """Return the score of each source for candidates `[B, C]`, float32 `[S, B, C]`."""
+    out = np.empty((len(recommender.quotas), *items.shape), dtype=np.float32)
+    for scores, name in zip(out, recommender.quotas, strict=True):
+        if name == TOWER:
+            scores[:] = _tower_scores(recommender, vectors, items)
+        else:
+            scores[:] = recommender.sources[name].score(queries, items)
+    return out
+
+
+def merged(found: Mapping[str, Candidates], count: int) -> Candidates:
+    """Return `count` candidates from what sources propose: as they are where there is one."""
+    lists = list(found.values())
+    return lists[0] if len(lists) == 1 else fused([part.items for part in lists], count)
+
+
+def _proposed(
+    recommender: Recommender, name: str, queries: Queries, vectors: Array, count: int
+) -> Candidates:
+    if name == TOWER:
+        return Candidates(*recommender.index.search(vectors, count, queries.exclude))
+    return recommender.sources[name].candidates(queries, count)
+
+
+def _tower_scores(recommender: Recommender, vectors: Array, items: Array) -> Array:
+    rows, width = items.shape
+    of_users = np.repeat(np.arange(rows), width)
+    of_items = recommender.item_vectors[items.ravel()]
+    return recommender.index.pair_scores(vectors[of_users], of_items).reshape(rows, width)
 
 
 def _most_popular(recommender: Recommender, exclude: Array, count: int) -> Array:

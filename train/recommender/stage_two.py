@@ -1,6 +1,6 @@
 """Fitting stage 2: a reranker learns which of stage 1's candidates users interacted with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,17 +8,22 @@ import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import Holdout
-from train.recommender.recommender import Recommender
+from train.metrics.ranking import per_user
+from train.recommender.gate import SHAPES, System, chosen, single_sources
+from train.recommender.ranking import described
+from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
 from train.rerankers.base import Reranker, RerankerSettings
-from train.rerankers.candidate_rows import CandidateRows, candidate_rows
-from train.rerankers.cross_validation import cross_fit, earns
+from train.rerankers.candidate_rows import CandidateRows
+from train.rerankers.cross_validation import cross_fit, earns, ranked
 from train.rerankers.features import feature_names
 from train.rerankers.training_set import TrainingSet
 
 # With fewer, each fold of the cross-validation has less than five, and NDCG is mostly noise.
 MIN_GROUPS = 20
+# Of the NDCG that systems are chosen by.
+CUT = 10
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,13 @@ class StageTwo:
     Attributes:
         facts: `name`, `earned`, and what `cross_validation.earns` measured or the `reason` for
             none.
+        gate: `served` (see `Recommender`), and with it `k`, `users` and the `ladder` that it was
+            chosen from; see `gate.chosen`.
     """
 
     reranker: Reranker | None
     facts: Mapping[str, Any]
+    gate: Mapping[str, Any]
 
 
 class TooFewError(ValueError):
@@ -48,7 +56,7 @@ def training_set(recommender: Recommender, holdout: Holdout) -> TrainingSet:
     vectors = recommender.user_vectors[holdout.users]
     counts = np.full(len(vectors), recommender.candidates)
     candidates = find_candidates(recommender, requests, vectors, counts)
-    rows = candidate_rows(recommender.described, requests, vectors, candidates)
+    rows = described(recommender, requests, vectors, candidates)
     return TrainingSet(
         rows=rows,
         labels=labels_of(rows, holdout.relevant, len(recommender.items)),
@@ -81,19 +89,52 @@ def sufficient_training_set(recommender: Recommender, holdout: Holdout) -> Train
     return training
 
 
-def fit_reranker(
-    settings: RerankerSettings,
+def fit_stage_two(
+    kinds: Sequence[RerankerSettings],
     recommender: Recommender,
     holdout: Holdout,
     seed: int,
     threads: int,
 ) -> StageTwo:
-    """Fit on the holdout's users; judge on out-of-fold scores of the same users."""
+    """Fit a reranker of one of the kinds, and choose what is served.
+
+    Rerankers are judged by out-of-fold scores of the users that they learn from. Where a simpler
+    system is served, the best of the rerankers is fitted and measured all the same.
+
+    Args:
+        kinds: settings of rerankers, the simplest first; none leaves stage 1 alone.
+        recommender: stage 1.
+        holdout: the users, and what they interact with.
+        seed: of the fits and of the bootstrap.
+        threads: of the processor.
+    """
     try:
         training = sufficient_training_set(recommender, holdout)
     except TooFewError as error:
-        return StageTwo(None, {"earned": False, "reason": str(error)})
-    scores = cross_fit(settings, training, seed=seed, threads=threads)
-    judged = earns(training, scores, seed=seed)
-    fitted = settings.fit(training, seed, threads)
-    return StageTwo(fitted, {"name": fitted.name, **judged})
+        return StageTwo(None, {"earned": False, "reason": str(error)}, {"served": STAGE_1})
+    scores = [cross_fit(kind, training, seed=seed, threads=threads) for kind in kinds]
+    rerankers = [
+        System(kind.name, judged(training, score), len(SHAPES) + 1 + place)
+        for place, (kind, score) in enumerate(zip(kinds, scores, strict=True))
+    ]
+    several = len(recommender.quotas) > 1
+    stage_1 = System(STAGE_1, judged(training), len(SHAPES))
+    singles = single_sources(recommender, holdout, CUT) if several else []
+    served, ladder = chosen([*singles, stage_1, *rerankers])
+    gate = {"k": CUT, "users": int((~np.isnan(stage_1.ndcg)).sum()), "ladder": ladder}
+    if not kinds:
+        facts = {"earned": False, "reason": "the configuration asks for none"}
+        return StageTwo(None, facts, {"served": served.name, **gate})
+    second = served if served in rerankers else chosen(rerankers)[0]
+    place = rerankers.index(second)
+    facts = {"name": second.name, **earns(training, scores[place], CUT, seed)}
+    facts["earned"] = served is second
+    gate["served"] = BOTH_STAGES if served is second else served.name
+    return StageTwo(kinds[place].fit(training, seed, threads), facts, gate)
+
+
+def judged(training: TrainingSet, scores: Array | None = None) -> Array:
+    """Return each request's NDCG by scores `[R]`, or in stage 1's order, float64 `[B]`."""
+    # Equal scores keep stage 1's order.
+    scores = np.zeros(len(training), dtype=np.float32) if scores is None else scores
+    return per_user(ranked(training.rows, scores, CUT), training.relevant, CUT)["ndcg"]

@@ -45,6 +45,7 @@ class RerankerSettings(Settings):
 
     reads_vectors: ClassVar[bool] = False
 
+    name: str = ""
     negatives: int = Field(default=30, gt=0)
     max_rows: int = Field(default=200_000, gt=0)
 

@@ -34,6 +34,10 @@ HISTORIES = (
 
 LINEAR = ("linear_score",)
 
+# Of each source: its score, standardized over the request's candidates; the log of the candidate's
+# rank by it; whether it proposed the candidate.
+SOURCE = ("score", "rank", "proposed")
+
 CATEGORIES = ("category_share", "category_max", "category_cosine")
 
 
@@ -47,6 +51,7 @@ class FeatureInputs:
         user_features: encoded attributes of the `U` users.
         statistics: of both.
         linear_score: a fitted model, if any, whose score is one more feature.
+        sources: names of the candidate sources, S of them, where there is more than one.
     """
 
     item_vectors: Array
@@ -54,6 +59,7 @@ class FeatureInputs:
     user_features: Features
     statistics: Statistics
     linear_score: LinearModel = field(default_factory=LinearModel.none)
+    sources: tuple[str, ...] = ()
 
     @cached_property
     def tables(self) -> FeatureTables:
@@ -71,11 +77,15 @@ def feature_names(inputs: FeatureInputs) -> tuple[str, ...]:
     """Return the names of the columns of `candidate_features`, `[F]`."""
     days = tuple(inputs.statistics.recent_days.tolist())
     linear = bool(inputs.linear_score)
-    return names_of(inputs.item_features, inputs.user_features, days, linear)
+    return names_of(inputs.item_features, inputs.user_features, days, linear, inputs.sources)
 
 
 def names_of(
-    items: Features, users: Features, recent_days: tuple[int, ...], linear: bool
+    items: Features,
+    users: Features,
+    recent_days: tuple[int, ...],
+    linear: bool,
+    sources: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """Return the names of the features of candidates, `[F]`, before there are any.
 
@@ -84,6 +94,7 @@ def names_of(
         users: likewise.
         recent_days: lengths of the statistics' recent windows.
         linear: whether there is a linear score.
+        sources: names of the candidate sources, where there is more than one.
     """
     columns = items.dense_names[:MAX_COLUMNS]
     return (
@@ -96,6 +107,7 @@ def names_of(
         *(CATEGORIES if items.vocabulary else ()),
         *(("attribute_cosine",) if columns else ()),
         *(f"gap_{name}" for name in columns),
+        *(f"{name}_{of}" for name in sources for of in SOURCE),
     )
 
 
@@ -110,6 +122,8 @@ def candidate_features(inputs: FeatureInputs, queries: Queries, candidates: Cand
         queries: `B` of them.
         candidates: `[B, C]`.
     """
+    expected = len(inputs.sources)
+    assert expected == (0 if candidates.by_source is None else len(candidates.by_source))
     batch = _Batch.of(inputs.tables, queries, candidates)
     out = np.empty(
         (len(feature_names(inputs)), *candidates.items.shape),
@@ -118,6 +132,7 @@ def candidate_features(inputs: FeatureInputs, queries: Queries, candidates: Cand
     at = 0
     for part in (_retrieval, _item, _user, _history, _linear, _category, _attribute):
         at += part(inputs.tables, batch, out[at:])
+    _sources(candidates, out[at:])
     return out.reshape(len(out), -1).T
 
 
@@ -268,3 +283,16 @@ def _attribute(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     np.divide((columns * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])
     np.abs(np.subtract(columns, taste[:, :, None], out=columns), out=out[1 : 1 + width])
     return 1 + width
+
+
+def _sources(candidates: Candidates, out: Array) -> None:
+    if candidates.by_source is None or candidates.proposed is None:
+        return
+    present = candidates.items >= 0
+    for number, scores in enumerate(candidates.by_source):
+        score, rank, proposed = out[3 * number : 3 * number + 3]
+        score[:] = standardized_by_request(scores, present)
+        order = np.argsort(np.where(present, -scores, np.inf), axis=1, kind="stable")
+        ranks = np.log1p(np.arange(scores.shape[1], dtype=np.float32))
+        np.put_along_axis(rank, order, ranks[None], axis=1)
+        proposed[:] = (candidates.proposed >> np.uint16(number)) & np.uint16(1)

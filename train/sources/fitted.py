@@ -1,0 +1,36 @@
+"""Fitted sources as arrays of a bundle, and from them."""
+
+from collections.abc import Mapping
+
+from train.core.ragged import Array
+from train.sources.base import Source
+from train.sources.item_to_item import ItemToItemSource
+from train.sources.lists import ListSource
+from train.sources.vectors import VectorSource
+
+SHAPES: Mapping[str, type[VectorSource] | type[ItemToItemSource] | type[ListSource]] = {
+    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource)
+}
+
+
+def from_arrays(name: str, shape: str, arrays: Mapping[str, Array]) -> Source:
+    """Rebuild a source from its arrays.
+
+    Args:
+        name: of the source, for messages.
+        shape: a key of `SHAPES`.
+        arrays: as `Source.arrays` gives them.
+
+    Raises:
+        ValueError: there is no such shape, or arrays are missing or too many.
+    """
+    if shape not in SHAPES:
+        available = ", ".join(sorted(SHAPES))
+        raise ValueError(f"source {name}: unknown shape {shape!r}; available: {available}")
+    expected = set(SHAPES[shape].__dataclass_fields__)
+    if set(arrays) != expected:
+        raise ValueError(
+            f"source {name} of shape {shape} needs the arrays {', '.join(sorted(expected))}, got "
+            f"{', '.join(sorted(arrays))}"
+        )
+    return SHAPES[shape](**arrays)
