@@ -17,7 +17,7 @@ class Query(BaseModel):
 
 
 class Item(BaseModel):
-    """One recommended item; the last four fields come with `explain`."""
+    """One recommended item; the fields after the title come with `explain`."""
 
     item_id: Id
     score: float = Field(description="Of the second stage, or of the first where it is skipped.")
@@ -26,6 +26,9 @@ class Item(BaseModel):
     retrieval_rank: int | None = Field(None, description="Place among the candidates, from 1.")
     ranking_score: float | None = None
     similar_to: Id | None = Field(None, description="The item of the history nearest to this one.")
+    proposed_by: list[str] | None = Field(
+        None, description="The candidate sources that proposed it, where there are several."
+    )
 
 
 class Answer(BaseModel):

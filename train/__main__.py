@@ -143,7 +143,7 @@ def _no_more(flags: list[str]) -> None:
 def _print_report(manifest: dict[str, object]) -> None:
     from train.report.text import render
 
-    print(render(manifest["metrics"], manifest["reranker"]))  # type: ignore[arg-type]
+    print(render(manifest))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from train.rerankers.logit import Logit
 from train.sources.base import SourceSettings
 from train.sources.collaborative import ALSSource, EASESource, ItemKNNSource
 from train.sources.entries import SOURCES, TowerSource
-from train.sources.popularity import RecentPopularitySource
+from train.sources.popularity import RecentPopularitySource, TrendingSource
 from train.towers import TOWERS
 from train.towers.base import Tower
 from train.towers.two_tower import TwoTower
@@ -59,6 +59,7 @@ DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
     ALSSource(),
     ItemKNNSource(),
     RecentPopularitySource(),
+    TrendingSource(),
 )
 
 

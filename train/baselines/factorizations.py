@@ -145,7 +145,9 @@ class ALS(Factorization):
         with warnings.catch_warnings():
             # It warns of BLAS threads, which matter for hundreds of factors only.
             warnings.simplefilter("ignore", RuntimeWarning)
-            model = AlternatingLeastSquares(**self.model_dump(include={*ALS.model_fields} - {"name"}), random_state=seed)
+            model = AlternatingLeastSquares(
+                **self.model_dump(include={*ALS.model_fields} - {"name"}), random_state=seed
+            )
         model.fit(matrix, show_progress=False)
         return model.user_factors, model.item_factors
 

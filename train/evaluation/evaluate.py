@@ -7,8 +7,9 @@ from typing import Any
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import Holdout, Snapshot, holdout_fingerprint
 from train.evaluation.breakdown import Group, groups
-from train.evaluation.rankings import Rankings, rank_systems
+from train.evaluation.rankings import Rankings, rank_systems, source_row
 from train.evaluation.settings import Evaluation
+from train.evaluation.verdict import verdict
 from train.metrics.bootstrap import Columns, mean_over_users, nested
 from train.metrics.ranking import (
     NAMES,
@@ -19,7 +20,7 @@ from train.metrics.ranking import (
     per_user,
 )
 from train.recommender.gate import contributions
-from train.recommender.recommender import Recommender
+from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def evaluate(
     further cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
     divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in NDCG
     (paired); `recall@candidates`; `sources` (by name: `recall` and `marginal` recall of what each
-    proposes, where there are several); and facts (`users`, `interactions`, `catalogue`,
-    `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
-    `test_sha256`). Intervals are 95 % bootstrap intervals over users.
+    proposes, where there are several); `verdict` (see `verdict.verdict`); and facts (`users`,
+    `interactions`, `catalogue`, `cold_catalogue`, which is the part of it without interactions,
+    `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over users.
 
     Args:
         recommender: its two stages are measured; its reranker too where it did not earn its place.
@@ -69,11 +70,23 @@ def evaluate(
     columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
     report = nested(columns, settings.resamples, seed)
     _add_coverage(report, ranked, int(known.catalogue.sum()), k)
+    baselines = [baseline.name for baseline in settings.baselines]
+    report["verdict"] = verdict(
+        ndcg, _served(recommender, ndcg), baselines, settings.resamples, seed
+    )
     if ranked.proposed:
         report["sources"] = contributions(ranked.proposed, holdout, recommender.candidates)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
     return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)
+
+
+def _served(recommender: Recommender, ndcg: Mapping[str, Array]) -> str:
+    """Return the system of the report that answers requests."""
+    if recommender.served in recommender.quotas:
+        name = source_row(recommender.served)
+        return name if name in ndcg else STAGE_1
+    return BOTH_STAGES if recommender.reranks else STAGE_1
 
 
 def _facts(recommender: Recommender, holdout: Holdout, k: int) -> dict[str, Any]:

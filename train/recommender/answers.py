@@ -80,9 +80,10 @@ def _explained(
     items: Array,
     entries: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """Add stage 1's score and rank, stage 2's score and the nearest item of the history."""
+    """Add stage 1's score and rank, stage 2's score, the history's nearest item, the sources."""
     candidates = found.candidates.items[row]
     scores = found.candidates.scores[row].astype(np.float64).round(6)
+    proposed = _proposers(recommender, found, row)
     rank = {int(item): position for position, item in enumerate(candidates)}
     reranked = recommender.reranks and found.sources[row] != "popular"
     nearest = _nearest(recommender, found.queries.history, row, items)
@@ -93,9 +94,19 @@ def _explained(
             "retrieval_rank": rank[int(item)] + 1,
             "ranking_score": entry["score"] if reranked else None,
             "similar_to": similar,
+            **({"proposed_by": proposed[rank[int(item)]]} if proposed else {}),
         }
         for entry, item, similar in zip(entries, items, nearest, strict=False)
     ]
+
+
+def _proposers(recommender: Recommender, found: Retrieved, row: int) -> list[list[str]]:
+    """Return the sources that proposed each candidate of a request; none where there is one."""
+    if found.candidates.proposed is None or found.sources[row] == "popular":
+        return []
+    names = list(recommender.proposing)
+    bits = found.candidates.proposed[row].tolist()
+    return [[name for at, name in enumerate(names) if bit >> at & 1] for bit in bits]
 
 
 def _nearest(recommender: Recommender, history: Ragged, row: int, items: Array) -> list[Id | None]:

@@ -11,7 +11,8 @@ from train.bundle.bundle import check
 from train.core.ragged import Array
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import NAMES
-from train.report.text import WIDTH, cell, line, table, words
+from train.report.text import WIDTH, cell, line, table
+from train.report.verdict import words
 
 RESAMPLES = 5000
 LEVEL = 0.95
@@ -80,9 +81,17 @@ def compare(locations: Sequence[str]) -> dict[str, Any]:
 def _read(location: str) -> Measured:
     place, manifest = check(location)
     arrays = evaluation_arrays.read(place, manifest)
-    reranked = manifest["reranker"].get("earned") and "ndcg.both_stages" in arrays
-    system = "both_stages" if reranked else "stage_1"
+    system = _served(manifest, arrays)
     return Measured(place, manifest, system, arrays[f"ndcg.{system}"])
+
+
+def _served(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    """Return the system that answers requests; bundles before format 6 have no verdict."""
+    verdict = manifest["metrics"].get("verdict")
+    if verdict:
+        return str(verdict["served"])
+    reranked = manifest["reranker"].get("earned") and "ndcg.both_stages" in arrays
+    return "both_stages" if reranked else "stage_1"
 
 
 def _check_same_test(runs: Sequence[Measured]) -> None:

@@ -13,6 +13,7 @@ from train.report import plots
 from train.report.html import bullets, document, figure, folded, table
 from train.report.item_map import item_map
 from train.report.text import remarks, tables
+from train.report.verdict import disagreement, gate_tables, verdict_lines
 
 FILE = "report.html"
 # Users whose searches are timed.
@@ -80,8 +81,9 @@ def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield "<h2>The test</h2>"
     yield table(*first)
     yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, metrics)
-    yield bullets(remarks(metrics, manifest["reranker"]))
-    yield from (table(*other) for other in others)
+    lines = [*verdict_lines(manifest), *remarks(metrics, manifest["reranker"])]
+    yield bullets([*lines, *disagreement(manifest)])
+    yield from (table(*other) for other in (*gate_tables(manifest), *others))
 
 
 def _trained(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.metrics.ranking import NAMES
-
-Rows = tuple[str, list[str], list[list[str]]]
-"""A table: its title, the names of its columns, and its rows."""
+from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
 WIDTH = 122
 CUTS = 2  # further cuts in one table: the columns of more do not fit the width
@@ -21,15 +19,16 @@ GROUPS = {
 }
 
 
-def render(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None = None) -> str:
-    """Return the metrics as tables for a terminal: accuracy with intervals, then means alone."""
+def render(manifest: Mapping[str, Any]) -> str:
+    """Return a manifest's metrics as tables for a terminal, and the verdict as the last line."""
     from rich.console import Console
 
     console = Console(width=WIDTH)
     with console.capture() as capture:
-        for one in tables(metrics):
+        for one in (*tables(manifest["metrics"]), *gate_tables(manifest)):
             console.print(table(*one))
-    return capture.get() + "\n".join(remarks(metrics, reranker)) + "\n"
+    lines = [*remarks(manifest["metrics"], manifest["reranker"]), *disagreement(manifest)]
+    return capture.get() + "\n".join([*lines, *verdict_lines(manifest)]) + "\n"
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Rows]:
@@ -121,11 +120,6 @@ def cell(value: Mapping[str, float]) -> str:
     """Return a mean with four digits, and below it its interval where it has one."""
     mean = f"{value['mean']:.4f}"
     return mean if "low" not in value else f"{mean}\n[{value['low']:.3f}, {value['high']:.3f}]"
-
-
-def words(name: str) -> str:
-    """Return a system's or metric's name with spaces."""
-    return name.replace("_", " ")
 
 
 def remarks(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> list[str]:
