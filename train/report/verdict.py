@@ -41,7 +41,7 @@ def disagreement(manifest: Mapping[str, Any]) -> list[str]:
     metrics, gate = manifest.get("metrics") or {}, manifest.get("gate") or {}
     systems = metrics.get("systems", {})
     ours = [name for name in systems if name in OURS or name.startswith(SOURCE)]
-    served = (metrics.get("verdict") or {}).get("served")
+    served = str((metrics.get("verdict") or {}).get("served"))
     if not gate.get("ladder") or served not in ours:
         return []
     best = max(ours, key=lambda name: systems[name]["ndcg"]["mean"])
