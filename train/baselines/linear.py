@@ -1,7 +1,8 @@
 """Linear autoencoders: each item of a history is predicted from the others."""
 
 import logging
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse
@@ -9,53 +10,147 @@ from pydantic import Field
 
 from train.baselines.base import Collaborative, Scorer
 from train.core.ragged import Array
+from train.core.top_k import top_k
 from train.data.encoders import Features
 
 logger = logging.getLogger(__name__)
 LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB
+HEAD = 10_000  # items between which EASE has weights, at most
+KEPT = 500  # weights kept of each item where EASE has them as a sparse matrix
+BLOCK = 2**24  # floats of dense rows in memory at once
+DENSE = 50  # times that a product of dense matrices is faster, for each multiplication
 
 
-class Linear(Collaborative):
-    """A weight for every pair of items."""
-
-    name: str
-
-    def check(self, items: int, features: Features) -> None:
-        """Check that a dense matrix of all pairs of items fits into memory."""
-        if items > LINEAR_ITEMS:
-            raise ValueError(
-                f"{self.name} solves for a dense matrix of items x items, at most "
-                f"{LINEAR_ITEMS:,}; found {items:,} warm items; take {self.name} out of "
-                "evaluation.baselines"
-            )
-
-
-class EASE(Linear):
+class EASE(Collaborative):
     """A linear autoencoder without self-similarity, in closed form (Steck 2019).
 
+    Above 10,000 items the dense matrix of all pairs takes minutes and gigabytes: weights are then
+    between the 10,000 items with the most users, and the other items score 0.
+
     Attributes:
-        regularization: added to the diagonal of the items' co-occurrences.
+        regularization: added to the diagonal of the items' co-occurrences; None picks 10 to 100,000
+            on the validation window, and is 100 where that has no users.
     """
 
     name: Literal["ease"] = "ease"
-    regularization: float = Field(default=108_727.0, gt=0)
+    regularization: float | None = Field(default=None, gt=0)
+    grid = (
+        {
+            "regularization": (
+                100_000.0,
+                30_000.0,
+                10_000.0,
+                3000.0,
+                1000.0,
+                300.0,
+                100.0,
+                30.0,
+                10.0,
+            )
+        },
+    )
+    fallback: ClassVar[Mapping[str, Any]] = {"regularization": 100.0}
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Solve for the weights between items, `[I, I]` dense."""
-        weights = self.weights(matrix)
-        return lambda users: np.asarray(matrix[users] @ weights)
+        """Solve for the weights between items, `[I, I]`."""
+        return next(self.learn_each([self], matrix, seed))
 
-    def weights(self, matrix: Any) -> Array:
-        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float64 `[I, I]`."""
-        pairs = (matrix.T @ matrix).toarray().astype(np.float64)
-        pairs[np.diag_indices_from(pairs)] += self.regularization
-        weights: Array = np.linalg.inv(pairs)
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Solve for each choice by the co-occurrences counted once."""
+        head = _head(matrix)
+        some = matrix[:, head]
+        pairs = _co_occurrences(some)
+        for choice in choices:
+            weights = choice._solved(pairs)
+            yield lambda users, of=weights: _spread(some[users] @ of, head, matrix.shape[1])  # type: ignore[misc]
+
+    def weights(self, matrix: Any) -> Any:
+        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, `[I, I]`.
+
+        It is dense float32, or CSR float32 with the strongest weights of a row where there are
+        more than 10,000 items.
+        """
+        head = _head(matrix)
+        weights = self._solved(_co_occurrences(matrix[:, head]))
+        if len(head) == matrix.shape[1]:
+            return weights
+        columns, _ = top_k(np.abs(weights), KEPT)
+        values = np.take_along_axis(weights, columns, axis=1).ravel()
+        index = np.repeat(head, columns.shape[1]), head[columns.ravel()]
+        shape = matrix.shape[1], matrix.shape[1]
+        return scipy.sparse.csr_array((values, index), shape=shape)
+
+    def _solved(self, pairs: Array) -> Array:
+        """Return the weights between items that have these co-occurrences, float32 `[n, n]`."""
+        penalty = self.settled().regularization
+        assert penalty is not None
+        weights = _inverse(pairs, penalty)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0.0)
         return weights
 
 
-class SLIM(Linear):
+def _head(matrix: Any) -> Array:
+    """Return the items that have weights: all, or the 10,000 with the most users, ascending."""
+    count = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    if len(count) <= HEAD:
+        return np.arange(len(count))
+    head = np.sort(np.argsort(-count, kind="stable")[:HEAD])
+    logger.info(
+        "ease: %s items are too many for a matrix of all pairs; it is of the %s with the most "
+        "users, who have %.1f %% of the interactions",
+        f"{len(count):,}",
+        f"{HEAD:,}",
+        100 * count[head].sum() / count.sum(),
+    )
+    return head
+
+
+def _spread(scores: Array, items: Array, count: int) -> Array:
+    """Return scores `[B, n]` of some items among all, 0 for the others, `[B, count]`."""
+    if len(items) == count:
+        return np.asarray(scores)
+    spread = np.zeros((len(scores), count), scores.dtype)
+    spread[:, items] = scores
+    return spread
+
+
+def _co_occurrences(matrix: Any) -> Array:
+    """Return `X^T X`, dense float32 `[I, I]`: whole numbers, exact up to 2^24."""
+    users, items = matrix.shape
+    products = float((np.diff(matrix.indptr).astype(np.float64) ** 2).sum())
+    if products * DENSE < float(users) * items**2:
+        return np.asarray((matrix.T @ matrix).toarray(), np.float32)
+    pairs = np.zeros((items, items), np.float32)
+    step = max(1, BLOCK // max(items, 1))
+    for start in range(0, users, step):
+        block = matrix[start : start + step].toarray()
+        pairs += block.T @ block
+    return pairs
+
+
+def _inverse(pairs: Array, penalty: float) -> Array:
+    """Return the inverse of `pairs + penalty I`, symmetric, float32 `[n, n]`.
+
+    By the Cholesky factorization in float32, and where that finds it singular in float64.
+    """
+    from scipy.linalg.lapack import spotrf, spotri
+
+    added = pairs.copy()
+    added[np.diag_indices_from(added)] += np.float32(penalty)
+    # A symmetric matrix is its own transpose, which LAPACK takes as it is.
+    factor, failed = spotrf(added.T, lower=1, clean=0, overwrite_a=1)
+    if not failed:
+        inverse, failed = spotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        exact = pairs.astype(np.float64)
+        exact[np.diag_indices_from(exact)] += penalty
+        return np.asarray(np.linalg.inv(exact), np.float32)
+    lower = np.tril(inverse)
+    return np.ascontiguousarray(lower + np.tril(inverse, -1).T)
+
+
+class SLIM(Collaborative):
     """A sparse linear autoencoder without negative weights (Ning, Karypis 2011).
 
     Each column of `W` minimizes `|x - X w|^2 / 2U + alpha (l1_ratio |w|_1 + (1 - l1_ratio) |w|^2 /
@@ -76,6 +171,15 @@ class SLIM(Linear):
     l1_ratio: float = Field(default=0.14, ge=0, lt=1)
     tolerance: float = Field(default=1e-6, gt=0)
     steps: int = Field(default=2000, ge=1)
+
+    def check(self, items: int, features: Features) -> None:
+        """Check that a dense matrix of all pairs of items fits into memory."""
+        if items > LINEAR_ITEMS:
+            raise ValueError(
+                f"{self.name} solves for a dense matrix of items x items, at most "
+                f"{LINEAR_ITEMS:,}; found {items:,} warm items; take {self.name} out of "
+                "evaluation.baselines"
+            )
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Solve for the weights between items, `[I, I]` sparse."""
