@@ -219,7 +219,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, Settings):
         return f"`{json.dumps(value.model_dump()['name'])}`"
     if isinstance(value, tuple):
-        value = [entry.name if isinstance(entry, Baseline) else entry for entry in value]
+        value = [getattr(entry, "name", entry) for entry in value]
     return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
 
 

@@ -298,7 +298,16 @@ def scored(settings: RerankerSettings, training: TrainingSet) -> Array:
     return fitted.score(training.rows)
 
 
-BASELINE_BASE: Bases = {"catboost_content": {"iterations": 20}}
+# What is None is picked on a holdout, or has a fallback: a value to differ from.
+BASELINE_BASE: Bases = {
+    "catboost_content": {"iterations": 20},
+    "recent_popularity": {"days": 7},
+    "itemknn": {"neighbours": 20},
+    "userknn": {"neighbours": 20},
+    "svd": {"rank": 5, "regularization": 0},
+    "als": {"factors": 5, "regularization": 0.01, "alpha": 1},
+    "ease": {"regularization": 100},
+}
 BASELINE_OTHERS = {
     "neighbours": 3,
     "positive": 3.0,

@@ -54,9 +54,10 @@ def test_every_baseline_with_vectors_is_a_tower_of_its_name() -> None:
     for name, entry in FACTORIZED.items():
         assert TOWERS[name] is entry
         assert getattr(factorized, entry.__name__) is entry
-        # By default it is the row of the table.
-        by_default = BASELINES[name].model_validate({})
-        assert entry.model_validate({}).baseline() == by_default
+        # A tower's settings are set: nothing of its baseline is left to be picked.
+        baseline = entry.model_validate({}).baseline()
+        assert type(baseline) is BASELINES[name]
+        assert baseline == baseline.settled()
 
 
 def test_it_ranks_as_the_baseline(tower: Factorized) -> None:
@@ -212,7 +213,11 @@ def test_what_nobody_took_cannot_be_in_its_catalogue(tower: Factorized) -> None:
 
 
 def test_the_widths_are_those_of_the_baselines() -> None:
-    expected = {"svd": SVD(rank=9), "als": ALS(factors=9), "warp": WARP(factors=8)}
+    expected = {
+        "svd": SVD(rank=9, regularization=0),
+        "als": ALS(factors=9, regularization=0.01, alpha=1),
+        "warp": WARP(factors=8),
+    }
     for name, baseline in expected.items():
         assert FACTORIZED[name].model_validate({"width": 9}).baseline() == baseline
 

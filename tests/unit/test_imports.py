@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "tracking": ("core", "cluster"),
     "losses": ("core", "ops"),
     # How many CPUs a process may use is asked of `cluster`.
-    "baselines": ("core", "data", "cluster"),
+    "baselines": ("core", "data", "index", "metrics", "cluster"),
     "rerankers": ("core", "ops", "data", "index", "metrics"),
     "towers": ("core", "ops", "data", "index", "baselines"),
     "sources": ("core", "data", "index", "baselines"),

@@ -1,7 +1,9 @@
 """The base of every baseline: fitted to a snapshot, it scores all items for a block of users."""
 
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -9,16 +11,30 @@ from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.core.settings import Settings
 from train.data.encoders import Features
-from train.data.snapshot import Snapshot, TowerInputs
+from train.data.snapshot import Holdout, Snapshot, TowerInputs, some_users
+from train.index.exact import rank_scores
+from train.metrics.ranking import per_user
+
+logger = logging.getLogger(__name__)
+TUNED_ON = 2_000  # users of a holdout, at most
+TIE = 1e-9  # differences of NDCG up to this are rounding
+SIZES = ("rank", "factors", "neighbours")  # settings that cannot exceed the number of items
 
 Scorer = Callable[[Array], Array]
 """From users, int `[B]`, to new scores of every item, floats `[B, I]`."""
 
 
 class Baseline(Settings):
-    """A system to compare the recommender with; its name is its row in the report."""
+    """A system to compare the recommender with; its name is its row in the report.
+
+    A setting that is None is picked on the validation window (`tuned`). `grid` has the values to
+    choose from, the simplest first, in stages: those of one mapping are picked together, then those
+    of the next. Until it is picked, a setting is its `fallback`.
+    """
 
     name: str
+    grid: ClassVar[tuple[Mapping[str, tuple[Any, ...]], ...]] = ()
+    fallback: ClassVar[Mapping[str, Any]] = {}
 
     def check(self, items: int, features: Features) -> None:
         """Check that it can be fitted to so many warm items with these attributes.
@@ -37,6 +53,77 @@ class Baseline(Settings):
         """
         raise NotImplementedError
 
+    def settled(self) -> Self:
+        """Return it with every setting that is None at its fallback."""
+        return self.model_copy(
+            update={key: of for key, of in self.fallback.items() if getattr(self, key) is None}
+        )
+
+    def tuned(self, holdout: Holdout, recent_days: int, k: int, seed: int) -> Self:
+        """Return it with every setting that is None at what ranks a holdout's users best.
+
+        That is by the mean NDCG@k over unseen items of the whole catalogue, of 2,000 users at most,
+        fitted on the holdout's snapshot alone; of equal ones the simplest. Without users it is the
+        fallback.
+
+        Args:
+            holdout: users, their items, and what was known before.
+            recent_days: as in `fit`.
+            k: the cut.
+            seed: of every draw.
+        """
+        chosen, some = self, some_users(holdout, TUNED_ON)
+        for stage in self.grid if len(some.users) else ():
+            free = {key: of for key, of in stage.items() if getattr(self, key) is None}
+            if free:
+                options = [self.options(key, of, holdout.known) for key, of in free.items()]
+                tables = [dict(zip(free, values, strict=True)) for values in product(*options)]
+                chosen = chosen._best(tables, some, recent_days, k, seed)
+        return chosen.settled()
+
+    def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
+        """Return the values of a setting that are possible with these data."""
+        return values
+
+    def trials(
+        self, choices: Sequence[Self], known: Snapshot, recent_days: int, seed: int
+    ) -> Iterator[Scorer]:
+        """Yield what each of several choices of its settings learns from a snapshot, in order."""
+        return (choice.fit(known, recent_days, seed) for choice in choices)
+
+    def _best(
+        self,
+        tables: Sequence[Mapping[str, Any]],
+        holdout: Holdout,
+        recent_days: int,
+        k: int,
+        seed: int,
+    ) -> Self:
+        choices = [self.model_copy(update=dict(table)) for table in tables]
+        if len(choices) == 1:
+            return choices[0]
+        trials = self.trials(choices, holdout.known, recent_days, seed)
+        found = [mean_ndcg(score, holdout, k) for score in trials]
+        best = next(n for n, ndcg in enumerate(found) if ndcg >= max(found) - TIE)
+        logger.info(
+            "%s: picked %s, the best of %d on %s users of the validation window, NDCG@%d %.4f",
+            self.name,
+            ", ".join(f"{key} = {value}" for key, value in tables[best].items()),
+            len(tables),
+            f"{len(holdout.users):,}",
+            k,
+            found[best],
+        )
+        return choices[best]
+
+
+def mean_ndcg(score: Scorer, holdout: Holdout, k: int) -> float:
+    """Return the mean NDCG@k of a holdout's users over the unseen items of the catalogue."""
+    known = holdout.known
+    seen = known.histories.take(holdout.users)
+    ranked = rank_scores(score, holdout.users, known.catalogue, seen, k)
+    return float(per_user(ranked, holdout.relevant, k)["ndcg"].mean())
+
 
 class Collaborative(Baseline):
     """Learns from the interaction matrix of warm users and warm items (collaborative filtering)."""
@@ -48,6 +135,26 @@ class Collaborative(Baseline):
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Return a scorer of all items for rows of the interaction matrix, CSR float32 `[U, I]`."""
         raise NotImplementedError
+
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Yield what each of several choices of its settings learns, as `learn`."""
+        return (choice.learn(matrix, seed) for choice in choices)
+
+    def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
+        """Return the values of a setting; sizes are no more than there are warm items."""
+        if key not in SIZES:
+            return values
+        most = max(int(known.inputs.warm_items.sum()), 1)
+        return tuple(dict.fromkeys(min(value, most) for value in values))
+
+    def trials(
+        self, choices: Sequence[Self], known: Snapshot, recent_days: int, seed: int
+    ) -> Iterator[Scorer]:
+        """Yield what each choice learns from one interaction matrix."""
+        items = np.flatnonzero(known.inputs.warm_items)
+        matrix = self.matrix(known.interactions, known.inputs)
+        for score in self.learn_each(choices, matrix, seed):
+            yield of_warm_users(score, known.inputs, items)
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Fit; cold items score 0, and so does everything for users without a history."""

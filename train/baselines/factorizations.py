@@ -4,7 +4,8 @@ Shapes: U users, I items, B users of a request, h history length, m items looked
 """
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,6 +29,11 @@ class Factorization(Collaborative):
     So it is a tower as well (`train.towers.factorized`), and says how the items of a user whom it
     has not seen become a vector.
     """
+
+    @property
+    def confidence(self) -> float:
+        """Confidence in an interaction, where one in its absence is 1."""
+        return 1.0
 
     def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Return the vectors of users and items, floats `[U, d]` and `[I, d]`.
@@ -81,21 +87,24 @@ class SVD(Factorization):
     `s^2 / (s^2 + regularization)` counts, instead of all or nothing (Jin et al., KDD 2021).
 
     Attributes:
-        rank: singular values kept.
-        regularization: added to their squares.
+        rank: singular values kept; None picks 8 to 256 on the validation window, and is 8 where
+            that has no users, or as many as there are items.
+        regularization: added to their squares; None picks 0 to 10,000 there, and is 0.
         weighted: an interaction counts by its weight (a rating, say) over the mean of all weights,
             and those of one pair are added; else a pair counts 1. A user who is folded in is
             described by items without weights.
     """
 
     name: Literal["svd"] = "svd"
-    rank: int = Field(default=5, ge=1)
-    regularization: float = Field(default=0.0, ge=0)
+    rank: int | None = Field(default=None, ge=1)
+    regularization: float | None = Field(default=None, ge=0)
     weighted: bool = False
+    grid = ({"rank": (8, 16, 32, 64, 128, 256), "regularization": (0.0, 100.0, 1000.0, 10000.0)},)
+    fallback: ClassVar[Mapping[str, Any]] = {"rank": 8, "regularization": 0.0}
 
     def check(self, items: int, features: Features) -> None:
         """Check that there are as many items as singular values."""
-        if items < self.rank:
+        if self.rank is not None and items < self.rank:
             raise ValueError(
                 f"svd of rank {self.rank} needs as many warm items, found {items}; lower its rank"
             )
@@ -108,13 +117,35 @@ class SVD(Factorization):
 
     def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize by random projections, `[U, rank]` and `[I, rank]`."""
+        values, components = self._decompose(matrix, self._rank(matrix), seed)
+        items = self._items(values, components, matrix.shape)
+        return matrix @ items, items
+
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Yield a scorer of each choice by the largest decomposition of all, cut to its rank."""
+        ranks = [choice._rank(matrix) for choice in choices]
+        values, components = self._decompose(matrix, max(ranks), seed)
+        for choice, rank in zip(choices, ranks, strict=True):
+            items = choice._items(values[:rank], components[:rank], matrix.shape)
+            yield lambda rows, of=items: np.asarray((matrix[rows] @ of) @ of.T)  # type: ignore[misc]
+
+    def _rank(self, matrix: Any) -> int:
+        rank = self.settled().rank
+        assert rank is not None
+        return min(rank, matrix.shape[1])
+
+    def _decompose(self, matrix: Any, rank: int, seed: int) -> tuple[Array, Array]:
+        """Return the largest singular values `[rank]` and their right vectors `[rank, I]`."""
         from sklearn.decomposition import TruncatedSVD
 
-        svd = TruncatedSVD(self.rank, random_state=seed).fit(matrix)
-        squares = above_noise(svd.singular_values_, matrix.shape) ** 2
-        shares = squares / np.maximum(squares + self.regularization, np.finfo(np.float32).tiny)
-        items = svd.components_.T * np.sqrt(shares)
-        return matrix @ items, items
+        svd = TruncatedSVD(rank, random_state=seed).fit(matrix)
+        return svd.singular_values_, svd.components_
+
+    def _items(self, values: Array, components: Array, shape: tuple[int, int]) -> Array:
+        squares = above_noise(values, shape) ** 2
+        penalty = self.settled().regularization
+        shares = squares / np.maximum(squares + penalty, np.finfo(np.float32).tiny)
+        return np.asarray(components.T * np.sqrt(shares))
 
 
 class ALS(Factorization):
@@ -126,17 +157,24 @@ class ALS(Factorization):
     other than 1 the fold-in solves equations of each user's own, for which ONNX has no operator.
 
     Attributes:
-        factors: width of the vectors.
-        regularization: of the vectors' squares.
-        alpha: confidence in an interaction, where one in its absence is 1.
+        factors: width of the vectors; None picks 16 to 128 on the validation window, with the alpha
+            and regularization picked before, and is 64 where that has no users.
+        regularization: of the vectors' squares; None picks 1 to 100 there, and is 10.
+        alpha: confidence in an interaction, where one in its absence is 1; None picks 1, 10 or 40
+            there, and is 10.
         iterations: of both sides.
     """
 
     name: Literal["als"] = "als"
-    factors: int = Field(default=5, ge=1)
-    regularization: float = Field(default=0.01, ge=0)
-    alpha: float = Field(default=1.0, gt=0)
+    factors: int | None = Field(default=None, ge=1)
+    regularization: float | None = Field(default=None, ge=0)
+    alpha: float | None = Field(default=None, gt=0)
     iterations: int = Field(default=15, ge=1)
+    grid = (
+        {"alpha": (1.0, 10.0, 40.0), "regularization": (100.0, 30.0, 10.0, 1.0)},
+        {"factors": (16, 32, 64, 128)},
+    )
+    fallback: ClassVar[Mapping[str, Any]] = {"factors": 64, "regularization": 10.0, "alpha": 10.0}
 
     def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize, `[U, factors]` and `[I, factors]`."""
@@ -146,15 +184,24 @@ class ALS(Factorization):
             # It warns of BLAS threads, which matter for hundreds of factors only.
             warnings.simplefilter("ignore", RuntimeWarning)
             model = AlternatingLeastSquares(
-                **self.model_dump(include={*ALS.model_fields} - {"name"}), random_state=seed
+                **self.settled().model_dump(include={*ALS.model_fields} - {"name"}),
+                random_state=seed,
             )
         model.fit(matrix, show_progress=False)
         return model.user_factors, model.item_factors
 
+    @property
+    def confidence(self) -> float:
+        """Its alpha, or the fallback of that."""
+        alpha = self.settled().alpha
+        assert alpha is not None
+        return alpha
+
     def folding(self, items: Array) -> Tensor:
         """Return `(Y^T Y + regularization I)^-1` of the items' vectors Y."""
         exact = items.astype(np.float64)
-        squares = exact.T @ exact + self.regularization * np.eye(items.shape[1])
+        penalty = self.settled().regularization
+        squares = exact.T @ exact + penalty * np.eye(items.shape[1])
         return torch.tensor(np.linalg.pinv(squares, hermitian=True), dtype=torch.float32)
 
     def fold_in(self, vectors: Tensor, place: Tensor, present: Tensor, folding: Tensor) -> Tensor:
@@ -162,8 +209,8 @@ class ALS(Factorization):
 
         V are the vectors of the history. With an alpha of 1 that is a product with `folding`.
         """
-        first = self.alpha * sum_of(vectors, place, present) @ folding
-        if self.alpha == 1:
+        first = self.confidence * sum_of(vectors, place, present) @ folding
+        if self.confidence == 1:
             return first
         blocks = zip(*(part.split(FOLDED) for part in (first, place, present)), strict=True)
         return torch.cat([self._solved(vectors, folding, *block) for block in blocks])
@@ -173,7 +220,7 @@ class ALS(Factorization):
     ) -> Tensor:
         own = vectors[place] * present[..., None]
         one = torch.eye(len(folding), device=folding.device)
-        left = one + (self.alpha - 1) * folding @ (own.mT @ own)
+        left = one + (self.confidence - 1) * folding @ (own.mT @ own)
         solved: Tensor = torch.linalg.solve(left, first)
         return solved
 

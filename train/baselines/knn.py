@@ -1,12 +1,15 @@
 """Neighbourhood models: itemKNN and userKNN."""
 
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import scipy.sparse
 from pydantic import Field
 
 from train.baselines.base import Collaborative, Scorer
 from train.core.ragged import Array
+from train.data.snapshot import Snapshot
 
 
 class ItemKNN(Collaborative):
@@ -16,16 +19,27 @@ class ItemKNN(Collaborative):
     item in it: that is the IDF.
 
     Attributes:
-        neighbours: similar items kept of each item, itself among them.
+        neighbours: similar items kept of each item, itself among them; None picks 20 to 500 on the
+            validation window, and is 100 where that has no users.
     """
 
     name: Literal["itemknn"] = "itemknn"
-    neighbours: int = Field(default=312, ge=1)
+    neighbours: int | None = Field(default=None, ge=1)
+    grid = ({"neighbours": (20, 50, 100, 200, 500)},)
+    fallback: ClassVar[Mapping[str, Any]] = {"neighbours": 100}
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Score by the nearest items of the history's items."""
         similarity = self.similarity(matrix)
-        return lambda users: _dense(matrix[users] @ similarity)
+        return lambda users: dense_scores(matrix[users] @ similarity)
+
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Score by the nearest of one neighbourhood, the largest of all choices."""
+        counts = [_count(choice) for choice in choices]
+        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
+        for count in counts:
+            similarity = strongest(most, count)
+            yield lambda users, near=similarity: dense_scores(matrix[users] @ near)  # type: ignore[misc]
 
     def similarity(self, matrix: Any) -> Any:
         """Return the nearest items of each item, CSR `[I, I]`."""
@@ -33,7 +47,7 @@ class ItemKNN(Collaborative):
 
         weighted = matrix.T.tocsr().astype(np.float64).multiply(_idf(matrix.T)[None]).tocsr()
         # An item whose users all have weight 0 has length 0, and stays without neighbours.
-        return _nearest(normalize(weighted), self.neighbours)
+        return nearest(normalize(weighted), _count(self))
 
 
 class UserKNN(Collaborative):
@@ -41,19 +55,55 @@ class UserKNN(Collaborative):
 
     Attributes:
         neighbours: similar users kept of each user, themselves among them; memory grows with
-            U x neighbours.
+            U x neighbours. None picks 20 to 1,000 on the validation window, and is 100 where that
+            has no users.
     """
 
     name: Literal["userknn"] = "userknn"
-    neighbours: int = Field(default=991, ge=1)
+    neighbours: int | None = Field(default=None, ge=1)
+    grid = ({"neighbours": (20, 50, 100, 200, 500, 1000)},)
+    fallback: ClassVar[Mapping[str, Any]] = {"neighbours": 100}
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Keep the nearest users of each user, `[U, U]` sparse."""
+        """Score by the items of the nearest users."""
+        similarity = self.similarity(matrix)
+        return lambda users: dense_scores(similarity[users] @ matrix)
+
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Score by the nearest of one neighbourhood, the largest of all choices."""
+        counts = [_count(choice) for choice in choices]
+        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
+        for count in counts:
+            similarity = strongest(most, count)
+            yield lambda users, near=similarity: dense_scores(near[users] @ matrix)  # type: ignore[misc]
+
+    def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
+        """Return the values of a setting; neighbours are no more than there are warm users."""
+        most = max(int(known.inputs.warm_users.sum()), 1)
+        return tuple(dict.fromkeys(min(value, most) for value in values))
+
+    def similarity(self, matrix: Any) -> Any:
+        """Return the nearest users of each user, CSR `[U, U]`."""
         weighted = matrix.astype(np.float64).multiply(
             _saturation(matrix)[:, None] * _idf(matrix)[None]
         )
-        similarity = _nearest(weighted.tocsr(), self.neighbours)
-        return lambda users: _dense(similarity[users] @ matrix)
+        return nearest(weighted.tocsr(), _count(self))
+
+
+def strongest(rows: Any, count: int) -> Any:
+    """Return the largest values of each row of a sparse matrix, equal ones by column, CSR."""
+    matrix = scipy.sparse.csr_array(rows)
+    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, row))
+    kept = order[np.arange(len(order)) - matrix.indptr[row[order]] < count]
+    index = row[kept], matrix.indices[kept]
+    return scipy.sparse.csr_array((matrix.data[kept], index), shape=matrix.shape)
+
+
+def _count(model: ItemKNN | UserKNN) -> int:
+    count = model.settled().neighbours
+    assert count is not None
+    return count
 
 
 def _idf(rows: Any) -> Array:
@@ -85,7 +135,7 @@ def _saturation(rows: Any, k1: float = 1.2, b: float = 0.75) -> Array:
     return np.asarray((k1 + 1) / (k1 * (1 - b + b * relative) + 1))
 
 
-def _nearest(rows: Any, count: int) -> Any:
+def nearest(rows: Any, count: int) -> Any:
     """Return the largest inner products of each row with all rows, CSR [n, n]."""
     from implicit.nearest_neighbours import ItemItemRecommender
 
@@ -94,5 +144,6 @@ def _nearest(rows: Any, count: int) -> Any:
     return model.similarity
 
 
-def _dense(scores: Any) -> Array:
+def dense_scores(scores: Any) -> Array:
+    """Return a sparse matrix of scores as a dense one."""
     return np.asarray(scores.toarray())

@@ -1,61 +1,138 @@
 """Linear autoencoders: each item of a history is predicted from the others."""
 
 import logging
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse
 from pydantic import Field
 
 from train.baselines.base import Collaborative, Scorer
+from train.baselines.knn import dense_scores
+from train.baselines.sparse_ease import NEIGHBOURS, sparse_weights
 from train.core.ragged import Array
 from train.data.encoders import Features
 
 logger = logging.getLogger(__name__)
 LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB
+DENSE_ITEMS = 6_000  # items that EASE has weights between all of
+BLOCK = 2**24  # floats of dense rows in memory at once
+MULTIPLIED = 50  # times that a product of dense matrices is faster, for each multiplication
 
 
-class Linear(Collaborative):
-    """A weight for every pair of items."""
-
-    name: str
-
-    def check(self, items: int, features: Features) -> None:
-        """Check that a dense matrix of all pairs of items fits into memory."""
-        if items > LINEAR_ITEMS:
-            raise ValueError(
-                f"{self.name} solves for a dense matrix of items x items, at most "
-                f"{LINEAR_ITEMS:,}; found {items:,} warm items; take {self.name} out of "
-                "evaluation.baselines"
-            )
-
-
-class EASE(Linear):
+class EASE(Collaborative):
     """A linear autoencoder without self-similarity, in closed form (Steck 2019).
 
+    Above 6,000 items, whose pairs are a dense matrix that takes seconds for each penalty, an item
+    is predicted from the 50 most similar ones instead of all (`train.baselines.sparse_ease`).
+
     Attributes:
-        regularization: added to the diagonal of the items' co-occurrences.
+        regularization: added to the diagonal of the items' co-occurrences; None picks 10 to 100,000
+            on the validation window, and is 100 where that has no users.
     """
 
     name: Literal["ease"] = "ease"
-    regularization: float = Field(default=108_727.0, gt=0)
+    regularization: float | None = Field(default=None, gt=0)
+    grid = (
+        {
+            "regularization": (
+                100_000.0,
+                30_000.0,
+                10_000.0,
+                3000.0,
+                1000.0,
+                300.0,
+                100.0,
+                30.0,
+                10.0,
+            )
+        },
+    )
+    fallback: ClassVar[Mapping[str, Any]] = {"regularization": 100.0}
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Solve for the weights between items, `[I, I]` dense."""
-        weights = self.weights(matrix)
-        return lambda users: np.asarray(matrix[users] @ weights)
+        """Solve for the weights between items, `[I, I]`."""
+        return _scorer(matrix, self.weights(matrix))
 
-    def weights(self, matrix: Any) -> Array:
-        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float64 `[I, I]`."""
-        pairs = (matrix.T @ matrix).toarray().astype(np.float64)
-        pairs[np.diag_indices_from(pairs)] += self.regularization
-        weights: Array = np.linalg.inv(pairs)
+    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+        """Yield a scorer of each choice; the co-occurrences are counted once."""
+        return (_scorer(matrix, of) for of in _weights(matrix, [of._penalty for of in choices]))
+
+    def weights(self, matrix: Any) -> Any:
+        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float32 `[I, I]`.
+
+        It is dense up to 6,000 items, and CSR above.
+        """
+        return next(_weights(matrix, [self._penalty]))
+
+    @property
+    def _penalty(self) -> float:
+        penalty = self.settled().regularization
+        assert penalty is not None
+        return penalty
+
+
+def _scorer(matrix: Any, weights: Any) -> Scorer:
+    if scipy.sparse.issparse(weights):
+        return lambda users: dense_scores(matrix[users] @ weights)
+    return lambda users: np.asarray(matrix[users] @ weights)
+
+
+def _weights(matrix: Any, penalties: Sequence[float]) -> Iterator[Any]:
+    """Yield the weights between items for each penalty."""
+    if matrix.shape[1] > DENSE_ITEMS:
+        logger.info(
+            "ease: %s items are more than the %s whose pairs all have a weight: each is predicted "
+            "from the %d most similar ones",
+            *(f"{matrix.shape[1]:,}", f"{DENSE_ITEMS:,}", NEIGHBOURS),
+        )
+        yield from sparse_weights(matrix, penalties)
+        return
+    pairs = _co_occurrences(matrix)
+    for penalty in penalties:
+        weights = _inverse(pairs, penalty)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0.0)
-        return weights
+        yield weights
 
 
-class SLIM(Linear):
+def _co_occurrences(matrix: Any) -> Array:
+    """Return `X^T X`, dense float32 `[I, I]`: whole numbers, exact up to 2^24."""
+    users, items = matrix.shape
+    products = float((np.diff(matrix.indptr).astype(np.float64) ** 2).sum())
+    if products * MULTIPLIED < float(users) * items**2:
+        return np.asarray((matrix.T @ matrix).toarray(), np.float32)
+    pairs = np.zeros((items, items), np.float32)
+    step = max(1, BLOCK // max(items, 1))
+    for start in range(0, users, step):
+        block = matrix[start : start + step].toarray()
+        pairs += block.T @ block
+    return pairs
+
+
+def _inverse(pairs: Array, penalty: float) -> Array:
+    """Return the inverse of `pairs + penalty I`, symmetric, float32 `[n, n]`.
+
+    By the Cholesky factorization in float32, and where that finds it singular in float64.
+    """
+    from scipy.linalg.lapack import spotrf, spotri
+
+    added = pairs.copy()
+    added[np.diag_indices_from(added)] += np.float32(penalty)
+    # A symmetric matrix is its own transpose, which LAPACK takes as it is.
+    factor, failed = spotrf(added.T, lower=1, clean=0, overwrite_a=1)
+    if not failed:
+        inverse, failed = spotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        exact = pairs.astype(np.float64)
+        exact[np.diag_indices_from(exact)] += penalty
+        return np.asarray(np.linalg.inv(exact), np.float32)
+    lower = np.tril(inverse)
+    return np.ascontiguousarray(lower + np.tril(inverse, -1).T)
+
+
+class SLIM(Collaborative):
     """A sparse linear autoencoder without negative weights (Ning, Karypis 2011).
 
     Each column of `W` minimizes `|x - X w|^2 / 2U + alpha (l1_ratio |w|_1 + (1 - l1_ratio) |w|^2 /
@@ -76,6 +153,15 @@ class SLIM(Linear):
     l1_ratio: float = Field(default=0.14, ge=0, lt=1)
     tolerance: float = Field(default=1e-6, gt=0)
     steps: int = Field(default=2000, ge=1)
+
+    def check(self, items: int, features: Features) -> None:
+        """Check that a dense matrix of all pairs of items fits into memory."""
+        if items > LINEAR_ITEMS:
+            raise ValueError(
+                f"{self.name} solves for a dense matrix of items x items, at most "
+                f"{LINEAR_ITEMS:,}; found {items:,} warm items; take {self.name} out of "
+                "evaluation.baselines"
+            )
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Solve for the weights between items, `[I, I]` sparse."""

@@ -1,11 +1,15 @@
 """Popularity: number of interactions of all time, and of the last days."""
 
-from typing import Literal
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field
 
 from train.baselines.base import Baseline, Scorer, same_for_all
-from train.core.ragged import Array
-from train.data.snapshot import Snapshot
-from train.data.statistics import Statistics
+from train.data.snapshot import Holdout, Snapshot
+from train.data.statistics import DAY
+
+ALL_TIME = 36_500  # days: a hundred years, back to the beginning of any data
 
 
 class Popularity(Baseline):
@@ -19,24 +23,26 @@ class Popularity(Baseline):
 
 
 class RecentPopularity(Baseline):
-    """Rank by interactions of the last days, equal ones by those of all time."""
+    """Rank by interactions of the last days, equal ones by those of all time.
+
+    Attributes:
+        days: length of the window; None picks it on the validation window, among 1 day to 90 and
+            36,500, which is all time, and is `evaluation.recent_days` where that has no users.
+    """
 
     name: Literal["recent_popularity"] = "recent_popularity"
+    days: int | None = Field(default=None, ge=1)
+    grid = ({"days": (ALL_TIME, 90, 30, 14, 7, 3, 1)},)
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
-        """Count the recent interactions of each item.
+        """Count the recent interactions of each item."""
+        events, total = known.interactions, known.statistics.item_count
+        days = recent_days if self.days is None else self.days
+        recent = (events.timestamp < known.as_of) & (events.timestamp >= known.as_of - days * DAY)
+        count = np.bincount(events.item[recent], minlength=len(total))
+        return same_for_all(count + total / (total.max(initial=0) + 1))
 
-        Raises:
-            ValueError: the statistics have no window of that length.
-        """
-        statistics = known.statistics
-        share = statistics.item_count / (statistics.item_count.max(initial=0) + 1)
-        return same_for_all(_recent(statistics, recent_days) + share)
-
-
-def _recent(statistics: Statistics, days: int) -> Array:
-    windows = statistics.recent_days.tolist()
-    if days not in windows:
-        raise ValueError(f"no recent window of {days} days; available: {windows}")
-    recent: Array = statistics.item_recent[windows.index(days)]
-    return recent
+    def tuned(self, holdout: Holdout, recent_days: int, k: int, seed: int) -> Self:
+        """Pick the window; `recent_days` without users."""
+        chosen = super().tuned(holdout, recent_days, k, seed)
+        return chosen if chosen.days else chosen.model_copy(update={"days": recent_days})

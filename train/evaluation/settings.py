@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from train.baselines import BASELINES
 from train.baselines.base import Baseline
+from train.baselines.factorizations import ALS
+from train.baselines.knn import ItemKNN
+from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity, RecentPopularity
 from train.core.settings import Settings, one_of
 
@@ -16,9 +19,11 @@ class Evaluation(Settings):
     Attributes:
         k: the cut of every metric.
         more_k: further cuts of recall and NDCG.
-        recent_days: window of the recent-popularity baseline.
+        recent_days: a recent window that is counted for features and, where its `days` cannot be
+            picked, by the baseline `recent_popularity`.
         resamples: of the bootstrap over users.
-        baselines: systems to compare with, names or tables with a name; flags take names.
+        baselines: systems to compare with, names or tables with a name; flags take names. What is
+            not set of their sizes, penalties and windows is picked on the validation window.
     """
 
     k: int = Field(default=10, ge=1)
@@ -28,6 +33,9 @@ class Evaluation(Settings):
     baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (
         Popularity(),
         RecentPopularity(),
+        ItemKNN(),
+        EASE(),
+        ALS(),
     )
 
     @field_validator("baselines")

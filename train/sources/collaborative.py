@@ -41,21 +41,11 @@ class _FactorizedSource(_CollaborativeSource, Factorization):
         folding = self.folding(items).numpy()
         return VectorSource(items, catalogue, folding, np.array(self.confidence))
 
-    @property
-    def confidence(self) -> float:
-        """Confidence in an interaction, where one in its absence is 1."""
-        return 1.0
-
 
 class ALSSource(_FactorizedSource, ALS):
     """Alternating least squares as a source; see the baseline `als`."""
 
     name: Literal["als"] = "als"
-
-    @property
-    def confidence(self) -> float:
-        """Its alpha."""
-        return 1.0 if self.alpha is None else self.alpha
 
 
 class SVDSource(_FactorizedSource, SVD):
