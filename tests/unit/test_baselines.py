@@ -157,7 +157,8 @@ def test_ease_of_a_penalty_that_float32_loses_is_solved_in_float64() -> None:
         # X^T X + penalty I = [[3001 + penalty, 3000], [3000, 3001 + penalty]].
         weights = EASE(regularization=penalty).weights(matrix(taken))
         weight = 3000 / (3001 + penalty)
-        np.testing.assert_allclose(weights, [[0, weight], [weight, 0]], rtol=1e-6)
+        expected = np.array([[0, weight], [weight, 0]])
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(300, 20), (30, 40)])
@@ -203,7 +204,7 @@ def test_ease_of_all_neighbours_is_the_dense_one(monkeypatch: pytest.MonkeyPatch
 def test_an_item_that_nobody_shares_has_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "DENSE_ITEMS", 2)
     weights = EASE(regularization=1).weights(matrix([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]))
-    expected = [[0, 1 / 3, 0], [1 / 3, 0, 0], [0, 0, 0]]
+    expected = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]]) / 3
     np.testing.assert_allclose(weights.toarray(), expected, atol=1e-6)
 
 
