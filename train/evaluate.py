@@ -29,7 +29,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
             f"the data of this bundle ({run.data.model_dump(mode='json')}) has changed since it "
             "was made; what was measured then is in its manifest.json under metrics"
         )
-    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
     holdout = held_out(data, folds, known)

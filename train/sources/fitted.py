@@ -6,10 +6,12 @@ from train.core.ragged import Array
 from train.sources.base import Source
 from train.sources.item_to_item import ItemToItemSource
 from train.sources.lists import ListSource
+from train.sources.repeats import RepeatSource
 from train.sources.vectors import VectorSource
 
-SHAPES: Mapping[str, type[VectorSource] | type[ItemToItemSource] | type[ListSource]] = {
-    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource)
+Shape = type[VectorSource] | type[ItemToItemSource] | type[ListSource] | type[RepeatSource]
+SHAPES: Mapping[str, Shape] = {
+    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource, RepeatSource)
 }
 
 
