@@ -85,6 +85,24 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     return data, folds
 
 
+def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:
+    """Return the run, its data and its folds at a cut that is `steps` tests earlier.
+
+    Raises:
+        ValueError: there is no such cut, or a part before or after it is empty.
+    """
+    split, there = run.split.earlier(data.interactions, steps)
+    past = replace(data, interactions=data.interactions.take(there))
+    try:
+        folds = split.folds(past.interactions, len(data.users), len(data.items), run.seen)
+    except ValueError as error:
+        count = run.evaluation.folds
+        raise ValueError(f"evaluation.folds = {count}, fold {steps + 1}: {error}") from error
+    evaluation = run.evaluation.model_copy(update={"folds": 1})
+    changes = {"split": split, "final_fit": "before_test", "evaluation": evaluation}
+    return run.model_copy(update=changes), past, folds
+
+
 def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
     days = recent_windows(run.evaluation.recent_days)
     sources = tuple(source.name for source in run.sources) if len(run.sources) > 1 else ()

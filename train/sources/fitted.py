@@ -1,6 +1,7 @@
 """Fitted sources as arrays of a bundle, and from them."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from train.core.ragged import Array
 from train.sources.base import Source
@@ -29,7 +30,7 @@ def from_arrays(name: str, shape: str, arrays: Mapping[str, Array]) -> Source:
     if shape not in SHAPES:
         available = ", ".join(sorted(SHAPES))
         raise ValueError(f"source {name}: unknown shape {shape!r}; available: {available}")
-    expected = set(SHAPES[shape].__dataclass_fields__)
+    expected = {field.name for field in fields(SHAPES[shape])}
     if set(arrays) != expected:
         raise ValueError(
             f"source {name} of shape {shape} needs the arrays {', '.join(sorted(expected))}, got "

@@ -4,7 +4,7 @@ Shapes: U users, I items, P pairs of a user and an item, B requests, C candidate
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import ClassVar
 
@@ -70,7 +70,7 @@ class RepeatSource:
 
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _places(self) -> Ragged:

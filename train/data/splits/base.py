@@ -91,6 +91,25 @@ class Split(Settings):
         """Return the folds before any filter, int8 `[N]`, and both cut times."""
         raise NotImplementedError
 
+    def earlier(self, interactions: Interactions, steps: int) -> tuple["Split", Array]:
+        """Return the split whose test ends where that of `steps - 1` steps back begins.
+
+        Args:
+            interactions: ordered by user and time.
+            steps: back from the newest test, at least 1.
+
+        Returns:
+            the split, and which interactions there are by then, bool `[N]`.
+
+        Raises:
+            ValueError: there are no earlier cuts of such a split.
+        """
+        name = self.model_dump()["name"]
+        raise ValueError(
+            f"evaluation.folds needs a split with earlier cuts (time, last_days, leave_last), got "
+            f"{name}; set folds to 1"
+        )
+
     def _filtered(
         self, interactions: Interactions, fold: Array, n_users: int, n_items: int, seen: Seen
     ) -> Array:
