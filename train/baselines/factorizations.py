@@ -159,7 +159,7 @@ class ALS(Factorization):
     Attributes:
         factors: width of the vectors; None picks 16 to 128 on the validation window, with the alpha
             and regularization picked before, and is 64 where that has no users.
-        regularization: of the vectors' squares; None picks 0.1 to 100 there, and is 10.
+        regularization: of the vectors' squares; None picks 1 to 100 there, and is 10.
         alpha: confidence in an interaction, where one in its absence is 1; None picks 1, 10 or 40
             there, and is 10.
         iterations: of both sides.
@@ -171,7 +171,7 @@ class ALS(Factorization):
     alpha: float | None = Field(default=None, gt=0)
     iterations: int = Field(default=15, ge=1)
     grid = (
-        {"alpha": (1.0, 10.0, 40.0), "regularization": (0.1, 1.0, 10.0, 100.0)},
+        {"alpha": (1.0, 10.0, 40.0), "regularization": (100.0, 30.0, 10.0, 1.0)},
         {"factors": (16, 32, 64, 128)},
     )
     fallback: ClassVar[Mapping[str, Any]] = {"factors": 64, "regularization": 10.0, "alpha": 10.0}

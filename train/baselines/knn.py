@@ -31,7 +31,7 @@ class ItemKNN(Collaborative):
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Score by the nearest items of the history's items."""
         similarity = self.similarity(matrix)
-        return lambda users: _dense(matrix[users] @ similarity)
+        return lambda users: dense_scores(matrix[users] @ similarity)
 
     def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
@@ -39,7 +39,7 @@ class ItemKNN(Collaborative):
         most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
         for count in counts:
             similarity = strongest(most, count)
-            yield lambda users, near=similarity: _dense(matrix[users] @ near)  # type: ignore[misc]
+            yield lambda users, near=similarity: dense_scores(matrix[users] @ near)  # type: ignore[misc]
 
     def similarity(self, matrix: Any) -> Any:
         """Return the nearest items of each item, CSR `[I, I]`."""
@@ -47,7 +47,7 @@ class ItemKNN(Collaborative):
 
         weighted = matrix.T.tocsr().astype(np.float64).multiply(_idf(matrix.T)[None]).tocsr()
         # An item whose users all have weight 0 has length 0, and stays without neighbours.
-        return _nearest(normalize(weighted), _count(self))
+        return nearest(normalize(weighted), _count(self))
 
 
 class UserKNN(Collaborative):
@@ -67,7 +67,7 @@ class UserKNN(Collaborative):
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Score by the items of the nearest users."""
         similarity = self.similarity(matrix)
-        return lambda users: _dense(similarity[users] @ matrix)
+        return lambda users: dense_scores(similarity[users] @ matrix)
 
     def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
@@ -75,7 +75,7 @@ class UserKNN(Collaborative):
         most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
         for count in counts:
             similarity = strongest(most, count)
-            yield lambda users, near=similarity: _dense(near[users] @ matrix)  # type: ignore[misc]
+            yield lambda users, near=similarity: dense_scores(near[users] @ matrix)  # type: ignore[misc]
 
     def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
         """Return the values of a setting; neighbours are no more than there are warm users."""
@@ -87,7 +87,7 @@ class UserKNN(Collaborative):
         weighted = matrix.astype(np.float64).multiply(
             _saturation(matrix)[:, None] * _idf(matrix)[None]
         )
-        return _nearest(weighted.tocsr(), _count(self))
+        return nearest(weighted.tocsr(), _count(self))
 
 
 def strongest(rows: Any, count: int) -> Any:
@@ -135,7 +135,7 @@ def _saturation(rows: Any, k1: float = 1.2, b: float = 0.75) -> Array:
     return np.asarray((k1 + 1) / (k1 * (1 - b + b * relative) + 1))
 
 
-def _nearest(rows: Any, count: int) -> Any:
+def nearest(rows: Any, count: int) -> Any:
     """Return the largest inner products of each row with all rows, CSR [n, n]."""
     from implicit.nearest_neighbours import ItemItemRecommender
 
@@ -144,5 +144,6 @@ def _nearest(rows: Any, count: int) -> Any:
     return model.similarity
 
 
-def _dense(scores: Any) -> Array:
+def dense_scores(scores: Any) -> Array:
+    """Return a sparse matrix of scores as a dense one."""
     return np.asarray(scores.toarray())

@@ -9,23 +9,23 @@ import scipy.sparse
 from pydantic import Field
 
 from train.baselines.base import Collaborative, Scorer
+from train.baselines.knn import dense_scores
+from train.baselines.sparse_ease import NEIGHBOURS, sparse_weights
 from train.core.ragged import Array
-from train.core.top_k import top_k
 from train.data.encoders import Features
 
 logger = logging.getLogger(__name__)
 LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB
-HEAD = 10_000  # items between which EASE has weights, at most
-KEPT = 500  # weights kept of each item where EASE has them as a sparse matrix
+DENSE_ITEMS = 6_000  # items that EASE has weights between all of
 BLOCK = 2**24  # floats of dense rows in memory at once
-DENSE = 50  # times that a product of dense matrices is faster, for each multiplication
+MULTIPLIED = 50  # times that a product of dense matrices is faster, for each multiplication
 
 
 class EASE(Collaborative):
     """A linear autoencoder without self-similarity, in closed form (Steck 2019).
 
-    Above 10,000 items the dense matrix of all pairs takes minutes and gigabytes: weights are then
-    between the 10,000 items with the most users, and the other items score 0.
+    Above 6,000 items, whose pairs are a dense matrix that takes seconds for each penalty, an item
+    is predicted from the 50 most similar ones instead of all (`train.baselines.sparse_ease`).
 
     Attributes:
         regularization: added to the diagonal of the items' co-occurrences; None picks 10 to 100,000
@@ -53,73 +53,55 @@ class EASE(Collaborative):
 
     def learn(self, matrix: Any, seed: int) -> Scorer:
         """Solve for the weights between items, `[I, I]`."""
-        return next(self.learn_each([self], matrix, seed))
+        return _scorer(matrix, self.weights(matrix))
 
     def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
-        """Solve for each choice by the co-occurrences counted once."""
-        head = _head(matrix)
-        some = matrix[:, head]
-        pairs = _co_occurrences(some)
-        for choice in choices:
-            weights = choice._solved(pairs)
-            yield lambda users, of=weights: _spread(some[users] @ of, head, matrix.shape[1])  # type: ignore[misc]
+        """Yield a scorer of each choice; the co-occurrences are counted once."""
+        return (_scorer(matrix, of) for of in _weights(matrix, [of._penalty for of in choices]))
 
     def weights(self, matrix: Any) -> Any:
-        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, `[I, I]`.
+        """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float32 `[I, I]`.
 
-        It is dense float32, or CSR float32 with the strongest weights of a row where there are
-        more than 10,000 items.
+        It is dense up to 6,000 items, and CSR above.
         """
-        head = _head(matrix)
-        weights = self._solved(_co_occurrences(matrix[:, head]))
-        if len(head) == matrix.shape[1]:
-            return weights
-        columns, _ = top_k(np.abs(weights), KEPT)
-        values = np.take_along_axis(weights, columns, axis=1).ravel()
-        index = np.repeat(head, columns.shape[1]), head[columns.ravel()]
-        shape = matrix.shape[1], matrix.shape[1]
-        return scipy.sparse.csr_array((values, index), shape=shape)
+        return next(_weights(matrix, [self._penalty]))
 
-    def _solved(self, pairs: Array) -> Array:
-        """Return the weights between items that have these co-occurrences, float32 `[n, n]`."""
+    @property
+    def _penalty(self) -> float:
         penalty = self.settled().regularization
         assert penalty is not None
+        return penalty
+
+
+def _scorer(matrix: Any, weights: Any) -> Scorer:
+    if scipy.sparse.issparse(weights):
+        return lambda users: dense_scores(matrix[users] @ weights)
+    return lambda users: np.asarray(matrix[users] @ weights)
+
+
+def _weights(matrix: Any, penalties: Sequence[float]) -> Iterator[Any]:
+    """Yield the weights between items for each penalty."""
+    if matrix.shape[1] > DENSE_ITEMS:
+        logger.info(
+            "ease: %s items are more than the %s whose pairs all have a weight: each is predicted "
+            "from the %d most similar ones",
+            *(f"{matrix.shape[1]:,}", f"{DENSE_ITEMS:,}", NEIGHBOURS),
+        )
+        yield from sparse_weights(matrix, penalties)
+        return
+    pairs = _co_occurrences(matrix)
+    for penalty in penalties:
         weights = _inverse(pairs, penalty)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0.0)
-        return weights
-
-
-def _head(matrix: Any) -> Array:
-    """Return the items that have weights: all, or the 10,000 with the most users, ascending."""
-    count = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    if len(count) <= HEAD:
-        return np.arange(len(count))
-    head = np.sort(np.argsort(-count, kind="stable")[:HEAD])
-    logger.info(
-        "ease: %s items are too many for a matrix of all pairs; it is of the %s with the most "
-        "users, who have %.1f %% of the interactions",
-        f"{len(count):,}",
-        f"{HEAD:,}",
-        100 * count[head].sum() / count.sum(),
-    )
-    return head
-
-
-def _spread(scores: Array, items: Array, count: int) -> Array:
-    """Return scores `[B, n]` of some items among all, 0 for the others, `[B, count]`."""
-    if len(items) == count:
-        return np.asarray(scores)
-    spread = np.zeros((len(scores), count), scores.dtype)
-    spread[:, items] = scores
-    return spread
+        yield weights
 
 
 def _co_occurrences(matrix: Any) -> Array:
     """Return `X^T X`, dense float32 `[I, I]`: whole numbers, exact up to 2^24."""
     users, items = matrix.shape
     products = float((np.diff(matrix.indptr).astype(np.float64) ** 2).sum())
-    if products * DENSE < float(users) * items**2:
+    if products * MULTIPLIED < float(users) * items**2:
         return np.asarray((matrix.T @ matrix).toarray(), np.float32)
     pairs = np.zeros((items, items), np.float32)
     step = max(1, BLOCK // max(items, 1))
