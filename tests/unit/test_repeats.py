@@ -184,15 +184,23 @@ def test_only_ranks_by_the_same_scores_as_allow():
         np.testing.assert_array_equal(every[np.isin(every, own)], own)
 
 
+def fields_of(events: Interactions) -> list[np.ndarray]:
+    return [events.user, events.item, events.timestamp, events.weight]
+
+
 def repeated() -> tuple[Holdout, Holdout]:
     """Return two holdouts of the same test: repeats allowed, and nothing else."""
     holdouts = []
     for seen in ("allow", "only"):
         data, _ = small()
-        twice = data.interactions.take(np.repeat(np.arange(len(data.interactions)), 2))
-        # Each a second time, a third of the whole span later.
-        time = twice.timestamp + np.tile([0, np.ptp(twice.timestamp) // 3], len(twice) // 2)
-        past = Interactions.ordered(twice.user, twice.item, time, twice.weight)
+        once = data.interactions
+        # Half of them a second time, at the end of the whole span.
+        again = once.take(np.arange(0, len(once), 2))
+        both = [
+            np.concatenate(part) for part in zip(fields_of(once), fields_of(again), strict=True)
+        ]
+        both[2][len(once) :] = once.timestamp.max() - np.arange(len(again))
+        past = Interactions.ordered(*both)
         data = replace(data, interactions=past)
         folds = Time().folds(past, len(data.users), len(data.items), seen)
         known = snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, 7)
