@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.test_fit import make_run
-from tests.integration.test_serve import BOUND, serving
+from tests.integration.test_serve import serving
+from tests.waiting import BOUND
 from train.bundle.bundle import TOWER, Bundle, open_bundle, write
 from train.config import Run
 from train.data.snapshot import held_out
@@ -38,8 +39,8 @@ def purchases(place: Path) -> Path:
         for day in np.sort(rng.integers(0, 200, VISITS)):
             basket = {*rng.permutation(staples[user])[:3], int(ITEMS * rng.random() ** 2)}
             rows += [(user, int(item), int(day) * DAY) for item in sorted(basket)]
-    user, item, time = zip(*rows, strict=True)
-    table = pa.table({"user_id": user, "item_id": item, "timestamp": time})
+    columns = np.array(rows).T
+    table = pa.table(dict(zip(("user_id", "item_id", "timestamp"), columns, strict=True)))
     pq.write_table(table, place / "purchases.parquet")
     return place / "purchases.parquet"
 
@@ -117,8 +118,10 @@ def test_http_answers_equal_offline_answers_with_repeats(reranked: Bundle) -> No
     assert "buy_again" in reranked.recommender.quotas
     for ours, theirs in zip(live, expected, strict=True):
         assert [e["item_id"] for e in ours["items"]] == [e["item_id"] for e in theirs["items"]]
-        scores = [[entry["score"] for entry in answer["items"]] for answer in (ours, theirs)]
-        np.testing.assert_allclose(*scores, atol=1e-5)
+        live_scores, scores = (
+            np.array([entry["score"] for entry in answer["items"]]) for answer in (ours, theirs)
+        )
+        np.testing.assert_allclose(live_scores, scores, atol=1e-5)
 
 
 def test_folds_are_in_the_report_and_are_not_fitted_again(place: Path, allowed: Bundle) -> None:

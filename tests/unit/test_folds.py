@@ -67,10 +67,15 @@ def test_leave_last_drops_the_newest_tests_of_each_user():
     assert np.flatnonzero(fold[:8] == TEST).tolist() == [6, 7]
 
 
+def run_of(split: Split, folds: int) -> Run:
+    table = {"data": {"name": "generated"}, "split": split, "evaluation": {"folds": folds}}
+    return Run.model_validate(table)
+
+
 @pytest.mark.parametrize("split", [Time(), LastDays(days=30, validation_days=30), LeaveLast()])
 def test_tests_of_folds_do_not_overlap(split: Split):
     data, _ = small()
-    run = Run(data={"name": "generated"}, split=split, evaluation={"folds": 3})
+    run = run_of(split, 3)
     used = np.zeros(0, np.int64)
     whole = data.interactions
     keys = (whole.user.astype(np.int64) * 1000 + whole.item) * 10**10 + whole.timestamp
@@ -93,11 +98,7 @@ def test_what_has_no_earlier_cut_says_so():
     data, _ = small()
     with pytest.raises(ValueError, match=r"evaluation.folds needs .* got hold_out_items"):
         HoldOutItems().earlier(data.interactions, 1)
-    run = Run(
-        data={"name": "generated"},
-        split=LeaveLast(test=20, validation=20),
-        evaluation={"folds": 9},
-    )
+    run = run_of(LeaveLast(test=20, validation=20), 9)
     with pytest.raises(ValueError, match=r"evaluation.folds = 9, fold 9: empty split"):
         earlier_fold(run, data, 8)
 

@@ -10,7 +10,7 @@ from tests.training import small
 from train.baselines.buy_again import BuyAgain
 from train.config import DEFAULT_BASELINES, DEFAULT_SOURCES, Run
 from train.core.ragged import Ragged
-from train.core.schema import Interactions
+from train.core.schema import Interactions, Seen
 from train.data.repeats import DAY, UNIT, Repeats
 from train.data.snapshot import Holdout, held_out, snapshot, validation_holdout
 from train.data.splits.base import TEST, TRAIN
@@ -143,7 +143,7 @@ def test_the_source_answers_each_request_by_itself_and_from_its_arrays():
         assert scores[row, others].max() < scores[row, own].min()
 
 
-def recommender(seen: str) -> Recommender:
+def recommender(seen: Seen) -> Recommender:
     return replace(make_recommender(users=30, items=60, history=8), seen=seen)
 
 

@@ -47,7 +47,7 @@ class BuyAgain(Baseline):
         from scipy.sparse import csr_array
 
         past = known.interactions.take(known.interactions.timestamp < known.as_of)
-        half_life = self.settled().half_life
+        half_life = self.settled().half_life or COUNTED
         age = (known.as_of - past.timestamp) / DAY
         weight = np.maximum(np.rint(UNIT * 0.5 ** (age / half_life)), 1)
         shape = len(known.histories), len(known.catalogue)

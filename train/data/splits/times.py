@@ -112,7 +112,7 @@ class LastDays(Split):
         length = round(self.days * DAY)
         minimums = {name: getattr(self, name) for name in Split.model_fields}
         cuts = {"at": t2 - steps * length, "validation_at": t1 - steps * length}
-        return Time(**minimums, **cuts), times < t2 - (steps - 1) * length
+        return Time.model_validate(minimums | cuts), times < t2 - (steps - 1) * length
 
 
 def _between(times: Array, t1: int, t2: int) -> Array:
