@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from train import picks
 from train.bundle.bundle import Bundle
 from train.config import Run
 from train.data.encoded import encode
@@ -33,6 +34,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
     holdout = held_out(data, folds, known)
-    report = evaluate(bundle.recommender, holdout, run.evaluation, run.seed).report
+    settings = picks.recorded(run, bundle.manifest).evaluation
+    report = evaluate(bundle.recommender, holdout, settings, run.seed).report
     # Earlier folds were measured with fits of their own, which the bundle does not hold.
     return report | {name: recorded[name] for name in ("folds",) if name in recorded}

@@ -26,6 +26,7 @@ from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.evaluation.folds import summarized
 from train.identity import RUN, check_name, run_identity
+from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.steps import (
@@ -38,7 +39,6 @@ from train.steps import (
     refit_snapshot,
     reranker_holdout,
     select_holdout,
-    source_settings,
     stage_one,
     stage_two,
 )
@@ -125,10 +125,10 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
     towers = fit_towers(home, run, phases, holdout, tracker)
-    sources = source_settings(run, reranker_holdout(run, holdout))
-    selected = stage_one(run, data, holdout.known, towers["select"].model, sources)
+    run = pick(run, reranker_holdout(run, holdout))
+    selected = stage_one(run, data, holdout.known, towers["select"].model, run.sources)
     selected, contributed = merge_sources(run, selected, holdout)
-    sources = tuple(source for source in sources if source.name in selected.quotas)
+    sources = [source for source in run.sources if source.name in selected.quotas]
     second = stage_two(run, selected, holdout)
     recommenders = {}
     for phase, known in list(phases.items())[1:]:
@@ -146,6 +146,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "reranker": dict(second.facts),
         "gate": dict(second.gate),
         "contributions": contributed,
+        "picks": record(run),
     }
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model

@@ -32,7 +32,7 @@ from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_stage_two
 from train.rerankers.features import names_of
 from train.sources.base import SourceSettings
 from train.sources.entries import TowerSource
-from train.sources.fitting import fit_sources, suitable
+from train.sources.fitting import fit_sources
 from train.towers.encode import encode_catalogue, encode_users
 from train.towers.model import TwoTowerModel
 from train.tracking.base import Tracker
@@ -147,17 +147,6 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommen
     holdout = select_holdout(run, data, folds)
     towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
     return stage_one(run, data, holdout.known, towers["select"].model), holdout
-
-
-def source_settings(run: Run, holdout: Holdout) -> tuple[SourceSettings, ...]:
-    """Return the run's sources that the data suffice for, each setting picked on a holdout.
-
-    Raises:
-        ValueError: a source that the run names lacks something.
-    """
-    sources = suitable(run.sources, holdout.known, run.names_sources())
-    options = run.evaluation.recent_days, run.evaluation.k, run.seed
-    return tuple(source.tuned(holdout, *options) for source in sources)
 
 
 def stage_one(

@@ -34,7 +34,7 @@ def _weights(settings: Logit, training: TrainingSet) -> Array:
 
 
 def test_it_finds_the_weights_by_which_candidates_were_taken() -> None:
-    np.testing.assert_allclose(_weights(Logit(), _chosen()), TRUE, atol=0.12)
+    np.testing.assert_allclose(_weights(Logit(l2=(1.0,)), _chosen()), TRUE, atol=0.12)
 
 
 def test_few_drawn_negatives_find_their_direction() -> None:
@@ -44,9 +44,17 @@ def test_few_drawn_negatives_find_their_direction() -> None:
 
 
 def test_a_penalty_that_other_queries_ask_for_is_chosen() -> None:
-    """Where nothing can be told, the strongest penalty leaves the least noise."""
-    nothing, signal = planted(queries=40, signal=0), planted(queries=200)
-    for training, best in ((nothing, 1e6), (signal, 0.1)):
+    """Two noises that are useful only in their difference need a weak one, one useful feature none.
+
+    The weights of a strong penalty go as each feature's own covariance with the labels.
+    """
+    rng = np.random.default_rng(0)
+    difference = planted(queries=200)
+    features = difference.rows.features.copy()
+    features[:, 3] = 3 * rng.standard_normal(len(features))
+    features[:, 1] += features[:, 3]
+    difference = replace(difference, rows=replace(difference.rows, features=features))
+    for training, best in ((planted(queries=40, signal=0), 1e6), (difference, 0.1)):
         chosen = _weights(Logit(l2=(0.1, 1e6)), training)
         alone = _weights(Logit(l2=(best,)), training)
         np.testing.assert_allclose(chosen, alone, rtol=1e-2, atol=1e-3)

@@ -1,7 +1,7 @@
 """The reranker `logit`: a conditional logit, which scores by a weighted sum of features."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -19,6 +19,8 @@ from train.rerankers.training_set import TrainingSet
 
 FILE = "reranker.json"
 FOLDS = 5
+# A penalty of 1e6 leaves weights a millionth as large as they should be.
+LOG_SIZES = (-10.0, 20.0)
 
 
 class Logit(RerankerSettings):
@@ -31,7 +33,8 @@ class Logit(RerankerSettings):
         l2: penalties of the squared weights of features with deviation 1, over a loss that is
             summed over the requests. Each is tried without one fifth of the requests at a time,
             that with the highest NDCG@10 of these fifths is chosen, and the weights are the mean of
-            its five fits.
+            its five fits. How large they are together, which orders nothing, is chosen by the loss
+            of these fifths, so that a difference of scores is a logarithm of odds.
     """
 
     name: Literal["logit"] = "logit"
@@ -75,9 +78,11 @@ class Logit(RerankerSettings):
                 [other.ndcg(weights) for weights in path]
                 for path, (_, other) in zip(paths, pairs, strict=True)
             ]
-        # The first of equals, which is the stronger penalty.
-        best = int(np.concatenate(ndcg, axis=1).mean(axis=1).argmax())
-        weights = np.mean([path[best] for path in paths], axis=0) * scale
+            # The first of equals, which is the stronger penalty.
+            best = int(np.concatenate(ndcg, axis=1).mean(axis=1).argmax())
+            chosen = [path[best] for path in paths]
+            size = _size([(other, w) for (_, other), w in zip(pairs, chosen, strict=True)])
+        weights = size * np.mean(chosen, axis=0) * scale
         return LinearReranker(names, columns, weights.astype(np.float32))
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
@@ -197,3 +202,13 @@ def _path(training: _Groups, penalties: Iterable[float]) -> list[Array]:
     for l2 in sorted(penalties, reverse=True):
         path.append(minimize(training.loss, path[-1], (l2,), "L-BFGS-B", jac=True).x)
     return path[1:]
+
+
+def _size(held_out: Sequence[tuple[_Groups, Array]]) -> float:
+    """Return the factor of the weights that has the least loss on requests not fitted on."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_size: float) -> float:
+        return sum(groups.loss(np.exp(log_size) * weights)[0] for groups, weights in held_out)
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_SIZES, method="bounded").x))
