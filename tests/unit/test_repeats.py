@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.bundles import make_recommender
-from tests.training import small
+from tests.training import make_job, small, validation
 from train.baselines.buy_again import BuyAgain
 from train.config import DEFAULT_BASELINES, DEFAULT_SOURCES, Run
 from train.core.ragged import Ragged
@@ -28,6 +29,8 @@ from train.run_files import apply_flags
 from train.sources.buy_again import BuyAgainSource
 from train.sources.fitted import from_arrays
 from train.sources.repeats import GIVEN_HALF_LIFE, RepeatSource
+from train.trainer.job import Validation
+from train.trainer.validation import validation_scores
 
 AS_OF = 100 * DAY
 # Of user, item, day: user 0 has item 1 three times and item 2 once; user 2 has nothing.
@@ -79,6 +82,18 @@ def test_nothing_from_the_moment_on_counts():
     with_later = Repeats.of(events(later), 3, 4, AS_OF).arrays()
     for name, array in Repeats.of(events(), 3, 4, AS_OF).arrays().items():
         np.testing.assert_array_equal(array, with_later[name])
+
+
+def test_baseline_and_source_know_nothing_from_the_moment_on():
+    data, folds = small()
+    known = snapshot(data, folds.fold == TRAIN, folds.t1, 7)
+    late = snapshot(data, folds.fold >= TRAIN, folds.t1, 7)
+    assert len(late.interactions) > len(known.interactions)
+    counts, of_late = (BuyAgain(half_life=9).counts(one) for one in (known, late))
+    assert (counts != of_late).nnz == 0
+    arrays, of_late = (BuyAgainSource().source(one, 0).arrays() for one in (known, late))
+    for name in ("counts", "items", "offsets", "lengths"):
+        np.testing.assert_array_equal(arrays[name], of_late[name])
 
 
 def of_users(user: list[int], history: list[list[int]]) -> Queries:
@@ -205,8 +220,7 @@ def repeated() -> tuple[Holdout, Holdout]:
         folds = Time().folds(past, len(data.users), len(data.items), seen)
         known = snapshot(data, (folds.fold >= TRAIN) & (folds.fold < TEST), folds.t2, 7)
         holdouts.append(held_out(data, folds, known))
-        validation = validation_holdout(data, folds, known)
-        assert validation.seen == seen
+        assert validation_holdout(data, folds, known).seen == seen
     return holdouts[0], holdouts[1]
 
 
@@ -241,6 +255,25 @@ def test_systems_are_ranked_alike_with_and_without_seen_items():
     ranked = rank_systems(ours, holdout, Evaluation(baselines=()), 0)
     for name, items in ranked.unseen.items():
         np.testing.assert_array_equal(items, ranked.all_items[name])
+
+
+@pytest.mark.parametrize("seen", ["exclude", "allow", "only"])
+def test_towers_are_stopped_by_what_is_ranked(seen, monkeypatch):
+    monkeypatch.setattr("train.trainer.validation.BLOCK", 7)
+    given = validation()
+    histories = given.histories.take(np.arange(20))
+    few = Validation(given.users[:20], histories, histories, given.catalogue, seen)
+    job = make_job(validation=few)
+    torch.manual_seed(0)
+    scores = validation_scores(job.tower.build(job.inputs), job, k=80)
+    # Histories are the ground truth: never ranked, or somewhere in the whole, or alone on top.
+    if seen == "exclude":
+        assert not scores.any()
+    elif seen == "allow":
+        assert (scores > 0).all()
+        assert scores.min() < 1
+    else:
+        np.testing.assert_allclose(scores, 1)
 
 
 DATA = {"data": {"name": "generated"}}
