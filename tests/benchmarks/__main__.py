@@ -47,6 +47,7 @@ def runnable() -> list[str]:
         flush=True,
     )
     found.remove("others")
+    print("== baselines has picks on real data: --data FOLDER", flush=True)
     if shutil.which("wrk") is None:
         print("== serve_http needs wrk, which is not installed: apt-get install wrk", flush=True)
         found.remove("serve_http")

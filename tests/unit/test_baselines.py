@@ -10,15 +10,19 @@ import scipy.sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import ElasticNet
 
-from tests.training import GENERATED, before
+from tests.training import GENERATED, before, plain_inputs, small
+from train.baselines import linear, sparse_ease
 from train.baselines.factorizations import ALS, SVD
-from train.baselines.knn import ItemKNN, UserKNN, _idf
-from train.baselines.linear import EASE, SLIM
-from train.baselines.popularity import Popularity, RecentPopularity
+from train.baselines.knn import ItemKNN, UserKNN, _idf, strongest
+from train.baselines.linear import EASE, SLIM, _co_occurrences
+from train.baselines.popularity import ALL_TIME, Popularity, RecentPopularity
+from train.baselines.sparse_ease import _at_most
 from train.config import Run
-from train.core.ragged import Array
+from train.core.ragged import Array, Ragged
+from train.core.schema import Interactions
 from train.data.encoders import Features
-from train.data.statistics import DAY
+from train.data.snapshot import Holdout, validation_holdout
+from train.data.statistics import DAY, Statistics
 from train.evaluation.settings import Evaluation
 from train.steps import prepare
 
@@ -132,6 +136,121 @@ def test_ease_solves_ridge_regression_without_the_item_itself() -> None:
     np.testing.assert_allclose(gradient[~np.eye(3, dtype=bool)], 0, atol=1e-6)
     scores = EASE(regularization=0.5).learn(matrix(TAKEN), 0)(USERS[2:4])
     np.testing.assert_allclose(scores, TAKEN[2:4] @ weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 100.0])
+def test_ease_is_as_exact_as_float32_can_be(penalty: float) -> None:
+    taken = draw(400, 90)
+    added = taken.T.astype(np.float64) @ taken + penalty * np.eye(90)
+    inverse = np.linalg.inv(added)
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0)
+    weights = EASE(regularization=penalty).weights(matrix(taken))
+    assert weights.dtype == np.float32
+    tolerance = 10 * np.finfo(np.float32).eps * np.linalg.norm(added, 2) / penalty
+    assert np.abs(weights - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def test_ease_of_a_penalty_that_float32_loses_is_solved_in_float64() -> None:
+    taken = np.vstack([np.ones((3000, 2)), np.eye(2)])
+    for penalty in (1e-6, 1e-3):
+        # X^T X + penalty I = [[3001 + penalty, 3000], [3000, 3001 + penalty]].
+        weights = EASE(regularization=penalty).weights(matrix(taken))
+        weight = 3000 / (3001 + penalty)
+        np.testing.assert_allclose(weights, [[0, weight], [weight, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (30, 40)])
+def test_co_occurrences_are_counted_alike_by_dense_and_sparse_products(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = draw(*shape)
+    for cost in (0, 10**9):
+        monkeypatch.setattr(linear, "MULTIPLIED", cost)
+        monkeypatch.setattr(linear, "BLOCK", 7 * shape[1])
+        np.testing.assert_array_equal(_co_occurrences(matrix(taken)), taken.T @ taken)
+
+
+def test_ease_of_few_neighbours_is_ridge_regression_on_the_nearest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(linear, "DENSE_ITEMS", 10)
+    monkeypatch.setattr(sparse_ease, "NEIGHBOURS", 4)
+    monkeypatch.setattr(sparse_ease, "STEP", 5)
+    taken = draw(60, 12)
+    pairs = taken.T.astype(np.float64) @ taken
+    unit = taken / np.linalg.norm(taken, axis=0)
+    expected = np.zeros((12, 12))
+    for item, cosines in enumerate(unit.T @ unit - 2 * np.eye(12)):
+        near = np.argsort(-cosines)[:4]
+        added = pairs[np.ix_(near, near)] + 2 * np.eye(4)
+        expected[near, item] = np.linalg.solve(added, pairs[near, item])
+    ease = EASE(regularization=2)
+    np.testing.assert_allclose(ease.weights(matrix(taken)).toarray(), expected, atol=1e-6)
+    scores = ease.learn(matrix(taken), 0)(np.array([7, 2]))
+    np.testing.assert_allclose(scores, taken[[7, 2]] @ expected, atol=1e-5)
+
+
+def test_ease_of_all_neighbours_is_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = draw(60, 12)
+    dense = EASE(regularization=2).weights(matrix(taken))
+    monkeypatch.setattr(linear, "DENSE_ITEMS", 10)
+    monkeypatch.setattr(sparse_ease, "NEIGHBOURS", 11)
+    sparse = EASE(regularization=2).weights(matrix(taken)).toarray()
+    np.testing.assert_allclose(sparse, dense, atol=1e-5)
+
+
+def test_an_item_that_nobody_shares_has_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "DENSE_ITEMS", 2)
+    weights = EASE(regularization=1).weights(matrix([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]))
+    expected = [[0, 1 / 3, 0], [1 / 3, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(weights.toarray(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("products", [1, 100, 250, 10**6])
+def test_pairs_of_the_longest_histories_are_bounded(products: int) -> None:
+    taken = np.tril(np.ones((12, 12), np.float32))
+    some = _at_most(matrix(taken), products)
+    lengths = np.diff(some.indptr)
+    limit = int(lengths.max())
+    np.testing.assert_array_equal(lengths, np.minimum(np.arange(1, 13), limit))
+    assert (some.toarray() <= taken).all()
+    assert limit == 1 or (lengths**2).sum() <= products
+    assert limit == 12 or (np.minimum(np.arange(1, 13), limit + 1) ** 2).sum() > products
+
+
+def test_a_neighbourhood_is_cut_by_value_and_then_by_item() -> None:
+    rows = matrix([[0, 3, 5, 3], [1, 0, 0, 0], [0, 0, 0, 0], [2, 2, 2, 2]])
+    expected = [[0, 3, 5, 0], [1, 0, 0, 0], [0, 0, 0, 0], [2, 2, 0, 0]]
+    np.testing.assert_array_equal(strongest(rows, 2).toarray(), expected)
+
+
+def test_the_window_of_recent_popularity_is_the_one_that_tells() -> None:
+    """Item 0 was popular long ago, item 1 last week, and item 2 is now."""
+    item = np.repeat([0, 1, 2], [50, 30, 10])
+    days_ago = np.repeat([200, 20, 2], [50, 30, 10])
+    past = Interactions.ordered(np.arange(90), item, 10**9 - days_ago * DAY, np.ones(90))
+    known = replace(
+        before(),
+        interactions=past,
+        as_of=10**9,
+        histories=Ragged.from_pairs(past.user, past.item, 94),
+        statistics=Statistics.from_interactions(past, 94, 3, 10**9),
+        inputs=plain_inputs(94, 3),
+        catalogue=np.ones(3, bool),
+    )
+    for best, days in ((0, ALL_TIME), (1, 90), (2, 14)):
+        ahead = Holdout(np.arange(90, 94, dtype=np.int32), Ragged.from_rows([[best]] * 4), known)
+        assert RecentPopularity().tuned(ahead, 7, 1, 0).days == days
+    assert RecentPopularity().tuned(ahead.take(np.array([], int)), 5, 1, 0).days == 5
+
+
+def test_the_log_says_what_is_picked(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    data, folds = small()
+    picked = EASE().tuned(validation_holdout(data, folds, before()), 7, 10, 0)
+    assert f"ease: picked regularization = {picked.regularization}, the best of 9 on" in caplog.text
+    assert "users of the validation window, NDCG@10 0." in caplog.text
 
 
 def test_pairs_of_items_are_refused_where_they_are_too_many() -> None:

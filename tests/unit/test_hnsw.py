@@ -14,7 +14,7 @@ from tests.bundles import make_recommender
 from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
-from train.index import hnsw
+from train.index import build, hnsw
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index, check_kind, sweep
 from train.index.vector_index import VectorIndex
@@ -65,7 +65,10 @@ def _answers(opened: Bundle) -> list[list[Any]]:
 
 @pytest.mark.usefixtures("without")
 @pytest.mark.parametrize("kind", ["auto", "exact"])
-def test_exact_search_is_built_instead(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_exact_search_is_built_instead(
+    kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "EXACT_ITEMS", 1_000)
     with caplog.at_level(logging.WARNING):
         indices = [_build(kind), _build(kind)]
     assert [index.graph for index in indices] == [None, None]
@@ -73,7 +76,7 @@ def test_exact_search_is_built_instead(kind: str, caplog: pytest.LogCaptureFixtu
     assert report["used"] == "exact"
     assert report["exact_us"] > 0
     assert [report[name] for name in ("recall", "ef", "hnsw_us")] == [None, None, None]
-    # Once for both, and nothing where exact search is what was asked for.
+    # Once for both, where a graph would have answered.
     assert len(_said(caplog)) == (kind == "auto")
     assert all("apt-get install g++ python3-dev" in line for line in _said(caplog))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.core.ragged import Array, Ragged
-from train.index import hnsw
+from train.index import build, hnsw
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index, sweep
 from train.index.vector_index import VectorIndex, _power_of_two
@@ -119,11 +119,12 @@ def test_hnsw_reaches_the_recall_it_reports() -> None:
 
 
 @pytest.mark.hnsw
-def test_hnsw_that_cannot_reach_the_recall_says_so() -> None:
+def test_hnsw_that_cannot_reach_the_recall_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(0).standard_normal((3_000, 256)).astype(np.float32)
     weak = IndexSettings(kind="hnsw", m=2, ef_construction=8, recall=1.0)
     with pytest.raises(ValueError, match=r"recall@100 0\.\d+ at ef \d+, below 1\.0: raise m"):
         build_vector_index(weak, vectors, np.ones(3_000, dtype=bool))
+    monkeypatch.setattr(build, "EXACT_ITEMS", 2_999)
     report = build_vector_index(
         weak.model_copy(update={"kind": "auto"}), vectors, np.ones(3_000, dtype=bool)
     ).report
@@ -148,10 +149,23 @@ def test_a_sweep_of_few_items_is_exact_search_alone() -> None:
 
 
 @pytest.mark.hnsw
-def test_auto_takes_what_is_faster() -> None:
-    report = _build("auto", _vectors(500)).report
-    faster = report["exact_us"] > 1.2 * report["hnsw_us"]
-    assert report["used"] == ("hnsw" if faster else "exact")
+def test_auto_goes_by_the_size_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "EXACT_ITEMS", 500)
+    small, large = (_build("auto", _vectors(count)) for count in (500, 501))
+    assert small.report["used"] == "exact"
+    assert large.report["used"] == "hnsw" and large.report["recall"] >= 0.99
+
+
+@pytest.mark.hnsw
+def test_recall_is_measured_with_users_at_the_number_that_is_found() -> None:
+    vectors, users = _vectors(1_000), _vectors(300, seed=1)
+    settings = IndexSettings(kind="hnsw", recall=0.9, m=4, ef_construction=16, sample=300)
+    everything = np.ones(len(vectors), bool)
+    built = build.build_index(settings, vectors, everything, queries=users, count=50)
+    assert isinstance(built, VectorIndex) and built.report["recall_k"] == 50
+    found, wanted = (which.search(users, 50)[0] for which in (built, built.exact()))
+    recall = np.mean([np.isin(a, b).mean() for a, b in zip(found, wanted, strict=True)])
+    assert built.report["recall"] == pytest.approx(recall, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

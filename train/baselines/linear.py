@@ -17,6 +17,7 @@ from train.data.encoders import Features
 logger = logging.getLogger(__name__)
 LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB
 DENSE_ITEMS = 6_000  # items that EASE has weights between all of
+NOISE = 2.0**-20  # of the largest eigenvalue: 8 float32 roundings
 BLOCK = 2**24  # floats of dense rows in memory at once
 MULTIPLIED = 50  # times that a product of dense matrices is faster, for each multiplication
 
@@ -114,16 +115,20 @@ def _co_occurrences(matrix: Any) -> Array:
 def _inverse(pairs: Array, penalty: float) -> Array:
     """Return the inverse of `pairs + penalty I`, symmetric, float32 `[n, n]`.
 
-    By the Cholesky factorization in float32, and where that finds it singular in float64.
+    It is by the Cholesky factorization: in float32, or by LU in float64 where the penalty is lost
+    in the rounding of the pairs.
     """
     from scipy.linalg.lapack import spotrf, spotri
 
-    added = pairs.copy()
-    added[np.diag_indices_from(added)] += np.float32(penalty)
-    # A symmetric matrix is its own transpose, which LAPACK takes as it is.
-    factor, failed = spotrf(added.T, lower=1, clean=0, overwrite_a=1)
+    failed = 1
+    # No eigenvalue of a matrix without negative entries is above its largest sum of a row.
+    if penalty > NOISE * pairs.sum(axis=1).max(initial=0):
+        added = pairs.copy()
+        added[np.diag_indices_from(added)] += np.float32(penalty)
+        # A symmetric matrix is its own transpose, which LAPACK takes as it is.
+        inverse, failed = spotrf(added.T, lower=1, clean=0, overwrite_a=1)
     if not failed:
-        inverse, failed = spotri(factor, lower=1, overwrite_c=1)
+        inverse, failed = spotri(inverse, lower=1, overwrite_c=1)
     if failed:
         exact = pairs.astype(np.float64)
         exact[np.diag_indices_from(exact)] += penalty
@@ -139,7 +144,8 @@ class SLIM(Collaborative):
     2)` with `w >= 0` and nothing from the item to itself: the notation of scikit-learn's
     `ElasticNet`, of which this is one for each item. All columns are solved at once, by accelerated
     projected gradients (FISTA; Beck, Teboulle 2009) that start anew where they overshoot
-    (O'Donoghue, Candes 2015).
+    (O'Donoghue, Candes 2015). Its settings are not picked on the validation window: each choice
+    takes minutes for some thousand items.
 
     Attributes:
         alpha: of both penalties.

@@ -74,10 +74,11 @@ def _at_most(matrix: Any, products: int) -> Any:
     lengths = np.diff(matrix.indptr).astype(np.int64)
     if (lengths**2).sum() <= products:
         return matrix
-    longest = np.sort(lengths)
+    longest: Array = np.sort(lengths)
     # With all users cut to a length: the squares of the shorter ones, and its own for the others.
     below = np.cumsum(longest**2) + longest**2 * np.arange(len(longest) - 1, -1, -1)
-    limit = int(longest[max(np.searchsorted(below, products, side="right") - 1, 0)])
+    place = int(np.searchsorted(below, products, side="right"))
+    limit = int(longest[max(place - 1, 0)])
     user = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((np.random.default_rng(0).random(len(user)), user))
     kept = np.sort(order[np.arange(len(user)) - matrix.indptr[user] < limit])

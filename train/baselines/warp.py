@@ -24,6 +24,9 @@ class WARP(Factorization):
     In that model a new user has the item biases alone. Here such a user is the mean of the items of
     the history, and each item's bias is added to its score.
 
+    Its settings are not picked on the validation window: each choice takes minutes on a million
+    interactions.
+
     Attributes:
         factors: width of the vectors.
         epochs: over all pairs.

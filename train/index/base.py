@@ -14,20 +14,21 @@ class IndexSettings(Settings):
     """Settings of stage 1's search by inner products.
 
     Attributes:
-        kind: the search to use; `auto` takes HNSW where it is at least 20 % faster than exact
-            search and hnswlib is installed.
+        kind: the search to use; `auto` searches up to 50,000 items exactly, and more by HNSW where
+            it has the recall and hnswlib is installed.
         m: links of a node on each layer.
         ef_construction: breadth of the search when nodes are linked.
-        recall: of HNSW against exact search, at least; `ef` is raised until it is reached.
-        recall_k: the k of this recall.
-        sample: queries that recall and speed are measured on.
+        recall: of HNSW against exact search, at least, for users' queries; `ef` is raised until it
+            is reached.
+        recall_k: the k of this recall; as many as there are candidates where none is given.
+        sample: users whose queries recall and speed are measured on.
     """
 
     kind: Literal["auto", "hnsw", "exact"] = "auto"
     m: int = Field(default=16, ge=2, le=128)
     ef_construction: int = Field(default=200, ge=8)
     recall: float = Field(default=0.99, gt=0, le=1)
-    recall_k: int = Field(default=100, ge=1)
+    recall_k: int | None = Field(default=None, ge=1)
     sample: int = Field(default=500, ge=1)
 
 

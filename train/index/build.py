@@ -13,8 +13,12 @@ from train.index.base import Index, IndexSettings
 from train.index.pair_index import EXHAUSTIVE, PairHead, PairIndex
 from train.index.vector_index import MAX_EF, VectorIndex, catalogue_members
 
-# A graph has to be so much faster than exact search, which needs no file and misses nothing.
-SPEED_UP = 1.2
+# Up to so many items exact search of users' queries takes 2 ms at most (measured by
+# `tests.benchmarks.index_sizes`) and misses nothing. A rule of sizes and no stopwatch, so that a
+# command has one result on every machine.
+EXACT_ITEMS = 50_000
+# Items that are found for a query, where nothing says how many candidates there will be.
+RECALL_K = 100
 # A sweep ends at this recall: further breadth buys time only.
 ENOUGH = 0.999
 
@@ -38,6 +42,8 @@ def build_index(
     catalogue: Array,
     head: PairHead | None = None,
     seed: int = 0,
+    queries: Array | None = None,
+    count: int = RECALL_K,
 ) -> Index:
     """Build the index that suits the scores of the vectors.
 
@@ -47,13 +53,18 @@ def build_index(
         catalogue: which items may be found, bool `[I]`.
         head: layers that score a pair of vectors; None where that is their inner product.
         seed: of the graph's levels and of the sample of queries.
+        queries: vectors of users to measure on, float32 `[Q, d]`; None for the items' own.
+        count: items that are found for a query, whose recall is measured where the settings name no
+            other number.
 
     Raises:
         ValueError: as `build_vector_index`.
     """
     if head is not None:
         return PairIndex.build(vectors, catalogue, head)
-    return build_vector_index(settings, vectors, catalogue, seed)
+    if settings.recall_k is None:
+        settings = settings.model_copy(update={"recall_k": count})
+    return build_vector_index(settings, vectors, catalogue, seed, queries)
 
 
 def open_index(folder: Path, vectors: Array, catalogue: Array, report: Mapping[str, Any]) -> Index:
@@ -80,14 +91,14 @@ def build_vector_index(
     seed: int = 0,
     queries: Array | None = None,
 ) -> VectorIndex:
-    """Build HNSW, raise `ef` until its recall is reached, and pick the faster search.
+    """Build an index; of a large catalogue HNSW, its `ef` raised until its recall is reached.
 
     Args:
         settings: of the graph, and of the recall that it has to reach.
         vectors: float32 `[I, d]`.
         catalogue: which items may be found, bool `[I]`.
         seed: of the graph's levels and of the sample of queries.
-        queries: vectors to measure on, float32 `[Q, d]`, best of users; by default items'.
+        queries: vectors of users to measure on, float32 `[Q, d]`; items' own are easier.
 
     Raises:
         ValueError: the catalogue is empty, the shapes do not fit, or `kind` is `hnsw` and its
@@ -99,8 +110,8 @@ def build_vector_index(
     graph = hnsw.link(
         vectors[members], members, m=settings.m, breadth=settings.ef_construction, seed=seed
     )
-    if graph is None and settings.kind == "auto":
-        hnsw.warn_of_exact_search("HNSW where that is faster")
+    if graph is None and settings.kind == "auto" and len(members) > EXACT_ITEMS:
+        hnsw.warn_of_exact_search("HNSW for a large catalogue")
     index = VectorIndex(vectors, members, graph, {})
     sample = _sample(vectors[members] if queries is None else queries, settings.sample, seed)
     return VectorIndex(vectors, members, graph, _measure(settings, index, sample))
@@ -141,7 +152,7 @@ def _sample(queries: Array, count: int, seed: int) -> Array:
 def _measure(settings: IndexSettings, index: VectorIndex, queries: Array) -> dict[str, Any]:
     """Return the report of an index; see `VectorIndex`."""
     count = len(index.members)
-    k = min(settings.recall_k, count)
+    k = min(settings.recall_k or RECALL_K, count)
     report = {
         "used": "exact",
         "recall": None,
@@ -174,8 +185,8 @@ def _chosen(
             "ef_construction, or set kind to auto or exact"
         )
     microseconds = _microseconds(approximate, queries, min(2 * k, count))
-    faster = recall >= settings.recall and report["exact_us"] > SPEED_UP * microseconds
-    used = settings.kind if settings.kind != "auto" else "hnsw" if faster else "exact"
+    large = settings.kind == "hnsw" or (settings.kind == "auto" and count > EXACT_ITEMS)
+    used = "hnsw" if large and recall >= settings.recall else "exact"
     return {"used": used, "recall": recall, "ef": ef, "hnsw_us": microseconds}
 
 
