@@ -12,7 +12,7 @@ class Query(BaseModel):
 
     user_id: Id | None = Field(None, description="A user of the bundle, or a new one.")
     history: list[Id] = Field([], description="Item ids, oldest first; added to what is known.")
-    exclude: list[Id] = Field([], description="Item ids not to return. Seen ones never are.")
+    exclude: list[Id] = Field([], description="Item ids not to return, seen or not.")
     explain: bool = Field(False, description="Say where each item comes from.")
 
 

@@ -2,8 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from train.baselines.base import Baseline
+from train.baselines.buy_again import BuyAgain
+from train.core.schema import Seen
 from train.core.settings import Settings, one_of
 from train.data.linear_score import LinearScore
 from train.data.splits import SPLITS
@@ -21,6 +24,7 @@ from train.rerankers.base import RerankerSettings
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.logit import Logit
 from train.sources.base import SourceSettings
+from train.sources.buy_again import BuyAgainSource
 from train.sources.collaborative import ALSSource, EASESource, ItemKNNSource
 from train.sources.entries import SOURCES, TowerSource
 from train.sources.popularity import RecentPopularitySource, TrendingSource
@@ -63,6 +67,10 @@ DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
 )
 
 
+REPEAT_SOURCES = (*DEFAULT_SOURCES, BuyAgainSource())
+DEFAULT_BASELINES: tuple[Baseline, ...] = Evaluation().baselines
+
+
 class Draft(Settings):
     """Settings of a run, each valid by itself; `Run` checks that they go together.
 
@@ -73,6 +81,10 @@ class Draft(Settings):
         candidates: items that stage 1 hands to stage 2.
         catalogue: "warm" recommends items with interactions; "all" also those that are only in the
             item table, which a tower that encodes attributes can rank (cold start).
+        seen: items of a user's history: "exclude" never recommends them again, and the test counts
+            only what is new to a user; "allow" recommends and counts repeat purchases too; "only"
+            recommends and counts nothing else. With these two, `buy_again` is a source and a
+            baseline by default.
         page: draw the run's report, with plots, into `report.html`.
         final_fit: interactions that the served towers are fitted on once the test is measured:
             "everything", or only those "before_test".
@@ -97,6 +109,7 @@ class Draft(Settings):
     storage: str = "runs"
     candidates: int = Field(default=200, ge=1)
     catalogue: Literal["warm", "all"] = "warm"
+    seen: Seen = "exclude"
     page: bool = True
     final_fit: Literal["everything", "before_test"] = "everything"
     data: Annotated[Dataset, one_of("dataset", DATASETS)]
@@ -106,10 +119,29 @@ class Draft(Settings):
     train: Training = Training()
     index: IndexSettings = IndexSettings()
     linear_score: LinearScore = LinearScore()
-    sources: tuple[Annotated[SourceSettings, one_of("source", SOURCES)], ...] = DEFAULT_SOURCES
+    sources: tuple[Annotated[SourceSettings, one_of("source", SOURCES)], ...] = Field(
+        default=DEFAULT_SOURCES, validate_default=True
+    )
     reranker: Annotated[Settings, one_of("reranker", STAGE_TWO)] = AutoReranker()
-    evaluation: Evaluation = Evaluation()
+    evaluation: Evaluation = Field(default=Evaluation(), validate_default=True)
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
+
+    # Not by whether they were given: flags are applied over settings that all are.
+    @field_validator("sources")
+    @classmethod
+    def _past_is_a_source(
+        cls, sources: tuple[SourceSettings, ...], info: ValidationInfo
+    ) -> tuple[SourceSettings, ...]:
+        repeats = info.data.get("seen", "exclude") != "exclude"
+        return REPEAT_SOURCES if repeats and sources == DEFAULT_SOURCES else sources
+
+    @field_validator("evaluation")
+    @classmethod
+    def _past_is_a_baseline(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        repeats = info.data.get("seen", "exclude") != "exclude"
+        if not repeats or evaluation.baselines != DEFAULT_BASELINES:
+            return evaluation
+        return evaluation.model_copy(update={"baselines": (*DEFAULT_BASELINES, BuyAgain())})
 
 
 class Run(Draft):
@@ -172,6 +204,19 @@ class Run(Draft):
                 f"{', '.join(names) or 'none'}; add 'tower'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _repeats_are_allowed(self) -> "Run":
+        if self.seen == "exclude" and any(source.name == "buy_again" for source in self.sources):
+            raise ValueError(
+                "sources: buy_again proposes what users had before, which is never recommended "
+                "with seen = 'exclude'; set seen to 'allow' or 'only', or take it out"
+            )
+        return self
+
+    def names_sources(self) -> bool:
+        """Return whether somebody asked for these sources: they are not the default ones."""
+        return self.sources not in (DEFAULT_SOURCES, REPEAT_SOURCES)
 
     def rerankers(self) -> tuple[RerankerSettings, ...]:
         """Return the rerankers that stage 2 is chosen from, the simplest first."""

@@ -30,9 +30,11 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
             f"the data of this bundle ({run.data.model_dump(mode='json')}) has changed since it "
             "was made; what was measured then is in its manifest.json under metrics"
         )
-    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
     holdout = held_out(data, folds, known)
     settings = picks.recorded(run, bundle.manifest).evaluation
-    return evaluate(bundle.recommender, holdout, settings, run.seed).report
+    report = evaluate(bundle.recommender, holdout, settings, run.seed).report
+    # Earlier folds were measured with fits of their own, which the bundle does not hold.
+    return report | {name: recorded[name] for name in ("folds",) if name in recorded}

@@ -8,6 +8,8 @@ rerank   the reranker on the candidates that select's towers retrieve for the va
 
 import json
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,16 +18,19 @@ from cluster.session import connect, scaling
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.ragged import Array
+from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot, fingerprint, held_out
 from train.data.splits.base import Folds
 from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
+from train.evaluation.folds import summarized
 from train.identity import RUN, check_name, run_identity
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.steps import (
+    earlier_fold,
     final_snapshot,
     fit_towers,
     merge_sources,
@@ -69,6 +74,8 @@ def fit(run: Run, address: str | None = None) -> str:
         place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
         logger.info("this run is complete; its bundle is %s", place)
         return place
+    # What an earlier cut lacks is said here, before any tower is trained.
+    earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
     tracker = run.tracking.tracker(run.name, home)
     if on_ray(run):
         connect(address)
@@ -76,7 +83,9 @@ def fit(run: Run, address: str | None = None) -> str:
     storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
     with tracker:
         tracker.begin(identity["config"])
-        version = _write(home, run, data, _fitted(home, run, data, folds, tracker))
+        result = _fitted(home, run, data, folds, tracker)
+        _add_folds(home, run, result, folds.t2, earlier)
+        version = _write(home, run, data, result)
         storage.write_bytes(done, json.dumps({"version": version}).encode())
         place = storage.join(home, "bundles", version)
         _report(run, place, tracker)
@@ -142,6 +151,28 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model
     return Result(recommenders[last], as_of, model, facts, arrays)
+
+
+def _add_folds(
+    home: str, run: Run, result: Result, newest: int, earlier: Sequence[tuple[Run, Encoded, Folds]]
+) -> None:
+    """Add mean and spread over folds to the metrics; those that were fitted before are read."""
+    if not earlier:
+        return
+    logger.info("folds: %d more, each a fit of its own without the final one", len(earlier))
+    reports, cuts = [plain(result.facts["metrics"])], [newest]
+    for number, (of, data, folds) in enumerate(earlier, start=2):
+        place = storage.join(home, "folds", str(number))
+        file, begun = storage.join(place, "metrics.json"), time.monotonic()
+        if not storage.exists(file):
+            logger.info("fold %d of %d: test from %d", number, run.evaluation.folds, folds.t2)
+            facts = _fitted(place, of, data, folds, Tracker()).facts
+            storage.write_bytes(file, json.dumps(plain(facts["metrics"])).encode())
+            took = time.monotonic() - begun
+            logger.info("fold %d of %d: %.0f s", number, run.evaluation.folds, took)
+        reports.append(json.loads(storage.read_bytes(file)))
+        cuts.append(folds.t2)
+    result.facts["metrics"]["folds"] = summarized(reports, cuts)
 
 
 def _phases(run: Run, data: Encoded, folds: Folds, holdout: Holdout) -> dict[str, Snapshot]:

@@ -23,7 +23,7 @@ def pick(run: Run, holdout: Holdout) -> Run:
     Raises:
         ValueError: a source that the run names cannot be fitted to the data.
     """
-    sources = suitable(run.sources, holdout.known, "sources" in run.model_fields_set)
+    sources = suitable(run.sources, holdout.known, run.names_sources())
     options = run.evaluation.recent_days, run.evaluation.k, run.seed
     done: dict[str, Baseline] = {}
 

@@ -14,6 +14,7 @@ from cluster.cpus import available_cpus
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
+from train.data.repeats import Repeats
 from train.data.snapshot import (
     Holdout,
     Snapshot,
@@ -65,7 +66,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
         data.interactions.relative_weight()  # refuses here what would fail in training
-    folds = run.split.folds(data.interactions, len(data.users), len(data.items))
+    folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
     first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
@@ -84,11 +85,30 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     return data, folds
 
 
+def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:
+    """Return the run, its data and its folds at a cut that is `steps` tests earlier.
+
+    Raises:
+        ValueError: there is no such cut, or a part before or after it is empty.
+    """
+    split, there = run.split.earlier(data.interactions, steps)
+    past = replace(data, interactions=data.interactions.take(there))
+    try:
+        folds = split.folds(past.interactions, len(data.users), len(data.items), run.seen)
+    except ValueError as error:
+        count = run.evaluation.folds
+        raise ValueError(f"evaluation.folds = {count}, fold {steps + 1}: {error}") from error
+    evaluation = run.evaluation.model_copy(update={"folds": 1})
+    changes = {"split": split, "final_fit": "before_test", "evaluation": evaluation}
+    return run.model_copy(update=changes), past, folds
+
+
 def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
     days = recent_windows(run.evaluation.recent_days)
     sources = tuple(source.name for source in run.sources) if len(run.sources) > 1 else ()
     linear = run.linear_score.rank > 0
-    return names_of(data.item_features, data.user_features, days, linear, sources)
+    repeats = run.seen != "exclude"
+    return names_of(data.item_features, data.user_features, days, linear, sources, repeats)
 
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
@@ -156,9 +176,17 @@ def stage_one(
         encode=partial(encode_users, model),
         added=run.tower.added,
         candidates=run.candidates,
+        seen=run.seen,
+        repeats=_repeats(run, known),
         sources=fit_sources(sources, known, run.seed),
         quotas={source.name: source.quota for source in sources},
     )
+
+
+def _repeats(run: Run, known: Snapshot) -> Repeats | None:
+    if run.seen == "exclude":
+        return None
+    return Repeats.of(known.interactions, len(known.histories), len(known.catalogue), known.as_of)
 
 
 def reranker_holdout(run: Run, holdout: Holdout) -> Holdout:
@@ -251,7 +279,7 @@ def tower_job(run: Run, known: Snapshot, holdout: Holdout | None = None) -> Job:
     if holdout is not None:
         some = some_users(like_test(holdout, run.split), run.train.validation_users)
         histories = known.histories.take(some.users)
-        validation = Validation(some.users, histories, some.relevant, known.catalogue)
+        validation = Validation(some.users, histories, some.relevant, known.catalogue, holdout.seen)
     return Job(
         tower=run.tower,
         loss=run.loss,

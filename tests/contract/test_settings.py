@@ -307,6 +307,7 @@ BASELINE_BASE: Bases = {
     "svd": {"rank": 5, "regularization": 0},
     "als": {"factors": 5, "regularization": 0.01, "alpha": 1},
     "ease": {"regularization": 100},
+    "buy_again": {"half_life": 20.0},
 }
 BASELINE_OTHERS = {
     "neighbours": 3,

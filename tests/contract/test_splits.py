@@ -95,3 +95,26 @@ def test_without_filters_nothing_before_the_test_is_lost(name, events):
     cut, t1, t2 = split.cut(events)
     assert (folds.fold[cut < 2] == cut[cut < 2]).all()
     assert (t1, t2) == (folds.t1, folds.t2)
+
+
+# Items that are held out have no interaction before the test, so that none is a repeat.
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [(name, "allow") for name in SPLITS]
+    + [(name, "only") for name in SPLITS if name != "hold_out_items"],
+)
+@given(events=interactions())
+def test_repeats_are_one_entry_a_pair(name, seen, events):
+    split = SPLITS[name]()
+    try:
+        folds = split.folds(events, N_USERS, N_ITEMS, seen)
+    except ValueError as error:
+        assert "empty split" in str(error)
+        assume(False)
+    key = events.user.astype(np.int64) * N_ITEMS + events.item
+    test = key[folds.fold == 2]
+    assert len(np.unique(test)) == len(test)
+    known = np.isin(test, key[folds.before_test])
+    assert known.all() or seen == "allow"
+    # Nothing is left out of histories here, so what is no repeat is the first of its pair.
+    assert (known != first_pairs(events, N_ITEMS)[folds.fold == 2]).all()

@@ -155,7 +155,7 @@ def test_several_names_in_flags() -> None:
         ({"split": {"name": "time", "at": 1, "quantile": 0.5}}, "split: the time split takes at"),
         (
             {"evaluation": {"baselines": ["slimm"]}},
-            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, catboost_content, ",
+            "evaluation.baselines.0: unknown baseline 'slimm'; available: als, buy_again, ",
         ),
         (
             {"evaluation": {"baselines": [{"name": "ease", "lambda": 1}]}},

@@ -62,3 +62,9 @@ def test_pairs_are_grouped_in_their_order(pairs):
 @given(st.integers(0, 9))
 def test_empty_rows(count):
     check(Ragged.empty(count), [[]] * count)
+
+
+@given(rows_of)
+def test_the_complement_is_all_that_is_not_in_a_row(rows):
+    expected = [[i for i in range(100) if i not in row] for row in rows]
+    check(Ragged.from_rows(rows).complement(100), expected)

@@ -151,3 +151,27 @@ def test_every_empty_fold_is_an_error(split):
 def test_wrong_settings(settings, message):
     with pytest.raises(ValidationError, match=re.compile(message)):
         Time(**settings)
+
+
+def test_repeats_count_where_they_are_allowed():
+    # In the test user 0 has item 3, item 0 again and item 9, which is new; user 1 has item 1.
+    split = Time(at=80, validation_at=60, warm_items=False)
+    events = interactions(
+        (0, 0, 10), (0, 1, 20), (0, 2, 60), (0, 3, 80), (0, 0, 85), (0, 0, 88), (0, 9, 90),
+        (1, 0, 15), (1, 3, 40), (1, 3, 70), (1, 1, 95),
+    )  # fmt: skip
+    kept = {seen: split.folds(events, 5, 10, seen) for seen in ("exclude", "allow", "only")}
+    assert kept["exclude"].fold.tolist() == [0, 0, 1, 2, -1, -1, 2, 0, 0, 1, 2]
+    assert kept["allow"].fold.tolist() == [0, 0, 1, 2, 2, -1, 2, 0, 0, 1, 2]
+    assert kept["only"].fold.tolist() == [0, 0, 1, -1, 2, -1, -1, 0, 0, 1, -1]
+    assert kept["only"].test_users.tolist() == [0]
+    assert [folds.seen for folds in kept.values()] == ["exclude", "allow", "only"]
+
+
+def test_a_repeat_is_one_of_what_is_left_in_the_history():
+    # Item 1 has too few interactions before the test to stay in user 0's history.
+    split = Time(at=80, validation_at=60, min_item_train=2)
+    events = interactions(
+        (0, 0, 10), (0, 1, 20), (0, 2, 61), (0, 1, 81), (0, 2, 82), (1, 0, 15), (1, 2, 70)
+    )
+    assert split.folds(events, 5, 10, "only").fold.tolist() == [0, -1, 1, -1, 2, 0, 1]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from train.baselines.base import Baseline
+from train.baselines.buy_again import BuyAgain
 from train.baselines.content_ridge import ContentRidge
 from train.baselines.content_trees import CatBoostContent
 from train.baselines.factorizations import ALS, SVD
@@ -23,4 +24,5 @@ BASELINES: Mapping[str, type[Baseline]] = {
     "warp": WARP,
     "catboost_content": CatBoostContent,
     "content_ridge": ContentRidge,
+    "buy_again": BuyAgain,
 }

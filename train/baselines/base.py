@@ -62,9 +62,8 @@ class Baseline(Settings):
     def tuned(self, holdout: Holdout, recent_days: int, k: int, seed: int) -> Self:
         """Return it with every setting that is None at what ranks a holdout's users best.
 
-        That is by the mean NDCG@k over unseen items of the whole catalogue, of 2,000 users at most,
-        fitted on the holdout's snapshot alone; of equal ones the simplest. Without users it is the
-        fallback.
+        That is by the mean NDCG@k over the whole catalogue, of 2,000 users at most, fitted on the
+        holdout's snapshot alone; of equal ones the simplest. Without users it is the fallback.
 
         Args:
             holdout: users, their items, and what was known before.
@@ -118,10 +117,9 @@ class Baseline(Settings):
 
 
 def mean_ndcg(score: Scorer, holdout: Holdout, k: int) -> float:
-    """Return the mean NDCG@k of a holdout's users over the unseen items of the catalogue."""
-    known = holdout.known
-    seen = known.histories.take(holdout.users)
-    ranked = rank_scores(score, holdout.users, known.catalogue, seen, k)
+    """Return the mean NDCG@k of a holdout's users over what the catalogue has for them."""
+    catalogue, score = holdout.known.catalogue, holdout.rankable(score)
+    ranked = rank_scores(score, holdout.users, catalogue, holdout.excluded, k)
     return float(per_user(ranked, holdout.relevant, k)["ndcg"].mean())
 
 

@@ -21,6 +21,7 @@ from train.bundle.files import (
 from train.core.ragged import Array, Ragged
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
+from train.data.repeats import Repeats
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.build import open_index
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from train.towers.model import TwoTowerModel
 
 TOWER = "tower.safetensors"
+REPEATS = "repeats.safetensors"
 LINEAR_SCORE = "linear_score.safetensors"
 # Of bundles before format 6.
 ONE_SOURCE = ({"name": TOWER_SOURCE, "quota": None, "shape": TOWER_SOURCE},)
@@ -53,6 +55,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
     write_arrays(draft / "statistics.safetensors", **recommender.statistics.arrays())
     if recommender.linear_score:
         write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
+    if recommender.repeats is not None:
+        write_arrays(draft / REPEATS, **recommender.repeats.arrays())
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
     for name, source in recommender.sources.items():
@@ -88,6 +92,8 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         served=_served(manifest),
         added=manifest.get("added", 0),
         candidates=int(manifest["config"].get("candidates", CANDIDATES)),
+        seen=manifest["config"].get("seen", "exclude"),
+        repeats=_read_repeats(folder),
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:
@@ -138,6 +144,12 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
         warm_items=known.statistics.item_count > 0,
     )
     return load(tower, inputs, folder / TOWER)
+
+
+def _read_repeats(folder: Path) -> Repeats | None:
+    if not (folder / REPEATS).exists():
+        return None
+    return Repeats.from_arrays(safetensors.numpy.load_file(folder / REPEATS))
 
 
 def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:

@@ -60,6 +60,13 @@ class Ragged:
         values = np.concatenate([self.values, other.values])[order]
         return Ragged(values, self.offsets + other.offsets)
 
+    def complement(self, size: int) -> "Ragged":
+        """Return the integers below `size` that are not in each row, ascending."""
+        missing = np.ones((len(self), size), dtype=bool)
+        missing[self.rows, self.values] = False
+        rows, values = np.nonzero(missing)
+        return Ragged(values.astype(np.int32), _offsets(np.bincount(rows, minlength=len(self))))
+
     @classmethod
     def from_rows(cls, rows: Sequence[Iterable[int]]) -> "Ragged":
         """Build from Python rows; for requests and tests, not for whole data sets."""

@@ -10,6 +10,9 @@ import pyarrow as pa
 from train.core.ragged import Array
 
 Kind = Literal["category", "categories", "number", "flag", "text", "embedding"]
+# What is done with items of a user's history: never recommended, recommended like others, or the
+# only ones that are.
+Seen = Literal["exclude", "allow", "only"]
 
 
 @dataclass(frozen=True)

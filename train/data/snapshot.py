@@ -4,17 +4,26 @@ Shapes: N interactions, U users, I items, V users of a holdout.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from train.core.ragged import Array, Ragged
-from train.core.schema import Interactions
+from train.core.schema import Interactions, Seen
 from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import NONE, LinearModel, LinearScore
-from train.data.splits.base import TEST, TRAIN, VALIDATION, Folds, Split, first_pairs
+from train.data.splits.base import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Folds,
+    Split,
+    first_pairs,
+    pairs_of_window,
+)
 from train.data.statistics import Statistics
 
 
@@ -106,17 +115,44 @@ def recent_windows(recent_days: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Holdout:
-    """Ground truth: users and the items, new to them, that each interacts with in a window.
+    """Ground truth: users and the items that each interacts with in a window.
 
     Attributes:
         users: int32 `[V]`.
         relevant: items of each, V rows.
         known: snapshot at the beginning of the window.
+        seen: what the items of the histories are: not ranked ("exclude"), ranked like others
+            ("allow"), or the only ones that are ("only").
     """
 
     users: Array
     relevant: Ragged
     known: Snapshot
+    seen: Seen = "exclude"
+
+    @property
+    def excluded(self) -> Ragged:
+        """Items of each user that are not ranked because of the history, V rows."""
+        if self.seen == "exclude":
+            return self.known.histories.take(self.users)
+        return Ragged.empty(len(self.users))
+
+    def rankable(self, score: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Return scores `[B, I]` of users `[B]` that are -inf for what is not ranked by itself.
+
+        That is items outside the history, where only its items are ranked.
+        """
+        if self.seen != "only":
+            return score
+        histories = self.known.histories
+
+        def scores(users: Array) -> Array:
+            every, history = score(users), histories.take(users)
+            out = np.full(every.shape, -np.inf)
+            out[history.rows, history.values] = every[history.rows, history.values]
+            return out
+
+        return scores
 
     def take(self, rows: Array) -> "Holdout":
         """Return some of the users."""
@@ -126,11 +162,15 @@ class Holdout:
 def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
     """Return the validation window `[t1, t2)`: warm users, and their items of the catalogue."""
     counts = folds.fold == VALIDATION
-    # Repeats are not ground truth: items of a user's history are never ranked again.
-    counts &= first_pairs_of(data, folds)
+    if folds.seen == "exclude":
+        # Repeats are not ground truth: items of a user's history are never ranked again.
+        counts &= first_pairs_of(data, folds)
+    else:
+        train, size = folds.fold == TRAIN, len(data.items)
+        counts = pairs_of_window(data.interactions, counts, train, size, folds.seen)
     counts &= known.catalogue[data.interactions.item]
     counts &= known.inputs.warm_users[data.interactions.user]
-    return _holdout(data, counts, known)
+    return _holdout(data, counts, known, folds.seen)
 
 
 def like_test(holdout: Holdout, split: Split, least: int = 1) -> Holdout:
@@ -160,7 +200,7 @@ def some_users(holdout: Holdout, count: int | None) -> Holdout:
 
 def held_out(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
     """Return the test: the users who are evaluated and their items."""
-    return _holdout(data, folds.fold == TEST, known)
+    return _holdout(data, folds.fold == TEST, known, folds.seen)
 
 
 def first_pairs_of(data: Encoded, folds: Folds) -> Array:
@@ -171,11 +211,11 @@ def first_pairs_of(data: Encoded, folds: Folds) -> Array:
     return first
 
 
-def _holdout(data: Encoded, counts: Array, known: Snapshot) -> Holdout:
+def _holdout(data: Encoded, counts: Array, known: Snapshot, seen: Seen) -> Holdout:
     chosen = data.interactions.take(counts)
     users, row = np.unique(chosen.user, return_inverse=True)
     relevant = Ragged.from_pairs(row, chosen.item, len(users))
-    return Holdout(users.astype(np.int32), relevant, known)
+    return Holdout(users.astype(np.int32), relevant, known, seen)
 
 
 def holdout_fingerprint(users: IdMap, items: IdMap, holdout: Holdout) -> str:

@@ -22,7 +22,8 @@ class Rankings:
     """Items for the V users of a holdout, best first, -1 after the last.
 
     Attributes:
-        unseen: by system, without items that the user has seen, int32 `[V, k]`.
+        unseen: by system, of what may be recommended to the user, int32 `[V, k]`: without items
+            that the user has seen where these are excluded.
         all_items: by system, with them.
         candidates: those of stage 2, int32 `[V, C]`.
         proposed: what each source proposed for these, int32 `[V, quota]`; empty for one source.
@@ -47,7 +48,9 @@ def rank_systems(
     # As in serving, stage 2 is given at least what is asked for.
     recommender = replace(recommender, candidates=max(recommender.candidates, settings.k))
     ranked = rank_stages(recommender, holdout.users, k)
-    ranked_of_all = rank_stages(recommender, holdout.users, k, unseen=False)
+    # Where seen items are ranked anyway, the rankings are the same.
+    excludes = recommender.seen == "exclude"
+    ranked_of_all = rank_stages(recommender, holdout.users, k, unseen=False) if excludes else ranked
     candidates = ranked[STAGE_1][:, : recommender.candidates]
     proposed = {
         name: ranked[source_row(name)][:, : recommender.candidates if quota is None else quota]
@@ -103,12 +106,12 @@ def _rank_block(recommender: Recommender, users: Array, k: int, unseen: bool) ->
 def _by_baselines(
     holdout: Holdout, settings: Evaluation, k: int, seed: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the rankings of unseen and of all items by baseline, [V, k] each."""
+    """Return the rankings of what may be recommended and of all items by baseline, [V, k] each."""
     known, users, unseen, all_items = holdout.known, holdout.users, {}, {}
-    excludes = [Ragged.empty(len(users)), known.histories.take(users)]
+    excludes = [Ragged.empty(len(users)), holdout.excluded]
     for baseline in settings.baselines:
         score = baseline.fit(known, settings.recent_days, seed)
         all_items[baseline.name], unseen[baseline.name] = rank_excluding(
-            score, users, known.catalogue, excludes, k
+            holdout.rankable(score), users, known.catalogue, excludes, k
         )
     return unseen, all_items

@@ -21,6 +21,9 @@ class Evaluation(Settings):
         more_k: further cuts of recall and NDCG.
         recent_days: a recent window that is counted for features and, where its `days` cannot be
             picked, by the baseline `recent_popularity`.
+        folds: cuts that the whole protocol is repeated at: the split's own, and for each more one
+            that is earlier by the length of the test. Each is a fit of its own, without the final
+            one; the report has mean and spread of every system.
         resamples: of the bootstrap over users.
         baselines: systems to compare with, names or tables with a name; flags take names. What is
             not set of their sizes, penalties and windows is picked on the validation window.
@@ -29,6 +32,7 @@ class Evaluation(Settings):
     k: int = Field(default=10, ge=1)
     more_k: tuple[Annotated[int, Field(ge=1)], ...] = ()
     recent_days: int = Field(default=7, ge=1)
+    folds: int = Field(default=1, ge=1)
     resamples: int = Field(default=2000, ge=100)
     baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (
         Popularity(),

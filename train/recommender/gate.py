@@ -20,7 +20,7 @@ from train.recommender.retrieval import proposals
 from train.sources.merge import fused
 
 # Of what is served to a request alone, from the simplest.
-SHAPES = ("list", "item_to_item", "vectors", "tower")
+SHAPES = ("list", "repeats", "item_to_item", "vectors", "tower")
 # Users whose proposals are searched for at a time: the scores of a catalogue are in memory.
 BLOCK = 1024
 

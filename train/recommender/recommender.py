@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from train.core.ragged import Array, Ragged
+from train.core.schema import Seen
 from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
+from train.data.repeats import Repeats
 from train.data.snapshot import Snapshot
 from train.data.statistics import Statistics
 from train.index.base import Index
@@ -59,6 +61,9 @@ class Recommender:
         added: elements at the end of vectors that a score adds to the product of the others.
         candidates: how many candidates stage 1 hands to stage 2, as many as the reranker was
             fitted to.
+        seen: whether items of the history are left out ("exclude"), are candidates like others
+            ("allow"), or are the only ones ("only").
+        repeats: what users had before, where seen items may be recommended.
         version: of the bundle that it was opened from; empty before it is stored.
     """
 
@@ -81,6 +86,8 @@ class Recommender:
     encode: Encode | None = None
     added: int = 0
     candidates: int = CANDIDATES
+    seen: Seen = "exclude"
+    repeats: Repeats | None = None
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -158,6 +165,7 @@ class Recommender:
             statistics=self.statistics,
             linear_score=self.linear_score,
             sources=tuple(self.quotas) if len(self.quotas) > 1 else (),
+            repeats=self.repeats,
         )
 
     @cached_property

@@ -22,7 +22,8 @@ class Request:
         user_id: of a user in the bundle; anything else is an unknown user.
         history: item ids, oldest first; appended to the stored history of the user.
         k: how many items to return.
-        exclude: item ids not to return; items that the user has seen are never returned.
+        exclude: item ids not to return; whether items that the user has seen may be returned, the
+            bundle says.
         explain: whether to say where each item comes from.
     """
 
@@ -62,7 +63,8 @@ def in_indices(
     history = recommender.histories.take(user)
     if len(given.values):
         history = history.join(given)
-    exclude = history.join(excluded) if len(excluded.values) else history
+    seen = _excluded_history(recommender, history)
+    exclude = seen.join(excluded) if len(excluded.values) else seen
     return Queries(user=user, history=history, exclude=exclude), ignored
 
 
@@ -72,11 +74,15 @@ def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) 
     Args:
         recommender: with the histories.
         users: indices.
-        unseen: whether items of the history are excluded, as in serving.
+        unseen: whether items of the history are excluded where serving excludes them.
     """
     history = recommender.histories.take(users)
-    exclude = history if unseen else Ragged.empty(len(users))
+    exclude = _excluded_history(recommender, history) if unseen else Ragged.empty(len(users))
     return Queries(user=users.astype(np.int32), history=history, exclude=exclude)
+
+
+def _excluded_history(recommender: Recommender, history: Ragged) -> Ragged:
+    return history if recommender.seen == "exclude" else Ragged.empty(len(history))
 
 
 def is_popular(queries: Queries) -> Array:

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from train.core.ragged import Array
+from train.core.ragged import Array, Ragged
+from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
 from train.recommender.recommender import TOWER, Recommender
 from train.recommender.requests import Request, Retrieved, Source, in_indices, is_popular
 from train.sources.merge import fused
+from train.sources.vectors import distinct_items
+
+# Items of histories whose vectors are in memory at once, where only these are candidates.
+CELLS = 2**18
 
 
 def retrieve(recommender: Recommender, requests: Sequence[Request]) -> Retrieved:
@@ -61,7 +66,7 @@ def find_candidates(
         found.items[chosen, :count], found.scores[chosen, :count] = some.items, some.scores
         if found.proposed is not None:
             found.proposed[chosen, :count] = some.proposed
-    for row in np.flatnonzero(popular):
+    for row in np.flatnonzero(popular) if recommender.seen != "only" else ():
         exclude = queries.exclude.take(np.array([row]))
         best = _most_popular(recommender, exclude.values, counts[row])
         found.items[row, : len(best)] = best
@@ -85,10 +90,7 @@ def scores_by_source(
     """Return the score of each source for candidates `[B, C]`, float32 `[S, B, C]`."""
     out = np.empty((len(recommender.quotas), *items.shape), dtype=np.float32)
     for scores, name in zip(out, recommender.quotas, strict=True):
-        if name == TOWER:
-            scores[:] = _tower_scores(recommender, vectors, items)
-        else:
-            scores[:] = recommender.sources[name].score(queries, items)
+        scores[:] = _scores_of(recommender, name, queries, vectors, items)
     return out
 
 
@@ -101,9 +103,53 @@ def merged(found: Mapping[str, Candidates], count: int) -> Candidates:
 def _proposed(
     recommender: Recommender, name: str, queries: Queries, vectors: Array, count: int
 ) -> Candidates:
+    if recommender.seen == "only":
+        return _of_histories(recommender, name, queries, vectors, count)
     if name == TOWER:
         return Candidates(*recommender.index.search(vectors, count, queries.exclude))
     return recommender.sources[name].candidates(queries, count)
+
+
+def _of_histories(
+    recommender: Recommender, name: str, queries: Queries, vectors: Array, count: int
+) -> Candidates:
+    """Return the best `count` items of each history by the scores of a source."""
+    items = _history_items(recommender, queries)
+    found = np.full((len(items), count), -1, dtype=np.int32)
+    scores = np.full(found.shape, -np.inf, dtype=np.float32)
+    step = max(1, CELLS // max(items.shape[1], 1))
+    for start in range(0, len(items), step):
+        rows = np.arange(start, min(start + step, len(items)))
+        part = items[rows]
+        every = _scores_of(recommender, name, queries.take(rows), vectors[rows], part)
+        best, values = top_k(np.where(part < 0, -np.inf, every).astype(np.float32), count)
+        present = np.isfinite(values)
+        width = best.shape[1]
+        found[rows, :width] = np.where(present, np.take_along_axis(part, best, axis=1), -1)
+        scores[rows, :width] = values
+    return Candidates(found, scores)
+
+
+def _history_items(recommender: Recommender, queries: Queries) -> Array:
+    """Return the distinct items of each history that may be recommended, ascending, `[B, W]`."""
+    size, exclude = len(recommender.items), queries.exclude
+    distinct = distinct_items(queries.history, size)
+    key = distinct.rows * size + distinct.values
+    kept = recommender.catalogue[distinct.values]
+    kept &= ~np.isin(key, exclude.rows * size + exclude.values)
+    left = Ragged.from_pairs(distinct.rows[kept], distinct.values[kept], len(distinct))
+    width = int(left.lengths.max(initial=0))
+    items = np.full((len(left), width), -1, dtype=np.int32)
+    items[left.rows, np.arange(len(left.values)) - left.offsets[:-1][left.rows]] = left.values
+    return items
+
+
+def _scores_of(
+    recommender: Recommender, name: str, queries: Queries, vectors: Array, items: Array
+) -> Array:
+    if name == TOWER:
+        return _tower_scores(recommender, vectors, items)
+    return recommender.sources[name].score(queries, items)
 
 
 def _tower_scores(recommender: Recommender, vectors: Array, items: Array) -> Array:

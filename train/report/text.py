@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train.metrics.ranking import NAMES
+from train.report.folds import fold_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
 WIDTH = 122
@@ -38,7 +39,8 @@ def tables(metrics: Mapping[str, Any]) -> list[Rows]:
         return [_accuracy(metrics)]
     more = [*metrics["more_k"]]
     further = [_further(metrics, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
-    return [_accuracy(metrics), _beyond(metrics), *further, _groups(metrics)]
+    folds = fold_tables(metrics)
+    return [_accuracy(metrics), *folds, _beyond(metrics), *further, _groups(metrics)]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

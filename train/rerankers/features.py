@@ -8,10 +8,13 @@ import numpy as np
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
 from train.data.linear_score import LinearModel
+from train.data.repeats import Repeats
 from train.data.statistics import Statistics
 from train.index.candidates import Candidates, Queries
 from train.rerankers.feature_tables import MAX_COLUMNS, FeatureTables, item_names
+from train.rerankers.repeat_features import REPEATS, repeat_features
 from train.rerankers.scaling import standardized_by_request
+from train.rerankers.source_features import SOURCE, source_features
 
 # Newest items of a history that are compared with candidates; those of the maximum similarity.
 HISTORY = 50
@@ -34,10 +37,6 @@ HISTORIES = (
 
 LINEAR = ("linear_score",)
 
-# Of each source: its score, standardized over the request's candidates; the log of the candidate's
-# rank by it; whether it proposed the candidate.
-SOURCE = ("score", "rank", "proposed")
-
 CATEGORIES = ("category_share", "category_max", "category_cosine")
 
 
@@ -52,6 +51,7 @@ class FeatureInputs:
         statistics: of both.
         linear_score: a fitted model, if any, whose score is one more feature.
         sources: names of the candidate sources, S of them, where there is more than one.
+        repeats: what users had before, where they may be recommended it again.
     """
 
     item_vectors: Array
@@ -60,6 +60,7 @@ class FeatureInputs:
     statistics: Statistics
     linear_score: LinearModel = field(default_factory=LinearModel.none)
     sources: tuple[str, ...] = ()
+    repeats: Repeats | None = None
 
     @cached_property
     def tables(self) -> FeatureTables:
@@ -76,8 +77,8 @@ class FeatureInputs:
 def feature_names(inputs: FeatureInputs) -> tuple[str, ...]:
     """Return the names of the columns of `candidate_features`, `[F]`."""
     days = tuple(inputs.statistics.recent_days.tolist())
-    linear = bool(inputs.linear_score)
-    return names_of(inputs.item_features, inputs.user_features, days, linear, inputs.sources)
+    of = inputs.item_features, inputs.user_features, days, bool(inputs.linear_score)
+    return names_of(*of, inputs.sources, inputs.repeats is not None)
 
 
 def names_of(
@@ -86,6 +87,7 @@ def names_of(
     recent_days: tuple[int, ...],
     linear: bool,
     sources: tuple[str, ...] = (),
+    repeats: bool = False,
 ) -> tuple[str, ...]:
     """Return the names of the features of candidates, `[F]`, before there are any.
 
@@ -95,6 +97,7 @@ def names_of(
         recent_days: lengths of the statistics' recent windows.
         linear: whether there is a linear score.
         sources: names of the candidate sources, where there is more than one.
+        repeats: whether what the user had before is described.
     """
     columns = items.dense_names[:MAX_COLUMNS]
     return (
@@ -107,6 +110,7 @@ def names_of(
         *(CATEGORIES if items.vocabulary else ()),
         *(("attribute_cosine",) if columns else ()),
         *(f"gap_{name}" for name in columns),
+        *(REPEATS if repeats else ()),
         *(f"{name}_{of}" for name in sources for of in SOURCE),
     )
 
@@ -132,7 +136,8 @@ def candidate_features(inputs: FeatureInputs, queries: Queries, candidates: Cand
     at = 0
     for part in (_retrieval, _item, _user, _history, _linear, _category, _attribute):
         at += part(inputs.tables, batch, out[at:])
-    _sources(candidates, out[at:])
+    at += repeat_features(inputs.repeats, queries, candidates.items, out[at:])
+    source_features(candidates, out[at:])
     return out.reshape(len(out), -1).T
 
 
@@ -283,16 +288,3 @@ def _attribute(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     np.divide((columns * taste[:, :, None]).sum(axis=0), np.maximum(norms, 1e-6), out=out[0])
     np.abs(np.subtract(columns, taste[:, :, None], out=columns), out=out[1 : 1 + width])
     return 1 + width
-
-
-def _sources(candidates: Candidates, out: Array) -> None:
-    if candidates.by_source is None or candidates.proposed is None:
-        return
-    present = candidates.items >= 0
-    for number, scores in enumerate(candidates.by_source):
-        score, rank, proposed = out[3 * number : 3 * number + 3]
-        score[:] = standardized_by_request(scores, present)
-        order = np.argsort(np.where(present, -scores, np.inf), axis=1, kind="stable")
-        ranks = np.log1p(np.arange(scores.shape[1], dtype=np.float32))
-        np.put_along_axis(rank, order, ranks[None], axis=1)
-        proposed[:] = (candidates.proposed >> np.uint16(number)) & np.uint16(1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from train.sources.base import SourceSettings
+from train.sources.buy_again import BuyAgainSource
 from train.sources.collaborative import (
     ALSSource,
     EASESource,
@@ -30,4 +31,5 @@ SOURCES: Mapping[str, type[SourceSettings]] = {
     "popularity": PopularitySource,
     "recent_popularity": RecentPopularitySource,
     "trending": TrendingSource,
+    "buy_again": BuyAgainSource,
 }

@@ -1,15 +1,18 @@
 """Fitted sources as arrays of a bundle, and from them."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from train.core.ragged import Array
 from train.sources.base import Source
 from train.sources.item_to_item import ItemToItemSource
 from train.sources.lists import ListSource
+from train.sources.repeats import RepeatSource
 from train.sources.vectors import VectorSource
 
-SHAPES: Mapping[str, type[VectorSource] | type[ItemToItemSource] | type[ListSource]] = {
-    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource)
+Shape = type[VectorSource] | type[ItemToItemSource] | type[ListSource] | type[RepeatSource]
+SHAPES: Mapping[str, Shape] = {
+    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource, RepeatSource)
 }
 
 
@@ -27,7 +30,7 @@ def from_arrays(name: str, shape: str, arrays: Mapping[str, Array]) -> Source:
     if shape not in SHAPES:
         available = ", ".join(sorted(SHAPES))
         raise ValueError(f"source {name}: unknown shape {shape!r}; available: {available}")
-    expected = set(SHAPES[shape].__dataclass_fields__)
+    expected = {field.name for field in fields(SHAPES[shape])}
     if set(arrays) != expected:
         raise ValueError(
             f"source {name} of shape {shape} needs the arrays {', '.join(sorted(expected))}, got "

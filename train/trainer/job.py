@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from train.core.ragged import Array, Ragged
-from train.core.schema import Interactions
+from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
 from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
@@ -74,15 +74,17 @@ class Validation:
 
     Attributes:
         users: int32 `[V]`.
-        histories: items of each before the holdout, oldest first; these are not ranked again.
+        histories: items of each before the holdout, oldest first.
         relevant: items of each within the holdout, the ground truth.
         catalogue: whether an item is ranked, bool `[I]`.
+        seen: whether items of the histories are ranked, or nothing else.
     """
 
     users: Array
     histories: Ragged
     relevant: Ragged
     catalogue: Array
+    seen: Seen = "exclude"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Validation: NDCG@k over the whole catalogue."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from train.core.ragged import Array
+from train.core.ragged import Array, Ragged
+from train.core.schema import Seen
 from train.metrics.ranking import per_user
 from train.towers.encode import encode_catalogue, encode_users, rank_by_model
 from train.towers.model import TwoTowerModel
@@ -14,6 +17,7 @@ from train.trainer.job import Job, Worker
 # Units of an NDCG of 1 that sums are rounded to. Those of 2**21 users add up to 2**53 at most, up
 # to which a float64 holds every integer.
 UNITS = 2**32
+BLOCK = 512
 
 
 def all_sum(value: Tensor, workers: int) -> Tensor:
@@ -47,12 +51,24 @@ def validation_scores(
     assert validation is not None
     rows = np.arange(len(validation.users))[worker.rank :: worker.size]
     histories = validation.histories.take(rows)
-    ranked = rank_by_model(
-        model,
-        encode_users(model, validation.users[rows], histories),
-        encode_catalogue(model),
-        validation.catalogue,
-        histories,
-        k,
-    )
-    return per_user(ranked, validation.relevant.take(rows), k)["ndcg"]
+    users, items = encode_users(model, validation.users[rows], histories), encode_catalogue(model)
+    # What is not ranked is listed: nearly the whole catalogue where only histories are.
+    size = BLOCK if validation.seen == "only" else max(len(rows), 1)
+    ranked = [
+        rank_by_model(model, users[part], items, validation.catalogue, excluded, k)
+        for part, excluded in _excluded(validation.seen, histories, len(items), size)
+    ]
+    return per_user(np.concatenate(ranked), validation.relevant.take(rows), k)["ndcg"]
+
+
+def _excluded(
+    seen: Seen, histories: Ragged, n_items: int, size: int
+) -> Iterator[tuple[Array, Ragged]]:
+    """Yield users in blocks `[B]` and the items that are not ranked for them."""
+    for start in range(0, max(len(histories), 1), size):
+        part = np.arange(start, min(start + size, len(histories)))
+        history = histories.take(part)
+        if seen == "only":
+            yield part, history.complement(n_items)
+        else:
+            yield part, history if seen == "exclude" else Ragged.empty(len(part))

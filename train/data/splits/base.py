@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from train.core.ragged import Array
-from train.core.schema import Interactions
+from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
@@ -30,12 +30,14 @@ class Folds:
         t1: seconds; validation starts here.
         t2: seconds; the test starts here.
         test_users: users who are evaluated, ascending, int32.
+        seen: whether items of a user's history are ground truth.
     """
 
     fold: Array
     t1: int
     t2: int
     test_users: Array
+    seen: Seen = "exclude"
 
     @property
     def before_test(self) -> Array:
@@ -49,7 +51,9 @@ class Split(Settings):
     Interactions are counted once, over the part before the test (folds 0 and 1). Users and items
     below their minimum there are left out of it, and so are unknown to the towers. In the test a
     pair counts when it is the first of the user with the item, in the test or before it, and when
-    user and item are warm, that is left in the part before the test. All others get fold -1.
+    user and item are warm, that is left in the part before the test. All others get fold -1. Where
+    repeats are allowed a pair counts once, whether or not the user's history has the item; where
+    only repeats are ground truth, if it has.
 
     Attributes:
         min_user_train: interactions before the test that a user needs to be trained on.
@@ -67,7 +71,9 @@ class Split(Settings):
     min_user_history: Count = 0
     min_user_test: Count = 1
 
-    def folds(self, interactions: Interactions, n_users: int, n_items: int) -> Folds:
+    def folds(
+        self, interactions: Interactions, n_users: int, n_items: int, seen: Seen = "exclude"
+    ) -> Folds:
         """Divide interactions, ordered by user and then by time.
 
         Raises:
@@ -75,9 +81,9 @@ class Split(Settings):
         """
         fold, t1, t2 = self.cut(interactions)
         cut_counts = _counts(fold)
-        fold = self._filtered(interactions, fold, n_users, n_items)
+        fold = self._filtered(interactions, fold, n_users, n_items, seen)
         users = np.unique(interactions.user[fold == TEST]).astype(np.int32)
-        result = Folds(fold, t1, t2, users)
+        result = Folds(fold, t1, t2, users, seen)
         self._check(result, cut_counts)
         return result
 
@@ -85,8 +91,27 @@ class Split(Settings):
         """Return the folds before any filter, int8 `[N]`, and both cut times."""
         raise NotImplementedError
 
+    def earlier(self, interactions: Interactions, steps: int) -> tuple["Split", Array]:
+        """Return the split whose test ends where that of `steps - 1` steps back begins.
+
+        Args:
+            interactions: ordered by user and time.
+            steps: back from the newest test, at least 1.
+
+        Returns:
+            the split, and which interactions there are by then, bool `[N]`.
+
+        Raises:
+            ValueError: there are no earlier cuts of such a split.
+        """
+        name = self.model_dump()["name"]
+        raise ValueError(
+            f"evaluation.folds needs a split with earlier cuts (time, last_days, leave_last), got "
+            f"{name}; set folds to 1"
+        )
+
     def _filtered(
-        self, interactions: Interactions, fold: Array, n_users: int, n_items: int
+        self, interactions: Interactions, fold: Array, n_users: int, n_items: int, seen: Seen
     ) -> Array:
         """Return the folds, -1 where an interaction does not count, int8 [N]."""
         user, item = interactions.user, interactions.item
@@ -95,7 +120,10 @@ class Split(Settings):
         kept &= np.bincount(item[before], minlength=n_items)[item] >= self.min_item_train
         before &= kept
         history = np.bincount(user[before], minlength=n_users)
-        counts = (fold == TEST) & first_pairs(interactions, n_items)
+        if seen == "exclude":
+            counts = (fold == TEST) & first_pairs(interactions, n_items)
+        else:
+            counts = pairs_of_window(interactions, fold == TEST, before, n_items, seen)
         counts &= history[user] >= max(self.min_user_history, int(self.warm_users))
         if self.warm_items:
             counts &= np.bincount(item[before], minlength=n_items)[item] > 0
@@ -124,6 +152,26 @@ def first_pairs(interactions: Interactions, n_items: int) -> Array:
     first = np.zeros(len(key), dtype=bool)
     first[np.unique(key, return_index=True)[1]] = True
     return first
+
+
+def pairs_of_window(
+    interactions: Interactions, window: Array, known: Array, n_items: int, seen: Seen
+) -> Array:
+    """Return which interactions are the first of their pair in a window, bool `[N]`.
+
+    Args:
+        interactions: ordered by user and time.
+        window: those that may count, bool `[N]`.
+        known: those that histories are made of, bool `[N]`.
+        n_items: I.
+        seen: "only" leaves pairs out that are not known.
+    """
+    counts = np.zeros(len(window), dtype=bool)
+    counts[np.flatnonzero(window)[first_pairs(interactions.take(window), n_items)]] = True
+    if seen == "only":
+        key = interactions.user.astype(np.int64) * n_items + interactions.item
+        counts &= np.isin(key, key[known])
+    return counts
 
 
 def end_of(times: Array) -> int:

@@ -31,10 +31,20 @@ class LeaveLast(Split):
         user = interactions.user
         ends = np.searchsorted(user, user, side="right")
         starts = np.searchsorted(user, user, side="left")
-        back = ends - np.arange(len(user))  # 1 for the newest
+        back = _back(user)
         enough = ends - starts > self.test + self.validation
         fold = np.zeros(len(user), np.int8)
         fold[enough & (back <= self.test + self.validation)] = VALIDATION
         fold[enough & (back <= self.test)] = TEST
         t1, t2 = (end_of(interactions.timestamp[fold < f]) for f in (VALIDATION, TEST))
         return fold, t1, t2
+
+    def earlier(self, interactions: Interactions, steps: int) -> tuple[Split, Array]:
+        """Return this split, and the interactions before each user's newest `steps` tests."""
+        return self, _back(interactions.user) > steps * self.test
+
+
+def _back(user: Array) -> Array:
+    """Return the place of each interaction from its user's newest, which has 1, int64 `[N]`."""
+    back: Array = np.searchsorted(user, user, side="right") - np.arange(len(user))
+    return back

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from train.core.ragged import Array
 from train.core.schema import Interactions
-from train.data.splits.base import DAY, Quantile, Split
+from train.data.splits.base import DAY, Quantile, Split, end_of
 
 
 def _seconds(moment: int | str) -> int:
@@ -74,6 +74,16 @@ class Time(Split):
             t1 = _after(times[times < t2], self.validation_quantile)
         return _between(times, t1, t2), t1, t2
 
+    def earlier(self, interactions: Interactions, steps: int) -> tuple[Split, Array]:
+        """Return the split whose cut is `steps` lengths of the test before this one's."""
+        times = interactions.timestamp
+        _, _, t2 = self.cut(interactions)
+        length = end_of(times) - t2
+        at: dict[str, Any] = {"at": t2 - steps * length, "quantile": None}
+        if self.validation_at is not None:
+            at["validation_at"] = _seconds(self.validation_at) - steps * length
+        return self.model_copy(update=at), times < t2 - (steps - 1) * length
+
 
 class LastDays(Split):
     """The last days are the test, and the days before them the validation window.
@@ -94,6 +104,15 @@ class LastDays(Split):
         t2 = newest + 1 - round(self.days * DAY)
         t1 = t2 - round(self.validation_days * DAY)
         return _between(times, t1, t2), t1, t2
+
+    def earlier(self, interactions: Interactions, steps: int) -> tuple[Split, Array]:
+        """Return the split in time whose cuts are `steps` times `days` before these."""
+        times = interactions.timestamp
+        _, t1, t2 = self.cut(interactions)
+        length = round(self.days * DAY)
+        minimums = {name: getattr(self, name) for name in Split.model_fields}
+        cuts = {"at": t2 - steps * length, "validation_at": t1 - steps * length}
+        return Time.model_validate(minimums | cuts), times < t2 - (steps - 1) * length
 
 
 def _between(times: Array, t1: int, t2: int) -> Array:
