@@ -153,7 +153,7 @@ def test_ray_job_submit_trains_from_the_checkout(started: Head, tmp_path: Path) 
     # What the job has said is what the bundle holds.
     _, manifest = check(str(storage / "job"))
     assert manifest["config"]["data"]["users"] == 300
-    for line in render(manifest["metrics"], manifest["reranker"]).splitlines():
+    for line in render(manifest).splitlines():
         assert line in done.stdout
     assert "no reranker: the configuration asks for none" in done.stdout
 

@@ -23,6 +23,7 @@ from train.losses.pairwise import CosineContrastive
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from train.rerankers import RERANKERS
 from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.logit import Logit
 from train.run_files import CHOICES, _merged, apply_flags, presets, read_run, read_table
 from train.towers import TOWERS
 from train.towers.pair_tower import PairTower
@@ -47,13 +48,17 @@ def toml(folder: Path, text: str) -> str:
     return str(path)
 
 
+DEFAULTS = ["tower", "ease", "als", "itemknn", "recent_popularity", "trending"]
+
+
 def test_defaults(tmp_path: Path) -> None:
     run = read_run(toml(tmp_path, ""))
     assert (run.name, run.seed, run.final_fit) == ("run", 0, "everything")
     assert run.loss == InBatchSoftmax()
     assert run.tower == TwoTower()
     assert run.split == Time()
-    assert run.reranker == CatBoost()
+    assert run.rerankers() == (Logit(), CatBoost())
+    assert [source.name for source in run.sources] == DEFAULTS
     assert (run.train, run.index, run.evaluation) == (Training(), IndexSettings(), Evaluation())
 
 
@@ -82,7 +87,7 @@ def test_the_file_goes_over_defaults_and_flags_over_the_file(tmp_path: Path) -> 
         (["--tower.no-user-id"], "tower.user_id", False),
         (["--data.users", "44"], "data.users", 44),
         (["--split.at", "2024-01-31"], "split.at", "2024-01-31"),
-        (["--reranker.iterations", "9"], "reranker.iterations", 9),
+        (["--reranker.name", "catboost", "--reranker.iterations", "9"], "reranker.iterations", 9),
         (["--index.kind", "hnsw"], "index.kind", "hnsw"),
         (["--evaluation.k", "20"], "evaluation.k", 20),
         (["--evaluation.baselines"], "evaluation.baselines", []),

@@ -175,9 +175,9 @@ def test_where_the_split_lets_cold_ones_in_they_are_counted(with_cold: bool) -> 
     found_any = any(of["recall"]["mean"] > 0 for of in cold_item["systems"].values())
     assert found_any == (report["cold_catalogue"] > 0) == with_cold
     cold = f"{cold_user['users']} users without a history, and {cold_item['pairs']} pairs"
-    assert cold in render(report)
-    assert ("which no system can recommend" in render(report)) == (not with_cold)
-    assert ("which only attributes tell apart" in render(report)) == with_cold
+    assert cold in render({"metrics": report, "reranker": {}})
+    assert ("which no system can recommend" in render({"metrics": report, "reranker": {}})) == (not with_cold)
+    assert ("which only attributes tell apart" in render({"metrics": report, "reranker": {}})) == with_cold
 
 
 def test_the_test_is_the_same_whatever_else_the_data_has() -> None:
@@ -194,7 +194,7 @@ def test_the_test_is_the_same_whatever_else_the_data_has() -> None:
 
 
 def lines(report: dict[str, Any]) -> list[str]:
-    return render(report).splitlines()
+    return render({"metrics": report, "reranker": {}}).splitlines()
 
 
 def test_the_tables_fit_the_terminal() -> None:
@@ -221,4 +221,4 @@ def test_further_cuts_change_nothing_at_the_first() -> None:
         for name, values in short[part].items():
             for metric, value in values.items():
                 assert value == pytest.approx(evaluated().report[part][name][metric])
-    assert "Further cuts" not in render(short)
+    assert "Further cuts" not in render({"metrics": short, "reranker": {}})

@@ -230,7 +230,8 @@ def test_a_space_that_cannot_be_drawn_from_says_why(space: Any, message: str) ->
 @pytest.mark.parametrize("key", ["reranker.depth", "seed", "data.users", "train.workers"])
 def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=f"space: {key} changes nothing that a trial measures"):
-        check(parse({key: {"int": [1, 2]}}), RUN, TOWERS, SUBJECTS["towers"].fixed)
+        run = Run.model_validate({"data": "generated", "reranker": "catboost"})
+        check(parse({key: {"int": [1, 2]}}), run, TOWERS, SUBJECTS["towers"].fixed)
 
 
 @pytest.mark.parametrize(
