@@ -1,6 +1,7 @@
 """The metrics of `evaluate` as tables and remarks for a terminal."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from train.metrics.ranking import NAMES
@@ -28,8 +29,10 @@ def render(manifest: Mapping[str, Any]) -> str:
     with console.capture() as capture:
         for one in (*tables(manifest["metrics"]), *gate_tables(manifest)):
             console.print(table(*one))
-    lines = [*remarks(manifest["metrics"], manifest["reranker"]), *disagreement(manifest)]
-    return capture.get() + "\n".join([*lines, *verdict_lines(manifest)]) + "\n"
+    sentences = [*disagreement(manifest), *verdict_lines(manifest)]
+    wrapped = [fill(line, WIDTH) for line in sentences]
+    lines = [*remarks(manifest["metrics"], manifest["reranker"]), *wrapped]
+    return capture.get() + "\n".join(lines) + "\n"
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Rows]:
