@@ -66,8 +66,8 @@ def sampled(training: TrainingSet, negatives: int, max_rows: int, seed: int) -> 
     """Return requests with a positive, all their positives, and some negatives of each.
 
     Requests are drawn at random, as many as fit. Negatives are down-sampled, which makes fitting
-    several times faster, and weighted by 1 over the probability of being sampled. Requests that hold
-    a sample already keep it.
+    several times faster, and weighted by 1 over the probability of being sampled. Requests that
+    hold a sample already keep it.
 
     Args:
         training: the rows to draw from.
