@@ -28,7 +28,8 @@ from train.data.splits.base import LEFT_OUT, TRAIN, Folds
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
-from train.recommender.stage_two import MIN_GROUPS, StageTwo, fit_stage_two
+from train.recommender.stage_two import StageTwo, fit_stage_two
+from train.recommender.training_rows import MIN_GROUPS
 from train.rerankers.features import names_of
 from train.sources.base import SourceSettings
 from train.sources.entries import TowerSource

@@ -18,7 +18,7 @@ from train.data.encoded import Encoded
 from train.data.splits.base import Folds
 from train.index.build import build_vector_index
 from train.metrics.ranking import per_user
-from train.recommender.stage_two import sufficient_training_set
+from train.recommender.training_rows import sufficient_training_set
 from train.rerankers.base import RerankerSettings
 from train.rerankers.cross_validation import cross_fit, ranked
 from train.rerankers.training_set import TrainingSet

@@ -41,7 +41,7 @@ from train.index.base import IndexSettings
 from train.index.build import build_vector_index
 from train.losses import LOSSES
 from train.losses.base import Loss
-from train.recommender.stage_two import sufficient_training_set
+from train.recommender.training_rows import sufficient_training_set
 from train.rerankers import RERANKERS
 from train.rerankers.base import RerankerSettings
 from train.rerankers.training_set import TrainingSet

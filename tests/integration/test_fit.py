@@ -26,7 +26,7 @@ from train.metrics.ranking import NAMES
 from train.recommender.answers import recommend
 from train.recommender.requests import Request
 from train.recommender.retrieval import retrieve
-from train.recommender.stage_two import MIN_GROUPS
+from train.recommender.training_rows import MIN_GROUPS
 from train.report.compare import compare
 from train.rerankers.logit import LinearReranker
 from train.steps import prepare, select_holdout

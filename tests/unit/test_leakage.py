@@ -24,7 +24,7 @@ from train.metrics.ranking import per_user
 from train.recommender.recommender import Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import find_candidates
-from train.recommender.stage_two import labels_of, training_set
+from train.recommender.training_rows import labels_of, training_set
 from train.rerankers.candidate_rows import CandidateRows, candidate_rows
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.cross_validation import cross_fit, earns

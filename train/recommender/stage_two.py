@@ -6,22 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from train.core.ragged import Array, Ragged
+from train.core.ragged import Array
 from train.data.snapshot import Holdout
 from train.metrics.ranking import per_user
 from train.recommender.gate import SHAPES, System, chosen, single_sources
-from train.recommender.ranking import described
 from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
-from train.recommender.requests import of_known_users
-from train.recommender.retrieval import find_candidates
+from train.recommender.training_rows import Bounds, TooFewError, divided, sufficient_training_set
 from train.rerankers.base import Reranker, RerankerSettings
-from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.cross_validation import cross_fit, earns, ranked
-from train.rerankers.features import feature_names
 from train.rerankers.training_set import TrainingSet
 
-# With fewer, each fold of the cross-validation has less than five, and NDCG is mostly noise.
-MIN_GROUPS = 20
 # Of the NDCG that systems are chosen by.
 CUT = 10
 
@@ -42,53 +36,6 @@ class StageTwo:
     gate: Mapping[str, Any]
 
 
-class TooFewError(ValueError):
-    """Too few users interacted with one of their candidates to fit a reranker."""
-
-
-def training_set(recommender: Recommender, holdout: Holdout) -> TrainingSet:
-    """Return the holdout's users' candidates, labelled by their interactions in the holdout.
-
-    Candidates and features know only the recommender's snapshot, so nothing of the holdout, from
-    which the labels come, and nothing of the test can leak into them.
-    """
-    requests = of_known_users(recommender, holdout.users)
-    vectors = recommender.user_vectors[holdout.users]
-    counts = np.full(len(vectors), recommender.candidates)
-    candidates = find_candidates(recommender, requests, vectors, counts)
-    rows = described(recommender, requests, vectors, candidates)
-    return TrainingSet(
-        rows=rows,
-        labels=labels_of(rows, holdout.relevant, len(recommender.items)),
-        item_vectors=recommender.item_vectors,
-        feature_names=feature_names(recommender.described),
-        ground_truth=holdout.relevant,
-    )
-
-
-def labels_of(rows: CandidateRows, ground_truth: Ragged, n_items: int) -> Array:
-    """Return 1 where a row's item is in its request's ground truth, else 0, float32 `[R]`."""
-    positives = ground_truth.rows * n_items + ground_truth.values
-    return np.isin(rows.query * n_items + rows.item, positives).astype(np.float32)
-
-
-def sufficient_training_set(recommender: Recommender, holdout: Holdout) -> TrainingSet:
-    """Return the `training_set`, checked to have enough requests with a positive.
-
-    Raises:
-        TooFewError: too few users interacted with one of their candidates.
-    """
-    training = training_set(recommender, holdout)
-    groups = len(np.unique(training.rows.query[training.labels > 0]))
-    if groups < MIN_GROUPS:
-        raise TooFewError(
-            f"{groups} of {len(holdout.users)} users of the validation window took one of their "
-            f"{recommender.candidates} candidates in it, and a reranker needs {MIN_GROUPS}; widen "
-            "the window (split), or raise candidates"
-        )
-    return training
-
-
 def fit_stage_two(
     kinds: Sequence[RerankerSettings],
     recommender: Recommender,
@@ -99,7 +46,8 @@ def fit_stage_two(
     """Fit a reranker of one of the kinds, and choose what is served.
 
     Rerankers are judged by out-of-fold scores of the users that they learn from. Where a simpler
-    system is served, the best of the rerankers is fitted and measured all the same.
+    system is served, the best of the rerankers is fitted and measured all the same. Of many users
+    some thousands are judged by; see `training_rows`.
 
     Args:
         kinds: settings of rerankers, the simplest first; none leaves stage 1 alone.
@@ -108,8 +56,9 @@ def fit_stage_two(
         seed: of the fits and of the bootstrap.
         threads: of the processor.
     """
+    bounds = Bounds.of(kinds)
     try:
-        training = sufficient_training_set(recommender, holdout)
+        training = sufficient_training_set(recommender, holdout, bounds)
     except TooFewError as error:
         return StageTwo(None, {"earned": False, "reason": str(error)}, {"served": STAGE_1})
     scores = [cross_fit(kind, training, seed=seed, threads=threads) for kind in kinds]
@@ -119,7 +68,9 @@ def fit_stage_two(
     ]
     several = len(recommender.quotas) > 1
     stage_1 = System(STAGE_1, judged(training), len(SHAPES))
-    singles = single_sources(recommender, holdout, CUT) if several else []
+    singles = (
+        single_sources(recommender, divided(holdout, bounds.judged)[0], CUT) if several else []
+    )
     served, ladder = chosen([*singles, stage_1, *rerankers])
     gate = {"k": CUT, "users": int((~np.isnan(stage_1.ndcg)).sum()), "ladder": ladder}
     if not kinds:
@@ -134,7 +85,8 @@ def fit_stage_two(
 
 
 def judged(training: TrainingSet, scores: Array | None = None) -> Array:
-    """Return each request's NDCG by scores `[R]`, or in stage 1's order, float64 `[B]`."""
+    """Return the NDCG by scores `[R]`, or in stage 1's order, of the requests judged, float64."""
     # Equal scores keep stage 1's order.
     scores = np.zeros(len(training), dtype=np.float32) if scores is None else scores
-    return per_user(ranked(training.rows, scores, CUT), training.relevant, CUT)["ndcg"]
+    ndcg = per_user(ranked(training.rows, scores, CUT), training.relevant, CUT)["ndcg"]
+    return ndcg[: training.requests_judged]

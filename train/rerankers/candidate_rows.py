@@ -1,5 +1,6 @@
 """Candidate rows: from stage 1's candidates to the rows of stage 2, in training and serving."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,26 @@ class CandidateRows:
         return CandidateRows(
             features, self.query[mask], self.item[mask], self.user_vectors, importance
         )
+
+
+def joined(parts: Sequence[CandidateRows]) -> CandidateRows:
+    """Return the rows of several blocks of requests, one after another."""
+    counts = [len(part.user_vectors) for part in parts]
+    starts = np.cumsum([0, *counts[:-1]])
+    weights = [
+        np.ones(len(part.item), np.float32) if part.importance is None else part.importance
+        for part in parts
+    ]
+    return CandidateRows(
+        # Transposed, as they lie in memory.
+        features=np.concatenate([part.features.T for part in parts], axis=1).T,
+        query=np.concatenate([part.query + at for part, at in zip(parts, starts, strict=True)]),
+        item=np.concatenate([part.item for part in parts]),
+        user_vectors=np.concatenate([part.user_vectors for part in parts]),
+        importance=None
+        if all(part.importance is None for part in parts)
+        else np.concatenate(weights),
+    )
 
 
 def log_importance(rows: CandidateRows) -> Array:

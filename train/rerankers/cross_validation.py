@@ -44,14 +44,18 @@ def cross_fit(
 ) -> Array:
     """Return out-of-fold scores, float32 `[R]`: each by a model fitted on other requests.
 
+    Requests that hold a sample of their candidates are fitted on in every fold, and score 0.
+
     Raises:
         ValueError: there are fewer requests than folds, or a fold's others hold no positive.
     """
-    query = training.rows.query
-    fold = fold_of(query, folds, seed)
-    if len(np.unique(fold)) < folds:
+    judged = training.rows.query < training.requests_judged
+    query = training.rows.query[judged]
+    fold = np.full(len(training), -1)
+    fold[judged] = fold_of(query, folds, seed)
+    if len(np.unique(fold[judged])) < folds:
         raise ValueError(f"{folds} folds need {folds} queries, got {len(np.unique(query))}")
-    scores = np.empty(len(training), dtype=np.float32)
+    scores = np.zeros(len(training), dtype=np.float32)
     for number in range(folds):
         held_out = fold == number
         model = settings.fit(training.take(~held_out), seed, threads)

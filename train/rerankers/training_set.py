@@ -19,6 +19,9 @@ class TrainingSet:
         feature_names: of the columns of `rows.features`, `[F]`.
         ground_truth: all items that each request's user interacted with, `B` rows, candidates or
             not; None where only the candidates are known.
+        judged: requests, the first ones, with all their candidates, by which a reranker can be
+            judged; the others have a sample of theirs to learn from, and no ground truth. None
+            where all can be.
     """
 
     rows: CandidateRows
@@ -26,6 +29,7 @@ class TrainingSet:
     item_vectors: Array
     feature_names: tuple[str, ...]
     ground_truth: Ragged | None = None
+    judged: int | None = None
 
     def __post_init__(self) -> None:
         """Check that there is a label for each row and a name for each column."""
@@ -38,6 +42,11 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def requests_judged(self) -> int:
+        """Requests by which a reranker can be judged: all, or the first ones."""
+        return len(self.rows.user_vectors) if self.judged is None else self.judged
 
     @property
     def relevant(self) -> Ragged:
@@ -57,7 +66,8 @@ def sampled(training: TrainingSet, negatives: int, max_rows: int, seed: int) -> 
     """Return requests with a positive, all their positives, and some negatives of each.
 
     Requests are drawn at random, as many as fit. Negatives are down-sampled, which makes fitting
-    several times faster, and weighted by 1 over the probability of being sampled.
+    several times faster, and weighted by 1 over the probability of being sampled. Requests that
+    hold a sample already keep it.
 
     Args:
         training: the rows to draw from.
@@ -69,12 +79,15 @@ def sampled(training: TrainingSet, negatives: int, max_rows: int, seed: int) -> 
     query, positive = training.rows.query, training.labels > 0
     negatives_of = np.bincount(query, ~positive)
     probability = np.minimum(negatives / np.maximum(negatives_of, 1), 1)[query]
-    probability = np.where(positive, 1, probability).astype(np.float32)
+    kept = positive | (query >= training.requests_judged)
+    probability = np.where(kept, 1, probability).astype(np.float32)
     drawn = rng.random(len(training)) < probability
     order = rng.permutation(np.flatnonzero(np.bincount(query, positive)))
     fits = np.cumsum(np.bincount(query, drawn)[order]) <= max_rows
     fits[:1] = True
     chosen = np.zeros(len(negatives_of), dtype=bool)
     chosen[order[fits]] = True
-    weighted = replace(training, rows=replace(training.rows, importance=1 / probability))
+    given = training.rows.importance
+    importance = 1 / probability if given is None else given / probability
+    weighted = replace(training, rows=replace(training.rows, importance=importance))
     return weighted.take(drawn & chosen[query])
