@@ -108,6 +108,7 @@ def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
         "data": data_table(data),
         "split": {"name": "time", "at": T2, "validation_at": T1},
         "tower": {"name": "two_tower", "width": 8, "history": 6},
+        "sources": ["tower"],
         "loss": {"name": "in_batch_softmax"},
         # With such a tolerance the last epoch is kept, whatever the validation window says.
         "train": {
