@@ -52,6 +52,7 @@ def online_retail(data: Path, tables: Path, **settings: Any) -> dict[str, Any]:
     lines = lines.filter(pc.and_(sold, article)).sort_by("InvoiceDate")
     columns = {"Customer ID": "user_id", "StockCode": "item_id", "InvoiceDate": "timestamp"}
     sales = lines.select(list(columns)).rename_columns(list(columns.values()))
+    sales = sales.set_column(0, "user_id", sales["user_id"].cast(pa.int64()))
     named = lines.group_by("StockCode", use_threads=False).aggregate([("Description", "last")])
     pq.write_table(sales, tables / "sales.parquet")
     pq.write_table(

@@ -59,7 +59,9 @@ def runs(
 ) -> dict[str, Run]:
     """Return a default run of each set and of each file, its tables prepared below `storage`."""
     tables: dict[str, dict[str, Any]] = {path.stem: read_table(str(path)) for path in files}
-    for name in (names or list(SETS)) if data is not None else ():
+    for name in names or list(SETS):
+        if data is None:
+            break
         place = storage / "tables" / name
         place.mkdir(parents=True, exist_ok=True)
         tables[name] = SETS[name](data.resolve(), place)
