@@ -40,6 +40,7 @@ from train.steps import (
     refit_snapshot,
     reranker_holdout,
     select_holdout,
+    settled,
     stage_one,
     stage_two,
 )
@@ -126,6 +127,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     laps = Laps()
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
+    run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
     laps.end("towers")
     run = pick(run, reranker_holdout(run, holdout))
@@ -147,7 +149,11 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
     laps.end("evaluate")
-    training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
+    training = {
+        "epochs": towers["select"].epoch,
+        "select": towers["select"].curve,
+        "settings": run.train.model_dump(mode="json"),
+    }
     facts = {
         "metrics": evaluated.report,
         "training": training,

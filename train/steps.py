@@ -146,6 +146,7 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommen
         stage 1 with the towers, and the validation users.
     """
     holdout = select_holdout(run, data, folds)
+    run = settled(run, holdout.known)
     towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
     return stage_one(run, data, holdout.known, towers["select"].model), holdout
 
@@ -259,6 +260,22 @@ def fit_towers(
     for phase, state in states.items():
         tracker.curve(phase, state["curve"])
     return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
+
+
+def settled(run: Run, known: Snapshot) -> Run:
+    """Return the run with its training's steps, epochs and rate, by the examples of a snapshot."""
+    if run.tower.closed_form():
+        return run
+    examples = run.tower.count_examples(known.interactions, run.train.examples)
+    training = run.train.settled(examples)
+    logger.info(
+        "train: %s examples an epoch: batches of %s, learning rate %g, at most %s epochs",
+        f"{examples:,}",
+        f"{(training.batch_size or 0) * max(1, training.workers):,}",
+        training.learning_rate,
+        training.epochs,
+    )
+    return run.model_copy(update={"train": training})
 
 
 def _fitted_towers(run: Run, job: Job, state: PhaseResult) -> Fitted:
