@@ -183,11 +183,12 @@ def digests(of: Made) -> dict[str, str]:
 
     `select`, `refit` and `final` are towers; `losses` and `validation` what select's epochs
     measured; `rows`, `described` and `labels` what the reranker learned of; `reranker` its scores
-    of these and `judged` what it and each source earned, and with that what is served; `vectors`, `index`, `histories`, `statistics`, `linear`,
-    `catalogue` and `features` are those of the bundle; `test` is who is tested on what;
-    `popularity` and `recent_popularity` the means of these baselines, `stage_1` and `both_stages`
-    of ours, `source_NAME` those of the sources where there are several, `intervals` those of all,
-    `cuts` what there is at further cuts, `folds` at earlier ones in time.
+    of these and `judged` what it and each source earned, and with that what is served; `vectors`,
+    `index`, `histories`, `statistics`, `linear`, `catalogue` and `features` are those of the
+    bundle; `test` is who is tested on what; `popularity` and `recent_popularity` the means of these
+    baselines, `stage_1` and `both_stages` of ours, `source_NAME` those of the sources where there
+    are several, `intervals` those of all, `cuts` what there is at further cuts, `folds` at earlier
+    ones in time.
     """
     bundle, curve = of.bundle, of.bundle.manifest["training"]["select"]
     systems = of.metrics["systems"]
