@@ -70,7 +70,7 @@ def test_a_preset_makes_a_bundle(name: str, tmp_path: Path) -> None:
     kept = bundle.recommender.quotas if len(bundle.recommender.quotas) > 1 else ()
     stages = ["stage_1", "both_stages"] if rerankers else ["stage_1"]
     assert list(systems) == [*expected, *(f"source_{name}" for name in kept), *stages]
-    assert bundle.manifest["reranker"].get("name") in (rerankers or [None])
+    assert bundle.manifest["reranker"].get("name", "none") in (rerankers or ["none"])
     assert set(bundle.manifest["contributions"]) == (
         {source.name for source in run.sources} if len(run.sources) > 1 else set()
     )
