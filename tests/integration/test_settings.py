@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from tests.driver import DAY, T2, Made, changed, events, made, make_run, write
 from train.config import Draft
+from train.flags import CHOICES
 from train.index import hnsw
-from train.run_files import CHOICES
 
 # What follows from what, each with all that is made of it.
 BOTH = {"both_stages", "intervals", "cuts"}
