@@ -1,5 +1,6 @@
 """The configuration of a run: defaults, then one TOML file, then flags."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -63,7 +64,7 @@ class AutoReranker(Settings):
     ] = (Logit(), CatBoost())
 
 
-STAGE_TWO = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}
+STAGE_TWO: Mapping[str, type[Settings]] = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}
 DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
     TowerSource(),
     EASESource(),
