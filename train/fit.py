@@ -30,6 +30,7 @@ from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.steps import (
+    described,
     earlier_fold,
     final_snapshot,
     fit_towers,
@@ -193,7 +194,7 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
     record = {
         "name": run.name,
         "config": run.table(),
-        "data": {"sha256": fingerprint(data), "as_of": result.as_of},
+        "data": {"sha256": fingerprint(data), "as_of": result.as_of, **described(data)},
         **result.facts,
     }
     encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}

@@ -83,7 +83,18 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         getattr(run.data, "name", "data"),
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
+    if data.tied_users:
+        order = "a hash of user and item" if run.data.ties == "hash" else "the rows of the table"
+        logger.info(
+            "%s of %s users have several items at their last time, which %s puts in order",
+            *(f"{data.tied_users:,}", f"{len(data.users):,}", order),
+        )
     return data, folds
+
+
+def described(data: Encoded) -> dict[str, Any]:
+    """Return what the manifest says of the data beside its fingerprint."""
+    return {"users": len(data.users), "items": len(data.items), "tied_users": data.tied_users}
 
 
 def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:

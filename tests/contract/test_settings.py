@@ -345,7 +345,8 @@ def content(data: Dataset) -> Any:
         tables = data.load()
     except ValueError as error:  # nothing is left
         return str(error)
-    return [table.to_pylist() for table in (tables.interactions, tables.items, tables.users)]
+    rows = [table.to_pylist() for table in (tables.interactions, tables.items, tables.users)]
+    return [*rows, tables.ties]
 
 
 INDEX_BASE = {"kind": "exact", "m": 4, "ef_construction": 16, "recall_k": 10, "sample": 200}

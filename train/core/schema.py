@@ -13,6 +13,8 @@ Kind = Literal["category", "categories", "number", "flag", "text", "embedding"]
 # What is done with items of a user's history: never recommended, recommended like others, or the
 # only ones that are.
 Seen = Literal["exclude", "allow", "only"]
+# What orders a user's interactions of one time: a hash of user and item, or the rows of the table.
+Ties = Literal["hash", "rows"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,15 @@ class Tables:
 
     Attributes:
         interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
-            1970, or any order), `weight` (float32).
+            1970, or any order), `weight` (float32); where times are finer than seconds, `fraction`
+            (int64), in any unit.
         items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
         users: `user_id`, then the columns of `user_columns`.
         item_columns: kind of each attribute of an item. In the table a category is a string,
             categories a list of strings, a number float32 (null when missing), a flag bool, a text
             a string, an embedding a fixed-size list of float32.
         user_columns: the same for users.
+        ties: what orders a user's interactions of one time.
     """
 
     interactions: pa.Table
@@ -35,6 +39,7 @@ class Tables:
     users: pa.Table
     item_columns: Mapping[str, Kind]
     user_columns: Mapping[str, Kind]
+    ties: Ties = "hash"
 
 
 @dataclass(frozen=True)

@@ -168,9 +168,12 @@ def _interactions(
         "timestamp": ticks // per_second,
         "weight": weight.cast(pa.float32(), safe=False),
     }
-    table = pa.table(columns)
-    # Whole seconds lose an order that finer times had; equal times keep the order of the rows.
-    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
+    if per_second == 1:
+        return pa.table(columns)
+    # Whole seconds lose an order that finer times had.
+    fraction = ticks % per_second
+    columns |= {"fraction": fraction} if fraction.any() else {}
+    return pa.table(columns).take(np.argsort(ticks, kind="stable"))
 
 
 def _ids(event: Column, own: Column | None) -> list[pa.ChunkedArray]:
