@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.cpus import available_cpus
+from train.adapt import adapted, left_out
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
@@ -57,13 +58,14 @@ class Fitted:
 
 
 def prepare(run: Run) -> tuple[Encoded, Folds]:
-    """Load, check, encode and split the run's data.
+    """Load, check, encode and split the data of a run, which is `adapted` to them.
 
     Raises:
         ValueError: the data, or what the tower or a baseline cannot be fitted to.
     """
     tables = run.data.load()
     data = encode(tables)
+    asked, run = run, adapted(run, data)
     parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
         data.interactions.relative_weight()  # refuses here what would fail in training
@@ -83,18 +85,32 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         getattr(run.data, "name", "data"),
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
+    _tell_of_times(asked, run, data)
+    return data, folds
+
+
+def _tell_of_times(asked: Run, run: Run, data: Encoded) -> None:
+    if not data.interactions.timed:
+        logger.warning(
+            "interactions have no times: the split is %s, without %s",
+            *(run.table()["split"]["name"], ", ".join(left_out(asked))),
+        )
     if data.tied_users:
         order = "a hash of user and item" if run.data.ties == "hash" else "the rows of the table"
         logger.info(
             "%s of %s users have several items at their last time, which %s puts in order",
             *(f"{data.tied_users:,}", f"{len(data.users):,}", order),
         )
-    return data, folds
 
 
 def described(data: Encoded) -> dict[str, Any]:
     """Return what the manifest says of the data beside its fingerprint."""
-    return {"users": len(data.users), "items": len(data.items), "tied_users": data.tied_users}
+    return {
+        "users": len(data.users),
+        "items": len(data.items),
+        "timed": data.interactions.timed,
+        "tied_users": data.tied_users,
+    }
 
 
 def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:
@@ -116,7 +132,7 @@ def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Fol
 
 
 def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
-    days = recent_windows(run.evaluation.recent_days)
+    days = recent_windows(run.evaluation.recent_days, data.interactions.timed)
     sources = tuple(source.name for source in run.sources) if len(run.sources) > 1 else ()
     linear = run.linear_score.rank > 0
     repeats = run.seen != "exclude"

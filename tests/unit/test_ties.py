@@ -73,7 +73,8 @@ def last_items(data: Encoded) -> Array:
     """Return the item that leave-last-one tests each user on."""
     split = LeaveLast(warm_items=False)
     folds = split.folds(data.interactions, len(data.users), len(data.items))
-    return data.interactions.item[folds.fold == 2]
+    items: Array = data.interactions.item[folds.fold == 2]
+    return items
 
 
 def test_the_last_items_of_rows_sorted_by_item_are_like_any_others():

@@ -23,8 +23,8 @@ class Tables:
 
     Attributes:
         interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
-            1970, or any order), `weight` (float32); where times are finer than seconds, `fraction`
-            (int64), in any unit.
+            1970, or any order; all 0 where there are no times), `weight` (float32); where times are
+            finer than seconds, `fraction` (int64), in any unit.
         items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
         users: `user_id`, then the columns of `user_columns`.
         item_columns: kind of each attribute of an item. In the table a category is a string,
@@ -60,6 +60,11 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.user)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are times: more than one."""
+        return len(self) > 0 and bool(self.timestamp.min() < self.timestamp.max())
 
     def take(self, index: Array) -> "Interactions":
         """Return the rows of a boolean mask `[N]` or of ascending positions `[M]`."""

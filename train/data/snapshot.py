@@ -90,7 +90,7 @@ def snapshot(
     """
     past = data.interactions.take(known)
     n_users, n_items = len(data.users), len(data.items)
-    days = recent_windows(recent_days)
+    days = recent_windows(recent_days, data.interactions.timed)
     statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days)
     return Snapshot(
         interactions=past,
@@ -108,9 +108,12 @@ def snapshot(
     )
 
 
-def recent_windows(recent_days: int) -> tuple[int, ...]:
-    """Return the lengths of the recent windows that are counted, days: the given and the usual."""
-    return tuple(sorted({*RECENT_DAYS, recent_days}))
+def recent_windows(recent_days: int, timed: bool = True) -> tuple[int, ...]:
+    """Return the lengths of the recent windows that are counted, days: the given and the usual.
+
+    Where interactions have no times, there are none.
+    """
+    return tuple(sorted({*RECENT_DAYS, recent_days})) if timed else ()
 
 
 @dataclass(frozen=True)

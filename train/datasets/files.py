@@ -39,7 +39,9 @@ class Files(Dataset):
         users: the same for users.
         user_id: column of the user ids, in every table.
         item_id: column of the item ids, in every table.
-        timestamp: column of the times.
+        timestamp: column of the times, or of any order; `timestamp` where that is there, and if it
+            is not, interactions have no times: what needs them is left out, and the split is
+            random.
         timestamp_unit: of times that are numbers: s, ms, us or ns.
         weight: column of a weight or rating; every interaction weighs 1 when it is not set.
         title: column of the item table that names an item for people.
@@ -58,7 +60,7 @@ class Files(Dataset):
     users: str | None = None
     user_id: str = "user_id"
     item_id: str = "item_id"
-    timestamp: str = "timestamp"
+    timestamp: str | None = None
     timestamp_unit: TimeUnit = "s"
     weight: str | None = None
     title: str | None = None

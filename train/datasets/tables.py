@@ -1,5 +1,6 @@
 """From files to `Tables`: columns chosen, checked and put under their canonical names."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,25 +25,51 @@ from train.datasets.columns import (
 from train.datasets.readers import TableFile
 from train.datasets.times import TimeUnit, timestamps
 
+logger = logging.getLogger(__name__)
+# Column of the times where none is named.
+TIMESTAMP = "timestamp"
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 
 
 @dataclass(frozen=True)
 class Events:
-    """A table of interactions, and the names of its columns."""
+    """A table of interactions, and the names of its columns.
+
+    Attributes:
+        timestamp: None for the column `timestamp` where there is one, and no times where not.
+    """
 
     source: TableFile
     user_id: str = "user_id"
     item_id: str = "item_id"
-    timestamp: str = "timestamp"
+    timestamp: str | None = "timestamp"
     timestamp_unit: TimeUnit = "s"
     weight: str | None = None
 
     def read(self) -> dict[str, Column]:
         """Read the columns, still as they are in the file."""
-        names = [self.user_id, self.item_id, self.timestamp]
-        names += [self.weight] if self.weight else []
-        return self.source.read(lambda where, there: _present(where, there, names))
+        names = [self.user_id, self.item_id]
+        names += [name for name in (self.timestamp, self.weight) if name]
+        columns: dict[str, None] = {}
+
+        def choose(where: str, there: Sequence[str]) -> list[str]:
+            columns.update(dict.fromkeys(there))
+            timed = self.timestamp is None and TIMESTAMP in there
+            return _present(where, there, [*names, TIMESTAMP] if timed else names)
+
+        read = self.source.read(choose)
+        if self.time_column not in read:
+            logger.warning(
+                "%s: no column %r, and data.timestamp names none: all interactions count as of one "
+                "moment; the columns are %s",
+                *(self.source.location, TIMESTAMP, ", ".join(columns)),
+            )
+        return read
+
+    @property
+    def time_column(self) -> str:
+        """The column of the times, if there is one."""
+        return self.timestamp or TIMESTAMP
 
 
 @dataclass(frozen=True)
@@ -154,7 +181,10 @@ def _prefixed(name: str, there: Sequence[str]) -> list[str]:
 def _interactions(
     events: Events, read: Mapping[str, Column], users: pa.ChunkedArray, items: pa.ChunkedArray
 ) -> pa.Table:
-    ticks, per_second = timestamps(read[events.timestamp], events.timestamp_unit)
+    if events.time_column in read:
+        ticks, per_second = timestamps(read[events.time_column], events.timestamp_unit)
+    else:
+        ticks, per_second = np.zeros(len(users), np.int64), 1
     if events.weight:
         weight = numbers(read[events.weight])
         if weight.null_count:
