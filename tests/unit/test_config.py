@@ -14,6 +14,7 @@ from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity
 from train.config import NoReranker, Run
 from train.data.splits import SPLITS
+from train.data.splits.auto import AutoSplit
 from train.data.splits.times import LastDays
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
