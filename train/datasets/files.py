@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from train.core.schema import Kind, Tables
+from train.datasets.attributes import AttributeTable
 from train.datasets.base import Dataset
+from train.datasets.events import Events
 from train.datasets.readers import TableFile
-from train.datasets.tables import AttributeTable, Events, read_tables
+from train.datasets.tables import read_tables
 from train.datasets.times import TimeUnit
 
 
@@ -20,6 +22,9 @@ def _known_kinds(value: Any) -> Any:
             )
     return value
 
+
+# Items of the table of interactions.
+INSIDE = "interactions"
 
 Columns = Annotated[dict[str, Kind], BeforeValidator(_known_kinds)]
 
@@ -35,7 +40,10 @@ class Files(Dataset):
     Attributes:
         interactions: a row for each event.
         items: a row for each item, if there are attributes or titles. Items that are in only one
-            of the two tables are fine.
+            of the two tables are fine. "interactions" says that they are columns of that table: of
+            an item's rows the last in time counts, of several at that time the one whose values
+            come last in order, the title first and then `item_columns` one by one, a missing value
+            before all others (with `ties = "rows"` the last row).
         users: the same for users.
         user_id: column of the user ids, in every table.
         item_id: column of the item ids, in every table.
@@ -96,14 +104,14 @@ class Files(Dataset):
         )
         items = users = None
         if self.items:
-            source = self._source(self.items)
+            source = self._source(self.interactions if self.items == INSIDE else self.items)
             items = AttributeTable(
                 source, self.item_id, self.item_columns, self.title, self.separator
             )
         if self.users:
             source = self._source(self.users)
             users = AttributeTable(source, self.user_id, self.user_columns, None, self.separator)
-        return read_tables(events, items, users)
+        return read_tables(events, items, users, self.ties)
 
     def _source(self, location: str) -> TableFile:
         return TableFile(location, self.delimiter, self.encoding)
