@@ -24,6 +24,9 @@ def adapted(run: Run, data: Encoded) -> Run:
     """
     if isinstance(run.split, AutoSplit):
         run = run.model_copy(update={"split": run.split.suiting(data.interactions)})
+    if getattr(run.data, "events", None):
+        training = run.train.model_copy(update={"weighted": True})
+        run = run.model_copy(update={"train": training})
     if data.interactions.timed:
         return run
     unmet = list(_unmet(run))

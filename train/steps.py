@@ -25,7 +25,7 @@ from train.data.snapshot import (
     some_users,
     validation_holdout,
 )
-from train.data.splits.base import LEFT_OUT, TRAIN, Folds
+from train.data.splits.base import LEFT_OUT, TRAIN, VALIDATION, Folds
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
@@ -68,11 +68,13 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     asked, run = run, adapted(run, data)
     parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
-        data.interactions.relative_weight()  # refuses here what would fail in training
+        positive = data.interactions.take(data.interactions.positive)
+        positive.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
-    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
+    before = (folds.fold == TRAIN) | (folds.fold == VALIDATION)
+    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, before))
     run.tower.check(first, features)
     check_kind(run.index)
     for baseline in run.evaluation.baselines:
@@ -141,7 +143,7 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
     """Return the validation users of [t1, t2), with the snapshot before t1."""
-    return validation_holdout(data, folds, _known(run, data, folds.fold == TRAIN, folds.t1))
+    return validation_holdout(data, folds, _known(run, data, folds.before_validation, folds.t1))
 
 
 def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
@@ -307,7 +309,9 @@ def tower_job(run: Run, known: Snapshot, holdout: Holdout | None = None) -> Job:
     if holdout is not None:
         some = some_users(like_test(holdout, run.split), run.train.validation_users)
         histories = known.histories.take(some.users)
-        validation = Validation(some.users, histories, some.relevant, known.catalogue, holdout.seen)
+        hidden = some.hidden if len(some.hidden.values) else None
+        ranked = known.catalogue, holdout.seen, hidden
+        validation = Validation(some.users, histories, some.relevant, *ranked)
     return Job(
         tower=run.tower,
         loss=run.loss,

@@ -63,17 +63,15 @@ def encode(tables: Tables) -> Encoded:
 def _ordered(tables: Tables, users: IdMap, items: IdMap) -> tuple[Interactions, int]:
     """Return the interactions by user and time, and how many users have several at the last one."""
     events = tables.interactions
-    fine = "fraction" in events.column_names
-    rows = Rows(
-        users.index(events["user_id"]),
-        items.index(events["item_id"]),
-        events["timestamp"].to_numpy(),
-        events["weight"].to_numpy(),
-        events["fraction"].to_numpy() if fine else None,
-    )
+    there = {name: events[name].to_numpy() for name in events.column_names if name[-3:] != "_id"}
+    rows = Rows(users.index(events["user_id"]), items.index(events["item_id"]), **there)
     order, tied_users = order_of(rows, users, items, tables.ties)
-    columns = (rows.user, rows.item, rows.timestamp, rows.weight)
-    return Interactions.ordered(*(column[order] for column in columns)), tied_users
+    user, item, timestamp, weight, role = (
+        None if column is None else column[order]
+        for column in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role)
+    )
+    assert user is not None and item is not None and timestamp is not None and weight is not None
+    return Interactions.ordered(user, item, timestamp, weight, role), tied_users
 
 
 def _sides(tables: Tables) -> tuple[pa.Table, pa.Table]:

@@ -23,6 +23,7 @@ class Rows:
         item: index, int32 `[N]`.
         timestamp: seconds, int64 `[N]`.
         weight: float32 `[N]`.
+        role: int8 `[N]`, or None; see `Interactions`.
         fraction: what times add to their seconds, in any unit, int64 `[N]`; None for nothing.
     """
 
@@ -30,6 +31,7 @@ class Rows:
     item: Array
     timestamp: Array
     weight: Array
+    role: Array | None = None
     fraction: Array | None = None
 
 
@@ -66,7 +68,8 @@ def _by_hash(rows: Rows, places: Array, moment: Array, users: IdMap, items: IdMa
     # A fixed seed, not the run's: runs are compared on the same histories.
     keys = pair_hashes(id_hashes(users.ids)[user], id_hashes(items.ids)[item])
     # The rows of one pair, and those of equal hashes, which are next to none, by what they hold.
-    return np.asarray(places[np.lexsort((rows.weight[places], item, keys, moment))])
+    held = [of[places] for of in (rows.role, rows.weight) if of is not None]
+    return np.asarray(places[np.lexsort((*held, item, keys, moment))])
 
 
 def _tied_users(rows: Rows, order: Array, moment: Array, n_items: int) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from train.core.ragged import Array
 from train.datasets.attributes import AttributeTable, present
 from train.datasets.columns import Column, fail, numbers
+from train.datasets.kinds import Kinds, with_kinds
 from train.datasets.readers import TableFile
 from train.datasets.times import TimeUnit, timestamps
 
@@ -25,6 +26,7 @@ class Events:
 
     Attributes:
         timestamp: None for the column `timestamp` where there is one, and no times where not.
+        kinds: of events, where they are told apart.
     """
 
     source: TableFile
@@ -33,6 +35,7 @@ class Events:
     timestamp: str | None = "timestamp"
     timestamp_unit: TimeUnit = "s"
     weight: str | None = None
+    kinds: Kinds = field(default_factory=Kinds)
 
     def read(self, inside: AttributeTable | None = None) -> dict[str, Column]:
         """Read the columns, still as they are in the file.
@@ -42,6 +45,7 @@ class Events:
         """
         names = [self.user_id, self.item_id]
         names += [name for name in (self.timestamp, self.weight) if name]
+        names += [self.kinds.column] if self.kinds.weights else []
         columns: dict[str, None] = {}
 
         def choose(where: str, there: Sequence[str]) -> list[str]:
@@ -103,9 +107,11 @@ def interactions(
         "timestamp": ticks // per_second,
         "weight": weight.cast(pa.float32(), safe=False),
     }
-    if per_second == 1:
-        return pa.table(columns)
     # Whole seconds lose an order that finer times had.
     fraction = ticks % per_second
     columns |= {"fraction": fraction} if fraction.any() else {}
-    return pa.table(columns).take(np.argsort(ticks, kind="stable"))
+    table = pa.table(columns)
+    if events.kinds.weights:
+        table, kept = with_kinds(table, events.kinds, read[events.kinds.column])
+        ticks = ticks[kept]
+    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))

@@ -8,6 +8,7 @@ from train.core.schema import Kind, Tables
 from train.datasets.attributes import AttributeTable
 from train.datasets.base import Dataset
 from train.datasets.events import Events
+from train.datasets.kinds import Kinds
 from train.datasets.readers import TableFile
 from train.datasets.tables import read_tables
 from train.datasets.times import TimeUnit
@@ -26,6 +27,7 @@ def _known_kinds(value: Any) -> Any:
 # Items of the table of interactions.
 INSIDE = "interactions"
 
+Weight = Annotated[float, Field(allow_inf_nan=False)]
 Columns = Annotated[dict[str, Kind], BeforeValidator(_known_kinds)]
 
 
@@ -52,6 +54,13 @@ class Files(Dataset):
             random.
         timestamp_unit: of times that are numbers: s, ms, us or ns.
         weight: column of a weight or rating; every interaction weighs 1 when it is not set.
+        event: column of the kinds of events, where `events` has any.
+        events: weight of each kind of event (`{ view = 0.1, cart = 0.5, buy = 1 }`), multiplied by
+            that of the row. One of 0 is left out; one below 0 (`hide`, `return`) hides the item
+            from the user from then on: it is no interaction, and never recommended to that user.
+            Every event of the table needs a weight. In `[train]` they count as with `weighted`.
+        test_events: those that the test and the validation count; all of a weight above 0 by
+            default. The others are history all the same.
         title: column of the item table that names an item for people.
         item_columns: kind of each attribute in the item table: category, categories, number, flag,
             text or embedding. An embedding is a list column, or the common start of the names of
@@ -71,6 +80,9 @@ class Files(Dataset):
     timestamp: str | None = None
     timestamp_unit: TimeUnit = "s"
     weight: str | None = None
+    event: str = "event"
+    events: dict[str, Weight] = Field(default_factory=dict)
+    test_events: tuple[str, ...] = ()
     title: str | None = None
     item_columns: Columns = Field(default_factory=dict)
     user_columns: Columns = Field(default_factory=dict)
@@ -92,6 +104,28 @@ class Files(Dataset):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_events(self) -> "Files":
+        positive = [name for name, weight in self.events.items() if weight > 0]
+        if not self.events:
+            if self.event != "event" or self.test_events:
+                raise ValueError(
+                    "event and test_events are of kinds of events: give each its weight in "
+                    "[data.events]"
+                )
+        elif not positive:
+            raise ValueError(
+                f"events: expected a weight above 0 among them, got {dict(self.events)}: none is "
+                "left to learn from"
+            )
+        unknown = [name for name in self.test_events if name not in positive]
+        if unknown:
+            raise ValueError(
+                f"test_events: expected some of {', '.join(positive)}, which have a weight above 0 "
+                f"in [data.events], got {', '.join(unknown)}"
+            )
+        return self
+
     def read(self) -> Tables:
         """Read, check and convert the files."""
         events = Events(
@@ -101,6 +135,7 @@ class Files(Dataset):
             self.timestamp,
             self.timestamp_unit,
             self.weight,
+            Kinds(self.event, self.events, self.test_events),
         )
         items = users = None
         if self.items:

@@ -82,7 +82,11 @@ def at_least(tables: Tables, min_weight: float | None) -> Tables:
     if min_weight is None:
         return tables
     weight = tables.interactions["weight"]
-    kept = tables.interactions.filter(pc.greater_equal(weight, min_weight))
+    enough = pc.greater_equal(weight, min_weight)
+    if "role" in tables.interactions.column_names:
+        # What hides an item has a negative weight, which is no small one.
+        enough = pc.or_(enough, pc.less(tables.interactions["role"], 0))
+    kept = tables.interactions.filter(enough)
     if not len(kept):
         raise ValueError(
             f"no interaction has a weight of at least {min_weight:g}: the {len(weight):,} weights "

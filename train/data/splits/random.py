@@ -30,7 +30,8 @@ class Random(Split):
     and `t2` are one second after the newest interaction of what comes before.
 
     Attributes:
-        test: share of each user's items that is held out, at least one; from 1 on the number.
+        test: share of each user's items that is held out, at least one; from 1 on the number. With
+            kinds of events, of items with an event that the test counts.
         validation: the same for the validation, of all items.
         draw: seed of the choice of items.
     """
@@ -43,25 +44,44 @@ class Random(Split):
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
         """Draw the items of the test, and then those of the validation, user by user."""
         size = int(interactions.item.max(initial=0)) + 1
-        pairs, of_row = np.unique(
-            interactions.user.astype(np.int64) * size + interactions.item, return_inverse=True
-        )
-        fold = self._drawn(*np.divmod(pairs, size))[of_row]
+        pairs, of_row = np.unique(interactions.keys(size), return_inverse=True)
+        rows = [np.bincount(of_row, of, len(pairs)) for of in _roles(interactions)]
+        counted, negative, positive = (count > 0 for count in rows)
+        fold = self._drawn(*np.divmod(pairs, size), counted & ~negative, positive)[of_row]
         t1, t2 = (end_of(interactions.timestamp[fold < f]) for f in (VALIDATION, TEST))
         return fold, t1, t2
 
-    def _drawn(self, user: Array, item: Array) -> Array:
-        """Return the folds of distinct pairs, ordered by user, int8 `[P]`."""
-        start = np.searchsorted(user, user)
-        count = np.searchsorted(user, user, side="right") - start
+    def _drawn(self, user: Array, item: Array, counted: Array, positive: Array) -> Array:
+        """Return the folds of distinct pairs, ordered by user, int8 `[P]`.
+
+        Args:
+            user: indices, ascending.
+            item: indices.
+            counted: whether the test may count a pair; only these are held out.
+            positive: whether a pair can be learned from.
+        """
+        start, end = (np.searchsorted(user, user, side=side) for side in ("left", "right"))
         place = np.empty(len(user), np.int64)
-        place[np.lexsort((pair_hashes(user, item, self.draw), user))] = np.arange(len(user))
+        hashes = pair_hashes(user, item, self.draw)
+        place[np.lexsort((hashes, ~counted, user))] = np.arange(len(user))
+        count, every = (_sums(of, start, end) for of in (counted, positive))
         test, validation = (_held_out(part, count) for part in (self.test, self.validation))
-        enough, place = count > test + validation, place - start
+        enough = (count >= test + validation) & (every > test + validation)
+        place -= start
         fold = np.full(len(user), TRAIN, np.int8)
         fold[enough & (place < test + validation)] = VALIDATION
         fold[enough & (place < test)] = TEST
         return fold
+
+
+def _roles(interactions: Interactions) -> tuple[Array, Array, Array]:
+    return interactions.counted, interactions.negative, interactions.positive
+
+
+def _sums(of: Array, start: Array, end: Array) -> Array:
+    """Return the sum of each row's stretch `[start, end)` of booleans, int64 `[P]`."""
+    before = np.concatenate([[0], np.cumsum(of)])
+    return np.asarray(before[end] - before[start])
 
 
 def _held_out(part: float, count: Array) -> Array:
