@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
+from train.adapt import adapted
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.laps import Laps
@@ -31,6 +32,7 @@ from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.steps import (
+    described,
     earlier_fold,
     final_snapshot,
     fit_towers,
@@ -68,6 +70,7 @@ def fit(run: Run, address: str | None = None) -> str:
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
+    run = adapted(run, data)
     identity = run_identity(run, data)
     check_name(home, identity)
     _warn_of_ignored(run)
@@ -208,7 +211,11 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
     record = {
         "name": run.name,
         "config": run.table(),
-        "data": {"sha256": fingerprint(data), "as_of": result.as_of},
+        "data": {
+            "sha256": fingerprint(data),
+            "as_of": result.as_of if data.interactions.timed else None,
+            **described(data),
+        },
         **result.facts,
     }
     encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}

@@ -39,7 +39,6 @@ def lastfm(data: Path, tables: Path) -> dict[str, Any]:
             **files(tables / "plays.parquet"),
             "items": str(tables / "artists.parquet"),
             "title": "name",
-            "timestamp": None,
         }
     }
 

@@ -25,7 +25,8 @@ from train.config import Run
 from train.evaluation.rankings import source_row
 from train.evaluation.verdict import verdict
 from train.fit import fit
-from train.run_files import apply_flags, read_table
+from train.flags import apply_flags
+from train.run_files import read_table
 
 TABLE = Path(__file__).with_name("defaults.md")
 Column = dict[str, str]
