@@ -40,7 +40,8 @@ class Training(Settings):
         patience: stop after so many epochs without a better validation NDCG@10; 3 by default.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
-        learning_rate: of AdamW (Loshchilov and Hutter 2019); by default by the size of a step.
+        learning_rate: of AdamW (Loshchilov and Hutter 2019); by default by the number
+            of examples.
         weight_decay: of AdamW; it pulls rare users and items towards zero.
         context: history of the user of an interaction: "all" the other items of the user, or only
             those "before" it; history_transformer always learns from those before.

@@ -1,19 +1,17 @@
 """How long, in which steps and at which rate towers are trained, where nobody says it.
 
-Few data need small steps at a high rate, or ten epochs of them are over before anything is learned;
-many data are seen often enough in few epochs. The figures that this rests on are in
-docs/quality.md, "How the towers' defaults were chosen".
+Few examples need small steps at a high rate: an epoch of them has too few steps to learn anything.
+What the rule rests on is in docs/quality.md, "Defaults of the towers".
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-SMALLEST, LARGEST = 256, 2048
-# Steps of an epoch that the batch is chosen for.
-STEPS = 500
-# Of a batch of SMALLEST; a larger one takes a higher rate (Krizhevsky 2014: by its square root).
-RATE = 5e-3
-HIGHEST_RATE = 1e-2
+# Up to FEW examples an epoch the batch and the rate are these; of more, batches are larger and the
+# rate lower in proportion: there are more steps to an epoch, and the first ones overfit.
+FEW = 300_000
+BATCH, LARGEST = 256, 1024
+RATE, LOWEST_RATE = 5e-3, 1e-3
 # Examples that are seen in all, where as many epochs are wanted.
 EXAMPLES = 8_000_000
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 30
@@ -54,25 +52,23 @@ class Schedule:
             examples: of an epoch.
             workers: that share a step; with their number the batch of all stays the same.
         """
-        workers = max(1, workers)
-        batch = asked.batch_size or max(1, batch_of(examples) // workers)
         return cls(
-            batch_size=batch,
+            batch_size=asked.batch_size or max(1, batch_of(examples) // max(1, workers)),
             epochs=asked.epochs or epochs_of(examples),
-            learning_rate=asked.learning_rate or rate_of(batch * workers),
+            learning_rate=asked.learning_rate or rate_of(examples),
             patience=asked.patience or PATIENCE,
         )
 
 
 def batch_of(examples: int) -> int:
-    """Return the power of two nearest above a batch with `STEPS` steps an epoch, within bounds."""
-    wanted = max(1, examples // STEPS)
-    return min(LARGEST, max(SMALLEST, 1 << (wanted - 1).bit_length()))
+    """Return how many examples a step of all workers has, a power of two."""
+    wanted = max(BATCH, BATCH * examples // FEW)
+    return min(LARGEST, 1 << (wanted - 1).bit_length())
 
 
-def rate_of(batch: int) -> float:
-    """Return AdamW's learning rate for a step's examples of all workers."""
-    return min(HIGHEST_RATE, round(RATE * max(1.0, batch / SMALLEST) ** 0.5, 4))
+def rate_of(examples: int) -> float:
+    """Return AdamW's learning rate, to two digits."""
+    return max(LOWEST_RATE, round(RATE * min(1.0, FEW / max(1, examples)), 4))
 
 
 def epochs_of(examples: int) -> int:
