@@ -11,8 +11,8 @@ from train.core.schema import Seen
 from train.core.settings import Settings, named_once, one_of
 from train.data.linear_score import LinearScore
 from train.data.splits import SPLITS
+from train.data.splits.auto import AutoSplit
 from train.data.splits.base import Split
-from train.data.splits.times import Time
 from train.datasets import DATASETS
 from train.datasets.base import Dataset
 from train.evaluation.settings import Evaluation
@@ -77,6 +77,7 @@ DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
 
 REPEAT_SOURCES = (*DEFAULT_SOURCES, BuyAgainSource())
 DEFAULT_BASELINES: tuple[Baseline, ...] = Evaluation().baselines
+REPEAT_BASELINES = (*DEFAULT_BASELINES, BuyAgain())
 
 
 class Draft(Settings):
@@ -121,7 +122,7 @@ class Draft(Settings):
     page: bool = True
     final_fit: Literal["everything", "before_test"] = "everything"
     data: Annotated[Dataset, one_of("dataset", DATASETS)]
-    split: Annotated[Split, one_of("split", SPLITS)] = Time()
+    split: Annotated[Split, one_of("split", SPLITS)] = AutoSplit()
     tower: Annotated[Tower, one_of("tower", TOWERS)] = TwoTower()
     loss: Annotated[Loss, one_of("loss", LOSSES)] = InBatchSoftmax()
     train: Training = Training()
@@ -149,7 +150,7 @@ class Draft(Settings):
         repeats = info.data.get("seen", "exclude") != "exclude"
         if not repeats or evaluation.baselines != DEFAULT_BASELINES:
             return evaluation
-        return evaluation.model_copy(update={"baselines": (*DEFAULT_BASELINES, BuyAgain())})
+        return evaluation.model_copy(update={"baselines": REPEAT_BASELINES})
 
 
 class Run(Draft):
@@ -218,6 +219,10 @@ class Run(Draft):
                 "with seen = 'exclude'; set seen to 'allow' or 'only', or take it out"
             )
         return self
+
+    def names_baselines(self) -> bool:
+        """Return whether somebody asked for these baselines: they are not the default ones."""
+        return self.evaluation.baselines not in (DEFAULT_BASELINES, REPEAT_BASELINES)
 
     def names_sources(self) -> bool:
         """Return whether somebody asked for these sources: they are not the default ones."""

@@ -20,7 +20,9 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     Raises:
         ValueError: the data is no longer what the bundle was made from.
     """
-    run = Run.model_validate(bundle.manifest["config"])
+    config = bundle.manifest["config"]
+    # Before format 7 the rows of the table ordered interactions of one time.
+    run = Run.model_validate(config | {"data": {"ties": "rows", **config["data"]}})
     recorded: Mapping[str, Any] = bundle.manifest["metrics"]
     if run.final_fit == "everything":
         return recorded

@@ -15,8 +15,10 @@ from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
+from train.adapt import adapted
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
+from train.core.laps import Laps
 from train.core.ragged import Array
 from train.core.redact import plain
 from train.data.encoded import Encoded
@@ -30,6 +32,7 @@ from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.steps import (
+    described,
     earlier_fold,
     final_snapshot,
     fit_towers,
@@ -66,6 +69,7 @@ def fit(run: Run, address: str | None = None) -> str:
     """
     home = storage.join(storage.absolute(run.storage), run.name)
     data, folds = prepare(run)
+    run = adapted(run, data)
     identity = run_identity(run, data)
     check_name(home, identity)
     _warn_of_ignored(run)
@@ -122,23 +126,30 @@ class Result:
 
 
 def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) -> Result:
+    laps = Laps()
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
     towers = fit_towers(home, run, phases, holdout, tracker)
+    laps.end("towers")
     run = pick(run, reranker_holdout(run, holdout))
+    laps.end("picks")
     selected = stage_one(run, data, holdout.known, towers["select"].model, run.sources)
     selected, contributed = merge_sources(run, selected, holdout)
+    laps.end("sources")
     sources = [source for source in run.sources if source.name in selected.quotas]
     second = stage_two(run, selected, holdout)
+    laps.end("rerank")
     recommenders = {}
     for phase, known in list(phases.items())[1:]:
         _align(towers[phase].model, known, selected)
         first = stage_one(run, data, known, towers[phase].model, sources)
         served = second.gate["served"]
         recommenders[phase] = replace(first, reranker=second.reranker, served=served)
+    laps.end("refit")
     test = held_out(data, folds, phases["refit"])
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
+    laps.end("evaluate")
     training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
     facts = {
         "metrics": evaluated.report,
@@ -147,6 +158,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "gate": dict(second.gate),
         "contributions": contributed,
         "picks": record(run),
+        "seconds": laps.seconds,
     }
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model
@@ -193,7 +205,11 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
     record = {
         "name": run.name,
         "config": run.table(),
-        "data": {"sha256": fingerprint(data), "as_of": result.as_of},
+        "data": {
+            "sha256": fingerprint(data),
+            "as_of": result.as_of if data.interactions.timed else None,
+            **described(data),
+        },
         **result.facts,
     }
     encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}

@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.cpus import available_cpus
+from train.adapt import adapted, left_out
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
@@ -24,7 +25,7 @@ from train.data.snapshot import (
     some_users,
     validation_holdout,
 )
-from train.data.splits.base import LEFT_OUT, TRAIN, Folds
+from train.data.splits.base import LEFT_OUT, TRAIN, VALIDATION, Folds
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
@@ -57,20 +58,23 @@ class Fitted:
 
 
 def prepare(run: Run) -> tuple[Encoded, Folds]:
-    """Load, check, encode and split the run's data.
+    """Load, check, encode and split the data of a run, which is `adapted` to them.
 
     Raises:
         ValueError: the data, or what the tower or a baseline cannot be fitted to.
     """
     tables = run.data.load()
     data = encode(tables)
+    asked, run = run, adapted(run, data)
     parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):
-        data.interactions.relative_weight()  # refuses here what would fail in training
+        positive = data.interactions.take(data.interactions.positive)
+        positive.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
-    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, folds.before_test))
+    before = (folds.fold == TRAIN) | (folds.fold == VALIDATION)
+    first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, before))
     run.tower.check(first, features)
     check_kind(run.index)
     for baseline in run.evaluation.baselines:
@@ -83,7 +87,32 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         getattr(run.data, "name", "data"),
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
+    _tell_of_times(asked, run, data)
     return data, folds
+
+
+def _tell_of_times(asked: Run, run: Run, data: Encoded) -> None:
+    if not data.interactions.timed:
+        logger.warning(
+            "interactions have no times: the split is %s, without %s",
+            *(run.table()["split"]["name"], ", ".join(left_out(asked))),
+        )
+    if data.tied_users:
+        order = "a hash of user and item" if run.data.ties == "hash" else "the rows of the table"
+        logger.info(
+            "%s of %s users have several items at their last time, which %s puts in order",
+            *(f"{data.tied_users:,}", f"{len(data.users):,}", order),
+        )
+
+
+def described(data: Encoded) -> dict[str, Any]:
+    """Return what the manifest says of the data beside its fingerprint."""
+    return {
+        "users": len(data.users),
+        "items": len(data.items),
+        "timed": data.interactions.timed,
+        "tied_users": data.tied_users,
+    }
 
 
 def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:
@@ -105,7 +134,7 @@ def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Fol
 
 
 def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
-    days = recent_windows(run.evaluation.recent_days)
+    days = recent_windows(run.evaluation.recent_days, data.interactions.timed)
     sources = tuple(source.name for source in run.sources) if len(run.sources) > 1 else ()
     linear = run.linear_score.rank > 0
     repeats = run.seen != "exclude"
@@ -114,7 +143,7 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
     """Return the validation users of [t1, t2), with the snapshot before t1."""
-    return validation_holdout(data, folds, _known(run, data, folds.fold == TRAIN, folds.t1))
+    return validation_holdout(data, folds, _known(run, data, folds.before_validation, folds.t1))
 
 
 def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
@@ -280,7 +309,9 @@ def tower_job(run: Run, known: Snapshot, holdout: Holdout | None = None) -> Job:
     if holdout is not None:
         some = some_users(like_test(holdout, run.split), run.train.validation_users)
         histories = known.histories.take(some.users)
-        validation = Validation(some.users, histories, some.relevant, known.catalogue, holdout.seen)
+        hidden = some.hidden if len(some.hidden.values) else None
+        ranked = known.catalogue, holdout.seen, hidden
+        validation = Validation(some.users, histories, some.relevant, *ranked)
     return Job(
         tower=run.tower,
         loss=run.loss,

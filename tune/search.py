@@ -11,6 +11,7 @@ from ray.tune import Tuner
 
 from cluster import storage
 from cluster.session import check_room, connect
+from train.adapt import adapted
 from train.config import Run
 from train.core.redact import plain
 from train.data.encoded import Encoded
@@ -67,6 +68,7 @@ def search(
     """
     home = sweep_folder(sweep, run)
     data, folds = prepare(run)
+    run = adapted(run, data)
     identity = _identity(sweep, run, data)
     _check_folder(home, identity, resume)
     earlier = [] if resume else _earlier(sweep, run)

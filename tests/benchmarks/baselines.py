@@ -119,6 +119,7 @@ def window(table: Table, split: str) -> Holdout:
     statistics = Statistics.from_interactions(past, n_users, n_items, as_of)
     warm = statistics.user_count > 0, statistics.item_count > 0
     known = Snapshot(
+        hidden=Ragged.empty(n_users),
         interactions=past,
         as_of=as_of,
         histories=Ragged.from_pairs(past.user, past.item, n_users),

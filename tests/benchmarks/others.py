@@ -117,7 +117,7 @@ def factors(data: Data, python: Path, seconds: float, batch: int = 2048) -> None
 
 def load(path: Path) -> Data:
     """Return MovieLens-1M, the newest rating of each user held out."""
-    data = encode(MovieLens1M(path=path).load())
+    data = encode(MovieLens1M(path=path, ties="rows").load())
     folds = LeaveLast(warm_items=False).folds(data.interactions, len(data.users), len(data.items))
     known = snapshot(data, folds.before_test, folds.t2, 7)
     return Data(known, held_out(data, folds, known))

@@ -203,8 +203,14 @@ SPLIT_BASE: Bases = {
     "time": {"at": T2, "validation_at": T1},
     "time.quantile": {"at": None},
     "time.validation_quantile": {"validation_at": None},
+    "auto": {"at": T2, "validation_at": T1},
+    "auto.quantile": {"at": None},
+    "auto.validation_quantile": {"validation_at": None},
     "last_days": {"days": 20.0, "validation_days": 20.0},
     "leave_last.warm_users": {"min_user_train": 8},
+    "random.warm_users": {"min_user_train": 8},
+    "random.warm_items": {"min_item_train": 14},
+    "random.validation": {"validation": 0.4},
     "hold_out_items": {"test": 0.2, "validation": 0.2},
     "hold_out_items.warm_users": {"min_user_train": 8},
 }
@@ -345,7 +351,8 @@ def content(data: Dataset) -> Any:
         tables = data.load()
     except ValueError as error:  # nothing is left
         return str(error)
-    return [table.to_pylist() for table in (tables.interactions, tables.items, tables.users)]
+    rows = [table.to_pylist() for table in (tables.interactions, tables.items, tables.users)]
+    return [*rows, tables.ties]
 
 
 INDEX_BASE = {"kind": "exact", "m": 4, "ef_construction": 16, "recall_k": 10, "sample": 200}

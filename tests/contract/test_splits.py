@@ -76,6 +76,10 @@ def test_folds_keep_their_promises(name, events, settings):
         order = np.lexsort((np.where(fold == -1, 9, fold), user))
         kept_order = [i for i in range(len(fold)) if fold[i] >= 0]
         assert kept_order == [i for i in order if fold[i] >= 0]
+    elif name == "random":
+        key = user.astype(np.int64) * N_ITEMS + item
+        assert not set(key[test]) & set(key[before])
+        assert not set(key[fold == 0]) & set(key[fold == 1])
     elif name == "hold_out_items":
         parts = [set(item[fold == number]) for number in (0, 1, 2)]
         assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
@@ -97,11 +101,11 @@ def test_without_filters_nothing_before_the_test_is_lost(name, events):
     assert (t1, t2) == (folds.t1, folds.t2)
 
 
-# Items that are held out have no interaction before the test, so that none is a repeat.
+# What is held out whole, a pair or an item, has no interaction before the test: none is a repeat.
 @pytest.mark.parametrize(
     ("name", "seen"),
     [(name, "allow") for name in SPLITS]
-    + [(name, "only") for name in SPLITS if name != "hold_out_items"],
+    + [(name, "only") for name in SPLITS if name not in ("hold_out_items", "random")],
 )
 @given(events=interactions())
 def test_repeats_are_one_entry_a_pair(name, seen, events):

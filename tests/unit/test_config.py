@@ -14,7 +14,8 @@ from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity
 from train.config import DEFAULT_SOURCES, STAGE_TWO, NoReranker, Run
 from train.data.splits import SPLITS
-from train.data.splits.times import LastDays, Time
+from train.data.splits.auto import AutoSplit
+from train.data.splits.times import LastDays
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
 from train.flags import CHOICES, apply_flags
@@ -60,7 +61,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (run.name, run.seed, run.final_fit) == ("run", 0, "everything")
     assert run.loss == InBatchSoftmax()
     assert run.tower == TwoTower()
-    assert run.split == Time()
+    assert run.split == AutoSplit()
     assert run.rerankers() == (Logit(), CatBoost())
     assert [source.name for source in run.sources] == DEFAULTS
     assert (run.train, run.index, run.evaluation) == (Training(), IndexSettings(), Evaluation())

@@ -8,8 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from train.core.schema import Interactions
+from train.data.splits.auto import AutoSplit
 from train.data.splits.base import DAY, Folds, Split, first_pairs
 from train.data.splits.leave_last import LeaveLast
+from train.data.splits.random import Random
 from train.data.splits.times import LastDays, Time
 
 
@@ -175,3 +177,58 @@ def test_a_repeat_is_one_of_what_is_left_in_the_history():
         (0, 0, 10), (0, 1, 20), (0, 2, 61), (0, 1, 81), (0, 2, 82), (1, 0, 15), (1, 2, 70)
     )
     assert split.folds(events, 5, 10, "only").fold.tolist() == [0, -1, 1, -1, 2, 0, 1]
+
+
+def untimed(users: int = 40, items: int = 60, rows: int = 800) -> Interactions:
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, users, rows), rng.integers(0, items, rows)
+    return Interactions.ordered(user, item, np.zeros(rows), np.ones(rows))
+
+
+def test_random_holds_out_a_share_of_the_items_of_each_user():
+    events = untimed()
+    fold, t1, t2 = Random(test=0.25, validation=0.1).cut(events)
+    assert (t1, t2) == (1, 1)
+    for user in range(40):
+        own = events.user == user
+        counts = [len(np.unique(events.item[own & (fold == part)])) for part in (0, 1, 2)]
+        assert counts[2] == sum(counts) // 4
+        assert counts[1] == max(sum(counts) // 10, 1)
+
+
+def test_random_holds_out_a_number_of_items_of_each_user_who_has_more():
+    events = interactions(*[(0, item, 7) for item in range(9)], (1, 0, 7), (1, 1, 7), (2, 5, 7))
+    fold, _, _ = Random(test=2, validation=1).cut(events)
+    assert np.bincount(fold[events.user == 0]).tolist() == [6, 1, 2]
+    assert (fold[events.user > 0] == 0).all()
+
+
+def test_another_draw_is_another_split_and_other_users_change_nothing():
+    events = untimed()
+    first, again, other = (Random(draw=draw).cut(events)[0] for draw in (0, 0, 1))
+    assert first.tolist() == again.tolist() != other.tolist()
+    # Of a user's items about as many are held out, whichever they are.
+    assert np.bincount(first).tolist() == pytest.approx(np.bincount(other), abs=30)
+    without = events.user != 3
+    alone = Random().cut(events.take(without))[0]
+    assert alone.tolist() == first[without].tolist()
+
+
+def test_auto_is_in_time_where_there_are_times():
+    assert AutoSplit(min_user_train=3).suiting(EVENTS) == Time(min_user_train=3)
+    assert folds(AutoSplit(), EVENTS).fold.tolist() == folds(Time(), EVENTS).fold.tolist()
+    assert AutoSplit(min_user_test=2).suiting(untimed()) == Random(min_user_test=2)
+    found = AutoSplit().folds(untimed(), 40, 60)
+    assert found.fold.tolist() == Random().folds(untimed(), 40, 60).fold.tolist()
+    with pytest.raises(ValueError, match=r"split: quantile = 0\.7 needs times, and all"):
+        AutoSplit(quantile=0.7).suiting(untimed())
+    assert AutoSplit(quantile=0.7).suiting(EVENTS) == Time(quantile=0.7)
+    with pytest.raises(ValueError, match=r"needs a split with earlier cuts .* got random"):
+        AutoSplit().earlier(untimed(), 1)
+
+
+def test_a_part_is_a_share_or_a_whole_number():
+    with pytest.raises(ValidationError, match="a whole number of items"):
+        Random(test=1.5)
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Random(validation=0)

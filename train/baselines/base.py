@@ -27,12 +27,14 @@ Scorer = Callable[[Array], Array]
 class Baseline(Settings):
     """A system to compare the recommender with; its name is its row in the report.
 
-    A setting that is None is picked on the validation window (`tuned`). `grid` has the values to
+    One that `needs_times` is of no use where interactions have none. A setting that is None is
+    picked on the validation window (`tuned`). `grid` has the values to
     choose from, the simplest first, in stages: those of one mapping are picked together, then those
     of the next. Until it is picked, a setting is its `fallback`.
     """
 
     name: str
+    needs_times: ClassVar[bool] = False
     grid: ClassVar[tuple[Mapping[str, tuple[Any, ...]], ...]] = ()
     fallback: ClassVar[Mapping[str, Any]] = {}
 

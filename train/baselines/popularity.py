@@ -1,6 +1,6 @@
 """Popularity: number of interactions of all time, and of the last days."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,7 @@ class RecentPopularity(Baseline):
     """
 
     name: Literal["recent_popularity"] = "recent_popularity"
+    needs_times: ClassVar[bool] = True
     days: int | None = Field(default=None, ge=1)
     grid = ({"days": (ALL_TIME, 90, 30, 14, 7, 3, 1)},)
 

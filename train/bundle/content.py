@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 TOWER = "tower.safetensors"
 REPEATS = "repeats.safetensors"
+HIDDEN = "hidden.safetensors"
 LINEAR_SCORE = "linear_score.safetensors"
 # Of bundles before format 6.
 ONE_SOURCE = ({"name": TOWER_SOURCE, "quota": None, "shape": TOWER_SOURCE},)
@@ -57,6 +58,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
         write_arrays(draft / LINEAR_SCORE, **recommender.linear_score.arrays())
     if recommender.repeats is not None:
         write_arrays(draft / REPEATS, **recommender.repeats.arrays())
+    if recommender.hidden is not None:
+        write_arrays(draft / HIDDEN, **ragged_arrays(recommender.hidden))
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
     for name, source in recommender.sources.items():
@@ -94,6 +97,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         candidates=int(manifest["config"].get("candidates", CANDIDATES)),
         seen=manifest["config"].get("seen", "exclude"),
         repeats=_read_repeats(folder),
+        hidden=_read_hidden(folder),
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:
@@ -152,6 +156,12 @@ def _read_repeats(folder: Path) -> Repeats | None:
     return Repeats.from_arrays(safetensors.numpy.load_file(folder / REPEATS))
 
 
+def _read_hidden(folder: Path) -> Ragged | None:
+    if not (folder / HIDDEN).exists():
+        return None
+    return ragged_of(safetensors.numpy.load_file(folder / HIDDEN))
+
+
 def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:
     """Read the linear score, if there is one; format 4 kept it among the statistics."""
     if (folder / LINEAR_SCORE).exists():
@@ -196,6 +206,7 @@ def _check(recommender: Recommender) -> None:
         "user_vectors": (len(recommender.user_vectors), n_users),
         "histories": (len(recommender.histories), n_users),
         "user_features": (len(recommender.user_features.dense), n_users),
+        "hidden": (n_users if recommender.hidden is None else len(recommender.hidden), n_users),
         "item_vectors": (len(recommender.item_vectors), n_items),
         "catalogue": (len(recommender.catalogue), n_items),
         "item_features": (len(recommender.item_features.dense), n_items),

@@ -14,10 +14,11 @@ from train.core.redact import plain
 
 FORMAT = "raytower-bundle"
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 
-# 3 has no linear score, 4 has it among the statistics; up to 5 towers are the one source.
-READABLE = (3, 4, 5, 6)
+# 3 has no linear score, 4 has it among the statistics; up to 5 towers are the one source; up to 6
+# nothing is hidden from a user, and rows order interactions of one time.
+READABLE = (3, 4, 5, 6, 7)
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 

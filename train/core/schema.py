@@ -13,6 +13,8 @@ Kind = Literal["category", "categories", "number", "flag", "text", "embedding"]
 # What is done with items of a user's history: never recommended, recommended like others, or the
 # only ones that are.
 Seen = Literal["exclude", "allow", "only"]
+# What orders a user's interactions of one time: a hash of user and item, or the rows of the table.
+Ties = Literal["hash", "rows"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,17 @@ class Tables:
 
     Attributes:
         interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
-            1970, or any order), `weight` (float32).
+            1970, or any order; all 0 where there are no times), `weight` (float32); where times are
+            finer than seconds, `fraction` (int64), in any unit; where there are kinds of events,
+            `role` (int8): 1 for those that the test counts, 0 for other positive ones, -1 for those
+            that hide an item from its user.
         items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
         users: `user_id`, then the columns of `user_columns`.
         item_columns: kind of each attribute of an item. In the table a category is a string,
             categories a list of strings, a number float32 (null when missing), a flag bool, a text
             a string, an embedding a fixed-size list of float32.
         user_columns: the same for users.
+        ties: what orders a user's interactions of one time.
     """
 
     interactions: pa.Table
@@ -35,6 +41,7 @@ class Tables:
     users: pa.Table
     item_columns: Mapping[str, Kind]
     user_columns: Mapping[str, Kind]
+    ties: Ties = "hash"
 
 
 @dataclass(frozen=True)
@@ -46,21 +53,54 @@ class Interactions:
         item: item index, int32 `[N]`.
         timestamp: seconds, int64 `[N]`.
         weight: float32 `[N]`.
+        role: 1 for what the test counts, 0 for other positive interactions, -1 for negative ones,
+            int8 `[N]`; None where all are 1.
     """
 
     user: Array
     item: Array
     timestamp: Array
     weight: Array
+    role: Array | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def timed(self) -> bool:
+        """Whether there are times: more than one."""
+        return len(self) > 0 and bool(self.timestamp.min() < self.timestamp.max())
+
     def take(self, index: Array) -> "Interactions":
         """Return the rows of a boolean mask `[N]` or of ascending positions `[M]`."""
+        role = None if self.role is None else self.role[index]
         return Interactions(
-            self.user[index], self.item[index], self.timestamp[index], self.weight[index]
+            self.user[index], self.item[index], self.timestamp[index], self.weight[index], role
         )
+
+    @property
+    def counted(self) -> Array:
+        """Which interactions the test counts, bool `[N]`."""
+        return self._where(1)
+
+    @property
+    def positive(self) -> Array:
+        """Which interactions say that a user wanted an item, bool `[N]`."""
+        return self._where(0, 1)
+
+    @property
+    def negative(self) -> Array:
+        """Which interactions hide an item from the user, bool `[N]`."""
+        return self._where(-1)
+
+    def _where(self, *roles: int) -> Array:
+        if self.role is None:
+            return np.full(len(self), 1 in roles)
+        return np.isin(self.role, roles)
+
+    def keys(self, n_items: int) -> Array:
+        """Return a number for each pair of a user and an item, int64 `[N]`."""
+        return np.asarray(self.user.astype(np.int64) * n_items + self.item)
 
     def relative_weight(self) -> Array:
         """Return weights over their mean, float32 `[N]`.
@@ -85,7 +125,9 @@ class Interactions:
         return csr_matrix(pairs, shape=(n_users, n_items))
 
     @classmethod
-    def ordered(cls, user: Array, item: Array, timestamp: Array, weight: Array) -> "Interactions":
+    def ordered(
+        cls, user: Array, item: Array, timestamp: Array, weight: Array, role: Array | None = None
+    ) -> "Interactions":
         """Sort by user, then time, ties in the order given."""
         order = np.lexsort((timestamp, user))
         return cls(
@@ -93,4 +135,5 @@ class Interactions:
             item[order].astype(np.int32),
             timestamp[order].astype(np.int64),
             weight[order].astype(np.float32),
+            None if role is None or (role == 1).all() else role[order].astype(np.int8),
         )

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from train.core.schema import Interactions, Kind, Tables
 from train.data.encoders import Encoder, Features, embedding_rows, fit_embedding
 from train.data.ids import IdMap
+from train.data.ties import Rows, order_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Encoded:
     Attributes:
         attributes: sha256 over those of users and items as they were read. What they are encoded
             to differs in the last bits between processors and numbers of threads.
+        tied_users: users who have several items at their last time.
     """
 
     users: IdMap
@@ -31,33 +33,55 @@ class Encoded:
     item_encoder: Encoder
     titles: pa.Array
     attributes: str
+    tied_users: int = 0
 
 
 def encode(tables: Tables) -> Encoded:
     """Number the users and items of all three tables, fit the encoders and encode everything."""
-    events = tables.interactions
-    users = IdMap.of(events["user_id"], tables.users["user_id"])
-    items = IdMap.of(events["item_id"], tables.items["item_id"])
-    user_encoder = Encoder.fit(tables.users, tables.user_columns)
-    item_encoder = Encoder.fit(tables.items, tables.item_columns)
-    user_table = _aligned(tables.users, "user_id", users)
-    item_table = _aligned(tables.items, "item_id", items)
+    users = IdMap.of(tables.interactions["user_id"], tables.users["user_id"])
+    items = IdMap.of(tables.interactions["item_id"], tables.items["item_id"])
+    interactions, tied_users = _ordered(tables, users, items)
+    known_users, known_items = _sides(tables)
+    user_encoder = Encoder.fit(known_users, tables.user_columns)
+    item_encoder = Encoder.fit(known_items, tables.item_columns)
+    user_table = _aligned(known_users, "user_id", users)
+    item_table = _aligned(known_items, "item_id", items)
     return Encoded(
         users=users,
         items=items,
-        interactions=Interactions.ordered(
-            users.index(events["user_id"]),
-            items.index(events["item_id"]),
-            events["timestamp"].to_numpy(),
-            events["weight"].to_numpy(),
-        ),
+        interactions=interactions,
         user_features=user_encoder.encode(user_table),
         item_features=item_encoder.encode(item_table),
         user_encoder=user_encoder,
         item_encoder=item_encoder,
         titles=item_table["title"].combine_chunks(),
         attributes=_digest((user_table, tables.user_columns), (item_table, tables.item_columns)),
+        tied_users=tied_users,
     )
+
+
+def _ordered(tables: Tables, users: IdMap, items: IdMap) -> tuple[Interactions, int]:
+    """Return the interactions by user and time, and how many users have several at the last one."""
+    events = tables.interactions
+    there = {name: events[name].to_numpy() for name in events.column_names if name[-3:] != "_id"}
+    rows = Rows(users.index(events["user_id"]), items.index(events["item_id"]), **there)
+    order, tied_users = order_of(rows, users, items, tables.ties)
+    user, item, timestamp, weight, role = (
+        None if column is None else column[order]
+        for column in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role)
+    )
+    assert user is not None and item is not None and timestamp is not None and weight is not None
+    return Interactions.ordered(user, item, timestamp, weight, role), tied_users
+
+
+def _sides(tables: Tables) -> tuple[pa.Table, pa.Table]:
+    """Return the tables of users and items, by id unless the order of rows is to count."""
+    sides = {"user_id": tables.users, "item_id": tables.items}
+    if tables.ties == "rows":
+        return tables.users, tables.items
+    # Sums over rows round by their order.
+    users, items = (table.take(pc.sort_indices(table[key])) for key, table in sides.items())
+    return users, items
 
 
 def _digest(*sides: tuple[pa.Table, Mapping[str, Kind]]) -> str:

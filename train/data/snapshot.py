@@ -22,6 +22,7 @@ from train.data.splits.base import (
     Folds,
     Split,
     first_pairs,
+    hidden_pairs,
     pairs_of_window,
 )
 from train.data.statistics import Statistics
@@ -59,6 +60,8 @@ class Snapshot:
         linear_score: the fitted model of the linear score.
         inputs: tables that towers look up.
         catalogue: items that may be recommended, bool `[I]`.
+        hidden: items that negative events hide from each user, ascending, U rows. They are neither
+            among the interactions nor in histories, and never recommended to that user.
     """
 
     interactions: Interactions
@@ -68,6 +71,7 @@ class Snapshot:
     linear_score: LinearModel
     inputs: TowerInputs
     catalogue: Array
+    hidden: Ragged
 
 
 def snapshot(
@@ -82,15 +86,15 @@ def snapshot(
 
     Args:
         data: all of it.
-        known: mask of the interactions that may be in it, bool `[N]`.
+        known: mask of the interactions that may be in it, negative ones too, bool `[N]`.
         as_of: the moment, seconds.
         recent_days: length of a recent window to be counted, beside those always counted.
         with_cold: whether items without an interaction are in the catalogue.
         linear_score: settings of a further score of candidates.
     """
-    past = data.interactions.take(known)
     n_users, n_items = len(data.users), len(data.items)
-    days = recent_windows(recent_days)
+    past, hidden = _without_hidden(data.interactions.take(known), n_users, n_items)
+    days = recent_windows(recent_days, data.interactions.timed)
     statistics = Statistics.from_interactions(past, n_users, n_items, as_of, days)
     return Snapshot(
         interactions=past,
@@ -105,12 +109,29 @@ def snapshot(
             warm_items=statistics.item_count > 0,
         ),
         catalogue=(statistics.item_count > 0) | with_cold,
+        hidden=hidden,
     )
 
 
-def recent_windows(recent_days: int) -> tuple[int, ...]:
-    """Return the lengths of the recent windows that are counted, days: the given and the usual."""
-    return tuple(sorted({*RECENT_DAYS, recent_days}))
+def _without_hidden(
+    events: Interactions, n_users: int, n_items: int
+) -> tuple[Interactions, Ragged]:
+    """Return the positive interactions with what no negative one hides, and what is hidden."""
+    if events.role is None:
+        return events, Ragged.empty(n_users)
+    keys = events.keys(n_items)
+    hidden = np.unique(keys[events.negative])
+    user, item = np.divmod(hidden, n_items)
+    kept = events.positive & ~np.isin(keys, hidden)
+    return events.take(kept), Ragged.from_pairs(user, item, n_users)
+
+
+def recent_windows(recent_days: int, timed: bool = True) -> tuple[int, ...]:
+    """Return the lengths of the recent windows that are counted, days: the given and the usual.
+
+    Where interactions have no times, there are none.
+    """
+    return tuple(sorted({*RECENT_DAYS, recent_days})) if timed else ()
 
 
 @dataclass(frozen=True)
@@ -131,11 +152,17 @@ class Holdout:
     seen: Seen = "exclude"
 
     @property
+    def hidden(self) -> Ragged:
+        """Items of each user that negative events hide, V rows."""
+        return self.known.hidden.take(self.users)
+
+    @property
     def excluded(self) -> Ragged:
-        """Items of each user that are not ranked because of the history, V rows."""
-        if self.seen == "exclude":
-            return self.known.histories.take(self.users)
-        return Ragged.empty(len(self.users))
+        """Items of each user that are not ranked: hidden ones, and those of the history, V rows."""
+        if self.seen != "exclude":
+            return self.hidden
+        histories = self.known.histories.take(self.users)
+        return histories.join(self.hidden) if len(self.known.hidden.values) else histories
 
     def rankable(self, score: Callable[[Array], Array]) -> Callable[[Array], Array]:
         """Return scores `[B, I]` of users `[B]` that are -inf for what is not ranked by itself.
@@ -161,13 +188,14 @@ class Holdout:
 
 def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
     """Return the validation window `[t1, t2)`: warm users, and their items of the catalogue."""
-    counts = folds.fold == VALIDATION
-    if folds.seen == "exclude":
+    events, size = data.interactions, len(data.items)
+    counts = (folds.fold == VALIDATION) & events.counted
+    if folds.seen == "exclude" and events.role is None:
         # Repeats are not ground truth: items of a user's history are never ranked again.
         counts &= first_pairs_of(data, folds)
     else:
-        train, size = folds.fold == TRAIN, len(data.items)
-        counts = pairs_of_window(data.interactions, counts, train, size, folds.seen)
+        counts = pairs_of_window(events, counts, folds.fold == TRAIN, size, folds.seen)
+    counts &= ~hidden_pairs(events, folds.before_test, size)
     counts &= known.catalogue[data.interactions.item]
     counts &= known.inputs.warm_users[data.interactions.user]
     return _holdout(data, counts, known, folds.seen)
@@ -235,8 +263,8 @@ def holdout_fingerprint(users: IdMap, items: IdMap, holdout: Holdout) -> str:
 def fingerprint(data: Encoded) -> str:
     """Return a sha256 over ids, interactions and attributes."""
     sha, events = hashlib.sha256(), data.interactions
-    for array in (events.user, events.item, events.timestamp, events.weight):
-        sha.update(array.tobytes())
+    for array in (events.user, events.item, events.timestamp, events.weight, events.role):
+        sha.update(b"" if array is None else array.tobytes())
     for ids in (data.users.ids, data.items.ids):
         sha.update("\n".join(map(str, ids.to_pylist())).encode())
     sha.update(data.attributes.encode())

@@ -27,7 +27,8 @@ class Statistics:
 
     Attributes:
         as_of: the time, seconds, int64 `[]`.
-        recent_days: lengths of the recent windows `[as_of - days, as_of)`, int64 `[W]`.
+        recent_days: lengths of the recent windows `[as_of - days, as_of)`, int64 `[W]`; none where
+            interactions have no times.
         item_count: interactions of each item, int64 `[I]`.
         item_recent: interactions of each item in each recent window, int64 `[W, I]`.
         item_first: time of each item's first interaction, seconds, int64 `[I]`; `as_of` for none.
@@ -68,9 +69,9 @@ class Statistics:
             as_of=np.array(as_of, dtype=np.int64),
             recent_days=np.array(recent_days, dtype=np.int64),
             item_count=np.bincount(item, minlength=n_items),
-            item_recent=np.array([np.bincount(part, minlength=n_items) for part in recent]).reshape(
-                len(recent_days), n_items
-            ),
+            item_recent=np.array(
+                [np.bincount(part, minlength=n_items) for part in recent], dtype=np.int64
+            ).reshape(len(recent_days), n_items),
             item_first=_extreme(np.minimum, item, time, n_items, as_of),
             item_last=_extreme(np.maximum, item, time, n_items, as_of),
             user_count=np.bincount(user, minlength=n_users),
@@ -95,6 +96,11 @@ class Statistics:
         if missing:
             raise ValueError(f"statistics need the arrays {names}; missing: {missing}")
         return cls(**{name: arrays[name] for name in names})
+
+    @property
+    def timed(self) -> bool:
+        """Whether there are recent windows, and times of first and last interactions."""
+        return len(self.recent_days) > 0
 
     def popular(self, recent: bool = False) -> Array:
         """Return all items, most popular first, int32 `[I]`.

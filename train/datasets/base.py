@@ -1,8 +1,9 @@
 """Base class of the data sets that a run can name."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from train.core.schema import Tables
+from train.core.schema import Tables, Ties
 from train.core.settings import Settings
 from train.datasets.tables import at_least
 
@@ -13,9 +14,13 @@ class Dataset(Settings):
     Attributes:
         min_weight: interactions with a smaller weight (a rating below 4, say) are left out of
             everything; all count when it is not set.
+        ties: the order of a user's interactions of one time: "hash" by a hash of user and item, the
+            same however the rows are sorted; "rows" that of the table's rows, as figures that were
+            published for some files need.
     """
 
     min_weight: float | None = None
+    ties: Ties = "hash"
 
     def load(self) -> Tables:
         """Read the tables, checked and under canonical names.
@@ -24,7 +29,7 @@ class Dataset(Settings):
             OSError: a file is missing or cannot be fetched.
             ValueError: a file holds something else than declared, or nothing is left.
         """
-        return at_least(self.read(), self.min_weight)
+        return replace(at_least(self.read(), self.min_weight), ties=self.ties)
 
     def read(self) -> Tables:
         """Read the tables with all interactions."""

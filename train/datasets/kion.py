@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from train.core.schema import Kind, Tables
+from train.datasets.attributes import AttributeTable
 from train.datasets.base import Dataset, given_path
+from train.datasets.events import Events
 from train.datasets.readers import TableFile
-from train.datasets.tables import AttributeTable, Events, read_tables
+from train.datasets.tables import read_tables
 
 
 class Kion(Dataset):

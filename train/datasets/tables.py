@@ -1,115 +1,76 @@
 """From files to `Tables`: columns chosen, checked and put under their canonical names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from train.core.schema import Kind, Tables
-from train.datasets.columns import (
-    CONVERT,
-    Column,
-    categories,
-    embedding,
-    fail,
-    integers,
-    mask,
-    matches,
-    numbers,
-    text,
-    wrong_type,
-)
-from train.datasets.readers import TableFile
-from train.datasets.times import TimeUnit, timestamps
+from train.core.ragged import Array
+from train.core.schema import Tables, Ties
+from train.datasets.attributes import AttributeTable
+from train.datasets.columns import Column, fail, integers, mask, matches, wrong_type
+from train.datasets.events import Events, interactions
+from train.datasets.flat import last_rows
 
 _INTEGER = r"^(0|-?[1-9][0-9]*)$"
 
 
-@dataclass(frozen=True)
-class Events:
-    """A table of interactions, and the names of its columns."""
-
-    source: TableFile
-    user_id: str = "user_id"
-    item_id: str = "item_id"
-    timestamp: str = "timestamp"
-    timestamp_unit: TimeUnit = "s"
-    weight: str | None = None
-
-    def read(self) -> dict[str, Column]:
-        """Read the columns, still as they are in the file."""
-        names = [self.user_id, self.item_id, self.timestamp]
-        names += [self.weight] if self.weight else []
-        return self.source.read(lambda where, there: _present(where, there, names))
-
-
-@dataclass(frozen=True)
-class AttributeTable:
-    """A table of the attributes of items or users, and the names of its columns.
-
-    Attributes:
-        columns: kind of each attribute. A name that is no column but the start of several makes
-            one embedding of them (`clip_text_` of `clip_text_0`, `clip_text_1`, ...).
-        separator: between the categories of a text column.
-    """
-
-    source: TableFile
-    id: str
-    columns: Mapping[str, Kind]
-    title: str | None = None
-    separator: str = "|"
-
-    def read(self) -> dict[str, Column]:
-        """Read the columns, still as they are in the file."""
-        return self.source.read(self._choose)
-
-    def _choose(self, where: str, there: Sequence[str]) -> list[str]:
-        chosen = _present(where, there, [self.id, self.title] if self.title else [self.id])
-        for name, kind in self.columns.items():
-            group = _prefixed(name, there) if kind == "embedding" else []
-            chosen += group or _present(where, there, [name])
-        return list(dict.fromkeys(chosen))
-
-    def convert(self, read: Mapping[str, Column]) -> dict[str, pa.ChunkedArray]:
-        """Return title (where there is one) and attributes under their canonical names."""
-        title = {"title": text(read[self.title])} if self.title else {}
-        return title | {name: self._attribute(name, read) for name in self.columns}
-
-    def _attribute(self, name: str, read: Mapping[str, Column]) -> pa.ChunkedArray:
-        kind = self.columns[name]
-        if kind == "embedding":
-            return embedding([read[n] for n in _prefixed(name, list(read)) or [name]])
-        if kind == "categories":
-            return categories(read[name], self.separator)
-        return CONVERT[kind](read[name])
-
-
 def read_tables(
-    events: Events, items: AttributeTable | None, users: AttributeTable | None
+    events: Events,
+    items: AttributeTable | None,
+    users: AttributeTable | None,
+    ties: Ties = "hash",
 ) -> Tables:
     """Read, check and convert a data set; a side without a table of its own has ids only.
+
+    Args:
+        events: the interactions.
+        items: attributes of items; of each id's last interaction where their source is that of the
+            interactions.
+        users: attributes of users.
+        ties: what decides between an id's rows of one time; see `flat.last_rows`.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a column is missing, or holds what it should not; the message names file,
             column, row count and the first bad values.
     """
-    read = events.read()
-    item_read, user_read = (side.read() if side else {} for side in (items, users))
-    item_ids = _ids(read[events.item_id], item_read.get(items.id) if items else None)
+    inside = items if items and items.source == events.source else None
+    apart = None if inside else items
+    read = events.read(inside)
+    item_read, user_read = (side.read() if side else {} for side in (apart, users))
+    item_ids = _ids(read[events.item_id], item_read.get(apart.id) if apart else None)
     user_ids = _ids(read[events.user_id], user_read.get(users.id) if users else None)
-    item_table = {"item_id": item_ids[1]} | (items.convert(item_read) if items else {})
-    item_table.setdefault("title", pa.chunked_array([pa.nulls(len(item_ids[1]), pa.string())]))
+    times = events.times(read)
+    if inside:
+        item_table = _last_attributes(inside, read, item_ids[0], times[0], ties)
+    else:
+        item_table = {"item_id": item_ids[1]} | (items.convert(item_read) if items else {})
+    nothing = pa.nulls(len(item_table["item_id"]), pa.string())
+    item_table.setdefault("title", pa.chunked_array([nothing]))
     user_table = {"user_id": user_ids[1]} | (users.convert(user_read) if users else {})
     return Tables(
-        interactions=_interactions(events, read, user_ids[0], item_ids[0]),
+        interactions=interactions(events, read, times, (user_ids[0], item_ids[0])),
         items=pa.table(item_table),
         users=pa.table(user_table),
         item_columns=items.columns if items else {},
         user_columns=users.columns if users else {},
     )
+
+
+def _last_attributes(
+    items: AttributeTable,
+    read: Mapping[str, Column],
+    ids: pa.ChunkedArray,
+    times: Array,
+    ties: Ties,
+) -> dict[str, pa.ChunkedArray]:
+    """Return the ids of items, each once, and the attributes of their last interactions."""
+    columns = items.convert(read)
+    rows = pa.array(last_rows(ids, times, columns, ties))
+    return {name: column.take(rows) for name, column in {"item_id": ids, **columns}.items()}
 
 
 def at_least(tables: Tables, min_weight: float | None) -> Tables:
@@ -121,56 +82,17 @@ def at_least(tables: Tables, min_weight: float | None) -> Tables:
     if min_weight is None:
         return tables
     weight = tables.interactions["weight"]
-    kept = tables.interactions.filter(pc.greater_equal(weight, min_weight))
+    enough = pc.greater_equal(weight, min_weight)
+    if "role" in tables.interactions.column_names:
+        # What hides an item has a negative weight, which is no small one.
+        enough = pc.or_(enough, pc.less(tables.interactions["role"], 0))
+    kept = tables.interactions.filter(enough)
     if not len(kept):
         raise ValueError(
             f"no interaction has a weight of at least {min_weight:g}: the {len(weight):,} weights "
             f"go up to {pc.max(weight).as_py():g}; lower min_weight"
         )
     return replace(tables, interactions=kept)
-
-
-def _present(where: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
-    missing = [name for name in dict.fromkeys(names) if name not in there]
-    if missing:
-        raise ValueError(
-            f"{where}: no column {', '.join(map(repr, missing))}; it has: {', '.join(there)}. "
-            "Set the column names in [data]"
-        )
-    return list(names)
-
-
-def _prefixed(name: str, there: Sequence[str]) -> list[str]:
-    """Return the columns `name0`, `name1`, ... in the order of their numbers."""
-    if name in there:
-        return []
-    columns = [column for column in there if column.startswith(name)]
-    tails = [column.removeprefix(name) for column in columns]
-    if all(tail.isdecimal() for tail in tails):
-        return [columns[i] for i in np.argsort([int(tail) for tail in tails], kind="stable")]
-    return sorted(columns)
-
-
-def _interactions(
-    events: Events, read: Mapping[str, Column], users: pa.ChunkedArray, items: pa.ChunkedArray
-) -> pa.Table:
-    ticks, per_second = timestamps(read[events.timestamp], events.timestamp_unit)
-    if events.weight:
-        weight = numbers(read[events.weight])
-        if weight.null_count:
-            missing = pc.is_null(weight)
-            fail(read[events.weight], missing, "a weight in every row", "Fill these rows in")
-    else:
-        weight = pa.chunked_array([np.ones(len(ticks), np.float32)])
-    columns = {
-        "user_id": users,
-        "item_id": items,
-        "timestamp": ticks // per_second,
-        "weight": weight.cast(pa.float32(), safe=False),
-    }
-    table = pa.table(columns)
-    # Whole seconds lose an order that finer times had; equal times keep the order of the rows.
-    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
 
 
 def _ids(event: Column, own: Column | None) -> list[pa.ChunkedArray]:

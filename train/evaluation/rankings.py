@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from train.core.ragged import Array, Ragged
+from train.core.ragged import Array
 from train.data.snapshot import Holdout
 from train.evaluation.settings import Evaluation
 from train.index.exact import rank_excluding
@@ -125,7 +125,7 @@ def _by_baselines(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the rankings of what may be recommended and of all items by baseline, [V, k] each."""
     known, users, unseen, all_items = holdout.known, holdout.users, {}, {}
-    excludes = [Ragged.empty(len(users)), holdout.excluded]
+    excludes = [holdout.hidden, holdout.excluded]
     for baseline in settings.baselines:
         score = baseline.fit(known, settings.recent_days, seed)
         all_items[baseline.name], unseen[baseline.name] = rank_excluding(

@@ -65,6 +65,7 @@ class Recommender:
         seen: whether items of the history are left out ("exclude"), are candidates like others
             ("allow"), or are the only ones ("only").
         repeats: what users had before, where seen items may be recommended.
+        hidden: items that are never recommended to each user, U rows; None where there are none.
         version: of the bundle that it was opened from; empty before it is stored.
     """
 
@@ -89,6 +90,7 @@ class Recommender:
     candidates: int = CANDIDATES
     seen: Seen = "exclude"
     repeats: Repeats | None = None
+    hidden: Ragged | None = None
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -120,7 +122,7 @@ class Recommender:
 
         Args:
             data: ids, titles and attributes.
-            known: histories, statistics and catalogue.
+            known: histories, statistics, catalogue and hidden items.
             vectors: of users `[U, d]` and items `[I, d]`.
             index: over the vectors of the items.
             rest: further fields.
@@ -138,6 +140,7 @@ class Recommender:
             user_features=data.user_features,
             item_features=data.item_features,
             index=index,
+            hidden=known.hidden if len(known.hidden.values) else None,
             **rest,
         )
 

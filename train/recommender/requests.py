@@ -63,7 +63,7 @@ def in_indices(
     history = recommender.histories.take(user)
     if len(given.values):
         history = history.join(given)
-    seen = _excluded_history(recommender, history)
+    seen = _excluded(recommender, user, history)
     exclude = seen.join(excluded) if len(excluded.values) else seen
     return Queries(user=user, history=history, exclude=exclude), ignored
 
@@ -74,15 +74,18 @@ def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) 
     Args:
         recommender: with the histories.
         users: indices.
-        unseen: whether items of the history are excluded where serving excludes them.
+        unseen: whether items of the history are excluded where serving excludes them; hidden items
+            always are.
     """
     history = recommender.histories.take(users)
-    exclude = _excluded_history(recommender, history) if unseen else Ragged.empty(len(users))
+    exclude = _excluded(recommender, users, history if unseen else Ragged.empty(len(users)))
     return Queries(user=users.astype(np.int32), history=history, exclude=exclude)
 
 
-def _excluded_history(recommender: Recommender, history: Ragged) -> Ragged:
-    return history if recommender.seen == "exclude" else Ragged.empty(len(history))
+def _excluded(recommender: Recommender, users: Array, history: Ragged) -> Ragged:
+    """Return what is hidden from users, and their histories where these are excluded."""
+    seen = history if recommender.seen == "exclude" else Ragged.empty(len(history))
+    return seen if recommender.hidden is None else seen.join(recommender.hidden.take(users))
 
 
 def is_popular(queries: Queries) -> Array:

@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any
 
 from train.metrics.ranking import NAMES
+from train.report.data import data_lines
 from train.report.folds import fold_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
@@ -29,7 +30,7 @@ def render(manifest: Mapping[str, Any]) -> str:
     with console.capture() as capture:
         for one in (*tables(manifest["metrics"]), *gate_tables(manifest)):
             console.print(table(*one))
-    sentences = [*disagreement(manifest), *verdict_lines(manifest)]
+    sentences = [*data_lines(manifest), *disagreement(manifest), *verdict_lines(manifest)]
     wrapped = [fill(line, WIDTH) for line in sentences]
     lines = [*remarks(manifest["metrics"], manifest["reranker"]), *wrapped]
     return capture.get() + "\n".join(lines) + "\n"

@@ -30,7 +30,8 @@ class FeatureTables:
         columns: dense attributes of items, float32 `[A, I + 1]`.
         column_norms: of these, float32 `[I + 1]`.
         user_columns: dense attributes of users, float32 `[U + 1, A']`.
-        idle: log days since a user's last interaction, float32 `[U + 1]`.
+        idle: log days since a user's last interaction, float32 `[U + 1]`; None where interactions
+            have no times.
         linear_score: the model of the linear score; `decode` has one more row, too.
     """
 
@@ -45,7 +46,7 @@ class FeatureTables:
     columns: Array
     column_norms: Array
     user_columns: Array
-    idle: Array
+    idle: Array | None
     linear_score: LinearModel
 
     @classmethod
@@ -74,7 +75,7 @@ class FeatureTables:
             columns=_padded(columns).T.copy(),
             column_norms=_padded(np.linalg.norm(columns, axis=1)),
             user_columns=_padded(users.dense[:, :MAX_COLUMNS]),
-            idle=_padded(_log_days(statistics.as_of - statistics.user_last)),
+            idle=_idle(statistics),
             linear_score=replace(linear_score, decode=_padded(linear_score.decode)),
         )
 
@@ -86,8 +87,7 @@ def item_names(recent_days: tuple[int, ...], items: Features) -> tuple[str, ...]
         *(f"popularity_{days}d" for days in recent_days),
         *(f"trend_{days}d" for days in recent_days),
         "popularity_rank",
-        "item_age",
-        "item_idle_days",
+        *(("item_age", "item_idle_days") if recent_days else ()),
         *(f"item_{name}" for name in items.dense_names[:MAX_COLUMNS]),
     )
 
@@ -98,14 +98,20 @@ def _described(statistics: Statistics) -> list[Array]:
     recent = [_relative(counts) for counts in statistics.item_recent]
     rank = np.empty(len(total))
     rank[statistics.popular(recent=True)] = np.arange(len(total))
+    times = (statistics.item_first, statistics.item_last) if statistics.timed else ()
     return [
         np.log1p(total),
         *(np.log1p(counts) for counts in recent),
         *(np.log((counts + 0.1) / (total + 0.1)) for counts in recent),
         np.log1p(rank),
-        _log_days(statistics.as_of - statistics.item_first),
-        _log_days(statistics.as_of - statistics.item_last),
+        *(_log_days(statistics.as_of - time) for time in times),
     ]
+
+
+def _idle(statistics: Statistics) -> Array | None:
+    if not statistics.timed:
+        return None
+    return _padded(_log_days(statistics.as_of - statistics.user_last))
 
 
 def _relative(counts: Array) -> Array:

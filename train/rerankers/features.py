@@ -25,6 +25,8 @@ DECAY = 0.9
 RETRIEVAL = ("retrieval_score", "retrieval_gap", "retrieval_rank")
 
 USER = ("user_activity", "user_idle_days", "history_popularity")
+# Of what has times alone.
+IDLE = "user_idle_days"
 
 HISTORIES = (
     "similarity_mean",
@@ -94,7 +96,8 @@ def names_of(
     Args:
         items: their attributes.
         users: likewise.
-        recent_days: lengths of the statistics' recent windows.
+        recent_days: lengths of the statistics' recent windows; without one, interactions have no
+            times, and nothing is described by these.
         linear: whether there is a linear score.
         sources: names of the candidate sources, where there is more than one.
         repeats: whether what the user had before is described.
@@ -103,7 +106,7 @@ def names_of(
     return (
         *RETRIEVAL,
         *item_names(recent_days, items),
-        *USER,
+        *(name for name in USER if recent_days or name != IDLE),
         *(f"user_{name}" for name in users.dense_names[:MAX_COLUMNS]),
         *HISTORIES,
         *(LINEAR if linear else ()),
@@ -196,12 +199,12 @@ def _item(tables: FeatureTables, batch: _Batch, out: Array) -> int:
 
 
 def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
-    out[0] = np.log1p(batch.activity)[:, None]
-    out[1] = tables.idle[batch.user][:, None]
-    out[2] = batch.popularity
-    columns = tables.user_columns[batch.user].T
-    out[3 : 3 + len(columns)] = columns[:, :, None]
-    return 3 + len(columns)
+    columns = [np.log1p(batch.activity), batch.popularity[:, 0]]
+    if tables.idle is not None:
+        columns.insert(1, tables.idle[batch.user])
+    columns += list(tables.user_columns[batch.user].T)
+    out[: len(columns)] = np.array(columns)[:, :, None]
+    return len(columns)
 
 
 def _history(tables: FeatureTables, batch: _Batch, out: Array) -> int:

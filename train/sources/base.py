@@ -1,7 +1,7 @@
 """A candidate source: fitted on a snapshot, it proposes items and scores those of other sources."""
 
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 from pydantic import Field
 
@@ -9,6 +9,8 @@ from train.core.ragged import Array
 from train.core.settings import Settings
 from train.data.snapshot import Holdout, Snapshot
 from train.index.candidates import Candidates, Queries
+
+NO_TIMES = "it needs times, and all interactions have one"
 
 
 class Source(Protocol):
@@ -52,10 +54,13 @@ class SourceSettings(Settings):
     """
 
     name: str
+    needs_times: ClassVar[bool] = False
     quota: int | None = Field(default=None, ge=1)
 
     def lacks(self, known: Snapshot) -> str | None:
         """Return why the data do not suffice, in a sentence, or None where they do."""
+        if self.needs_times and not known.interactions.timed:
+            return NO_TIMES
         return None
 
     def tuned(self, holdout: Holdout, recent_days: int, k: int, seed: int) -> Self:

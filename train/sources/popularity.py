@@ -1,6 +1,6 @@
 """Sources that propose a list of popular items: of all time, of the last days, on the rise."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -48,13 +48,8 @@ class TrendingSource(SourceSettings):
     """
 
     name: Literal["trending"] = "trending"
+    needs_times: ClassVar[bool] = True
     days: int = Field(default=7, ge=1)
-
-    def lacks(self, known: Snapshot) -> str | None:
-        """Return that the interactions have no times, where all are equal."""
-        times = known.interactions.timestamp
-        one = len(times) and times.min() == times.max()
-        return "it needs times, and all interactions have one" if one else None
 
     def source(self, known: Snapshot, seed: int) -> Source:
         """Count the interactions in the window and before it."""

@@ -171,6 +171,11 @@ class Tower(Settings):
         """Length of the histories drawn for examples, 0 for none, where `[train]` asks for one."""
         return asked if self.history else 0
 
+    @property
+    def reads_order(self) -> bool:
+        """Whether histories are read in their order, which needs times."""
+        return False
+
     # What it refuses.
 
     def check(self, items: int, features: Features) -> None:

@@ -37,6 +37,11 @@ class DSSM(Tower):
         check_heads(self.width, self.heads)
         return self
 
+    @property
+    def reads_order(self) -> bool:
+        """Whether histories are read in their order: by attention, not by their mean."""
+        return self.encoder == "transformer" and self.history > 0
+
     def build_layers(self) -> TowerLayers:
         """Attributes and history are added: a linear layer over their concatenation is a sum."""
         history: nn.Module | None = None

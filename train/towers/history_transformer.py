@@ -39,6 +39,11 @@ class HistoryTransformer(Tower):
         check_heads(self.width, self.heads)
         return self
 
+    @property
+    def reads_order(self) -> bool:
+        """Whether histories are read in their order, as they are."""
+        return True
+
     def build_layers(self) -> TowerLayers:
         """Items are their inputs, so that attention and ranking share one table of vectors."""
         options = self.blocks, self.heads, self.dropout, self.block

@@ -78,6 +78,7 @@ class Validation:
         relevant: items of each within the holdout, the ground truth.
         catalogue: whether an item is ranked, bool `[I]`.
         seen: whether items of the histories are ranked, or nothing else.
+        hidden: items of each that are not ranked in any case; None for none.
     """
 
     users: Array
@@ -85,6 +86,7 @@ class Validation:
     relevant: Ragged
     catalogue: Array
     seen: Seen = "exclude"
+    hidden: Ragged | None = None
 
 
 @dataclass(frozen=True)

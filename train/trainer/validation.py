@@ -54,8 +54,16 @@ def validation_scores(
     users, items = encode_users(model, validation.users[rows], histories), encode_catalogue(model)
     # What is not ranked is listed: nearly the whole catalogue where only histories are.
     size = BLOCK if validation.seen == "only" else max(len(rows), 1)
+    hidden = None if validation.hidden is None else validation.hidden.take(rows)
     ranked = [
-        rank_by_model(model, users[part], items, validation.catalogue, excluded, k)
+        rank_by_model(
+            model,
+            users[part],
+            items,
+            validation.catalogue,
+            excluded if hidden is None else excluded.join(hidden.take(part)),
+            k,
+        )
         for part, excluded in _excluded(validation.seen, histories, len(items), size)
     ]
     return per_user(np.concatenate(ranked), validation.relevant.take(rows), k)["ndcg"]

@@ -15,6 +15,8 @@ from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
+# Of negative interactions, which are in no part and yet known by then.
+HIDING = {TRAIN: -2, VALIDATION: -3, TEST: -4}
 DAY = 86_400
 
 Count = Annotated[int, Field(ge=0)]
@@ -26,7 +28,8 @@ class Folds:
     """The fold of each interaction.
 
     Attributes:
-        fold: 0 train, 1 validation, 2 test, -1 left out, int8 `[N]`.
+        fold: 0 train, 1 validation, 2 test, -1 left out, int8 `[N]`; of negative interactions -2 in
+            the time of the training, -3 in that of the validation, -4 in that of the test.
         t1: seconds; validation starts here.
         t2: seconds; the test starts here.
         test_users: users who are evaluated, ascending, int32.
@@ -40,9 +43,14 @@ class Folds:
     seen: Seen = "exclude"
 
     @property
+    def before_validation(self) -> Array:
+        """Which interactions are known when the validation begins, negative too, bool `[N]`."""
+        return np.isin(self.fold, (TRAIN, HIDING[TRAIN]))
+
+    @property
     def before_test(self) -> Array:
-        """Which interactions train or validate, bool `[N]`."""
-        return (self.fold >= TRAIN) & (self.fold < TEST)
+        """Which interactions are known when the test begins, negative too, bool `[N]`."""
+        return self.before_validation | np.isin(self.fold, (VALIDATION, HIDING[VALIDATION]))
 
 
 class Split(Settings):
@@ -53,7 +61,8 @@ class Split(Settings):
     pair counts when it is the first of the user with the item, in the test or before it, and when
     user and item are warm, that is left in the part before the test. All others get fold -1. Where
     repeats are allowed a pair counts once, whether or not the user's history has the item; where
-    only repeats are ground truth, if it has.
+    only repeats are ground truth, if it has. With kinds of events only those count that the test
+    counts, and no item that a negative event hides from the user.
 
     Attributes:
         min_user_train: interactions before the test that a user needs to be trained on.
@@ -115,20 +124,47 @@ class Split(Settings):
     ) -> Array:
         """Return the folds, -1 where an interaction does not count, int8 [N]."""
         user, item = interactions.user, interactions.item
-        before = fold < TEST
+        before = (fold < TEST) & interactions.positive
+        known = before.copy()
         kept = np.bincount(user[before], minlength=n_users)[user] >= self.min_user_train
         kept &= np.bincount(item[before], minlength=n_items)[item] >= self.min_item_train
         before &= kept
-        history = np.bincount(user[before], minlength=n_users)
-        if seen == "exclude":
-            counts = (fold == TEST) & first_pairs(interactions, n_items)
+        counts = (fold == TEST) & interactions.counted
+        if seen == "exclude" and interactions.role is None:
+            counts &= first_pairs(interactions, n_items)
         else:
-            counts = pairs_of_window(interactions, fold == TEST, before, n_items, seen)
+            known = known if seen == "exclude" else before
+            counts = pairs_of_window(interactions, counts, known, n_items, seen)
+        return self._warm(interactions, fold, before, counts, (n_users, n_items))
+
+    def _warm(
+        self,
+        interactions: Interactions,
+        fold: Array,
+        before: Array,
+        counts: Array,
+        size: tuple[int, int],
+    ) -> Array:
+        """Return the folds; of the test, those that count and are of users and items that may.
+
+        Args:
+            interactions: ordered by user and time.
+            fold: before any filter, int8 `[N]`.
+            before: what is left before the test, bool `[N]`.
+            counts: what counts in the test, before this, bool `[N]`.
+            size: U and I.
+        """
+        user, item, (n_users, n_items) = interactions.user, interactions.item, size
+        counts &= ~hidden_pairs(interactions, fold <= TEST, n_items)
+        left = before & ~hidden_pairs(interactions, fold < TEST, n_items)
+        history = np.bincount(user[left], minlength=n_users)
         counts &= history[user] >= max(self.min_user_history, int(self.warm_users))
         if self.warm_items:
-            counts &= np.bincount(item[before], minlength=n_items)[item] > 0
+            counts &= np.bincount(item[left], minlength=n_items)[item] > 0
         counts &= np.bincount(user[counts], minlength=n_users)[user] >= self.min_user_test
-        return np.where(before | counts, fold, LEFT_OUT).astype(np.int8)
+        out = np.where(before | counts, fold, LEFT_OUT)
+        hiding = np.array([HIDING[part] for part in (TRAIN, VALIDATION, TEST)])
+        return np.where(interactions.negative, hiding[fold], out).astype(np.int8)
 
     def _check(self, folds: Folds, cut_counts: str) -> None:
         sizes = np.bincount(folds.fold[folds.fold >= 0], minlength=3)
@@ -148,10 +184,17 @@ class Split(Settings):
 
 def first_pairs(interactions: Interactions, n_items: int) -> Array:
     """Return whether an interaction is the first of its user with its item, bool `[N]`."""
-    key = interactions.user.astype(np.int64) * n_items + interactions.item
-    first = np.zeros(len(key), dtype=bool)
-    first[np.unique(key, return_index=True)[1]] = True
+    first = np.zeros(len(interactions), dtype=bool)
+    first[np.unique(interactions.keys(n_items), return_index=True)[1]] = True
     return first
+
+
+def hidden_pairs(interactions: Interactions, known: Array, n_items: int) -> Array:
+    """Return whether a negative one of the known `[N]` interactions has this pair, bool `[N]`."""
+    if interactions.role is None:
+        return np.zeros(len(interactions), dtype=bool)
+    keys = interactions.keys(n_items)
+    return np.isin(keys, keys[known & interactions.negative])
 
 
 def pairs_of_window(
@@ -164,13 +207,13 @@ def pairs_of_window(
         window: those that may count, bool `[N]`.
         known: those that histories are made of, bool `[N]`.
         n_items: I.
-        seen: "only" leaves pairs out that are not known.
+        seen: "only" leaves pairs out that are not known, "exclude" those that are.
     """
     counts = np.zeros(len(window), dtype=bool)
     counts[np.flatnonzero(window)[first_pairs(interactions.take(window), n_items)]] = True
-    if seen == "only":
-        key = interactions.user.astype(np.int64) * n_items + interactions.item
-        counts &= np.isin(key, key[known])
+    if seen != "allow":
+        keys = interactions.keys(n_items)
+        counts &= np.isin(keys, keys[known], invert=seen == "exclude")
     return counts
 
 

@@ -18,7 +18,8 @@ class LeaveLast(Split):
     be. `t1` and `t2` are one second after the newest interaction of what comes before.
 
     Attributes:
-        test: interactions of each user that are the test.
+        test: interactions of each user that are the test; with kinds of events, of those that the
+            test counts, and what comes after the first of them is not known.
         validation: interactions of each user, before these, that are the validation.
     """
 
@@ -28,11 +29,14 @@ class LeaveLast(Split):
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
         """Number each user's interactions from the newest back."""
-        user = interactions.user
-        ends = np.searchsorted(user, user, side="right")
-        starts = np.searchsorted(user, user, side="left")
-        back = _back(user)
-        enough = ends - starts > self.test + self.validation
+        user, held_out = interactions.user, self.test + self.validation
+        back = _back(interactions)
+        # Something is left to learn from, and there are as many as are to be held out.
+        left = interactions.positive & (back > held_out)
+        count = int(user.max(initial=-1)) + 1
+        enough = np.bincount(user[left], minlength=count) > 0
+        enough &= np.bincount(user[interactions.counted], minlength=count) >= held_out
+        enough = enough[user]
         fold = np.zeros(len(user), np.int8)
         fold[enough & (back <= self.test + self.validation)] = VALIDATION
         fold[enough & (back <= self.test)] = TEST
@@ -41,10 +45,15 @@ class LeaveLast(Split):
 
     def earlier(self, interactions: Interactions, steps: int) -> tuple[Split, Array]:
         """Return this split, and the interactions before each user's newest `steps` tests."""
-        return self, _back(interactions.user) > steps * self.test
+        return self, _back(interactions) > steps * self.test
 
 
-def _back(user: Array) -> Array:
-    """Return the place of each interaction from its user's newest, which has 1, int64 `[N]`."""
-    back: Array = np.searchsorted(user, user, side="right") - np.arange(len(user))
-    return back
+def _back(interactions: Interactions) -> Array:
+    """Return the place of each interaction from its user's newest, which has 1, int64 `[N]`.
+
+    Only those that the test counts are numbered; another one has the place after the next of them.
+    """
+    user, counted = interactions.user, interactions.counted
+    before = np.concatenate([[0], np.cumsum(counted)])
+    to_the_end: Array = before[np.searchsorted(user, user, side="right")] - before[:-1]
+    return to_the_end + ~counted

@@ -38,8 +38,8 @@ def _text(moment: Any) -> Any:
 Moment = Annotated[int | str | None, BeforeValidator(_text), AfterValidator(_readable)]
 
 
-class Time(Split):
-    """One moment for everybody: what happened from then on is the test.
+class Moments(Split):
+    """Two moments for everybody: where the validation window begins, and where the test does.
 
     Attributes:
         at: the moment, in seconds or as an ISO date or time (UTC without a zone); interactions at
@@ -51,14 +51,13 @@ class Time(Split):
         validation_at: instead of `validation_quantile`: the moment where that window begins.
     """
 
-    name: Literal["time"] = "time"
     at: Moment = None
     quantile: Quantile | None = None
     validation_quantile: Quantile = 0.9
     validation_at: Moment = None
 
     @model_validator(mode="after")
-    def _one_cut(self) -> "Time":
+    def _one_cut(self) -> "Moments":
         if self.at is not None and self.quantile is not None:
             raise ValueError("the time split takes at or quantile, not both; drop one of them")
         return self
@@ -83,6 +82,12 @@ class Time(Split):
         if self.validation_at is not None:
             at["validation_at"] = _seconds(self.validation_at) - steps * length
         return self.model_copy(update=at), times < t2 - (steps - 1) * length
+
+
+class Time(Moments):
+    """One moment for everybody: what happened from then on is the test."""
+
+    name: Literal["time"] = "time"
 
 
 class LastDays(Split):

@@ -1,0 +1,75 @@
+"""A run adapted to its data: where interactions have no times, what needs them is left out.
+
+What somebody asked for by name is never left out in silence, but refused.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from train.config import Run
+from train.data.encoded import Encoded
+from train.data.splits.auto import AutoSplit
+from train.data.splits.times import LastDays, Time
+
+ADVICE = "name the column that has them in data.timestamp, or take this out"
+
+
+def adapted(run: Run, data: Encoded) -> Run:
+    """Return the run with a split that suits, and without default baselines that need times.
+
+    Sources that are not named are left out where they are fitted; see `train.sources.fitting`.
+
+    Raises:
+        ValueError: the interactions have no times, and something that was asked for needs them.
+    """
+    if isinstance(run.split, AutoSplit):
+        run = run.model_copy(update={"split": run.split.suiting(data.interactions)})
+    if getattr(run.data, "events", None):
+        training = run.train.model_copy(update={"weighted": True})
+        run = run.model_copy(update={"train": training})
+    if data.interactions.timed:
+        return run
+    unmet = list(_unmet(run))
+    if unmet:
+        raise ValueError(
+            f"all interactions have one time, or none, and {'; '.join(unmet)} need"
+            f"{'' if len(unmet) > 1 else 's'} times: {ADVICE}"
+        )
+    kept = tuple(entry for entry in run.evaluation.baselines if not entry.needs_times)
+    evaluation = run.evaluation.model_copy(update={"baselines": kept})
+    return run.model_copy(update={"evaluation": evaluation})
+
+
+def left_out(run: Run) -> list[str]:
+    """Return what a run without times goes without, in words."""
+    sources = [entry.name for entry in run.sources if entry.needs_times]
+    baselines = [entry.name for entry in run.evaluation.baselines if entry.needs_times]
+    return [*sorted({*sources, *baselines}), "features of recency"]
+
+
+def _unmet(run: Run) -> Iterator[str]:
+    """Yield what was asked for and needs times."""
+    if isinstance(run.split, Time | LastDays):
+        yield f"the split {run.split.name}"
+    if run.evaluation.folds > 1:
+        yield f"evaluation.folds = {run.evaluation.folds}"
+    if run.train.half_life is not None:
+        yield f"train.half_life = {run.train.half_life:g}"
+    if run.train.context == "before":
+        yield 'train.context = "before"'
+    if run.tower.reads_order:
+        yield f"tower {run.table()['tower']['name']}, which reads histories in their order,"
+    if run.seen == "only":
+        yield 'seen = "only", which recommends what is taken up once more,'
+    yield from (f"the source {entry.name}" for entry in _named(run.sources, run.names_sources()))
+    baselines = run.evaluation.baselines
+    yield from (f"the baseline {entry.name}" for entry in _named(baselines, run.names_baselines()))
+
+
+def _named(entries: Any, named: bool) -> list[Any]:
+    """Return entries that need times and were asked for, by their name or by a half-life."""
+    return [
+        entry
+        for entry in entries
+        if (named and entry.needs_times) or getattr(entry, "half_life", None) is not None
+    ]

@@ -1,0 +1,80 @@
+"""The order of interactions of one user at one time: by a hash of user and item, or as in the file.
+
+A table's rows may be in any order, and often are in one that says something: sorted by item, the
+last of a user's items is the one with the largest id.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from train.core.hashing import id_hashes, pair_hashes
+from train.core.ragged import Array
+from train.core.schema import Ties
+from train.data.ids import IdMap
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Interactions in the order of a table.
+
+    Attributes:
+        user: index, int32 `[N]`.
+        item: index, int32 `[N]`.
+        timestamp: seconds, int64 `[N]`.
+        weight: float32 `[N]`.
+        role: int8 `[N]`, or None; see `Interactions`.
+        fraction: what times add to their seconds, in any unit, int64 `[N]`; None for nothing.
+    """
+
+    user: Array
+    item: Array
+    timestamp: Array
+    weight: Array
+    role: Array | None = None
+    fraction: Array | None = None
+
+
+def order_of(rows: Rows, users: IdMap, items: IdMap, ties: Ties) -> tuple[Array, int]:
+    """Return positions that order rows by user and time, `[N]`, and how many users' last tie.
+
+    Args:
+        rows: interactions.
+        users: whose ids are hashed, and not their indices, which change with every new id.
+        items: likewise.
+        ties: "hash" or "rows".
+
+    Returns:
+        the positions; and the users who have several items at their last time.
+    """
+    fine = () if rows.fraction is None else (rows.fraction,)
+    keys = (*fine, rows.timestamp, rows.user)
+    order = np.lexsort(keys)
+    # Whether a row is in the same moment of the same user as the one before it.
+    same = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for key in keys:
+        same &= key[order[1:]] == key[order[:-1]]
+    same = np.concatenate([[False], same])[: len(order)]
+    moment = np.cumsum(~same)
+    if ties == "hash":
+        tied = same | np.concatenate([same[1:], [False]])[: len(order)]
+        order[tied] = _by_hash(rows, order[tied], moment[tied], users, items)
+    return order, _tied_users(rows, order, moment, len(items))
+
+
+def _by_hash(rows: Rows, places: Array, moment: Array, users: IdMap, items: IdMap) -> Array:
+    """Return positions, which are in the order of their moments, with each moment's by hash."""
+    user, item = rows.user[places], rows.item[places]
+    # A fixed seed, not the run's: runs are compared on the same histories.
+    keys = pair_hashes(id_hashes(users.ids)[user], id_hashes(items.ids)[item])
+    # The rows of one pair, and those of equal hashes, which are next to none, by what they hold.
+    held = [of[places] for of in (rows.role, rows.weight) if of is not None]
+    return np.asarray(places[np.lexsort((*held, item, keys, moment))])
+
+
+def _tied_users(rows: Rows, order: Array, moment: Array, n_items: int) -> int:
+    """Return how many users have several items at their last moment."""
+    user = rows.user[order].astype(np.int64)
+    last = moment == moment[np.searchsorted(user, user, side="right") - 1]
+    pairs = np.unique(user[last] * n_items + rows.item[order][last])
+    return int((np.bincount(pairs // max(n_items, 1)) > 1).sum())

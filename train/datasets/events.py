@@ -1,0 +1,117 @@
+"""The table of interactions: which columns it has, and what becomes of them."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from train.core.ragged import Array
+from train.datasets.attributes import AttributeTable, present
+from train.datasets.columns import Column, fail, numbers
+from train.datasets.kinds import Kinds, with_kinds
+from train.datasets.readers import TableFile
+from train.datasets.times import TimeUnit, timestamps
+
+logger = logging.getLogger(__name__)
+# Column of the times where none is named.
+TIMESTAMP = "timestamp"
+
+
+@dataclass(frozen=True)
+class Events:
+    """A table of interactions, and the names of its columns.
+
+    Attributes:
+        timestamp: None for the column `timestamp` where there is one, and no times where not.
+        kinds: of events, where they are told apart.
+    """
+
+    source: TableFile
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str | None = "timestamp"
+    timestamp_unit: TimeUnit = "s"
+    weight: str | None = None
+    kinds: Kinds = field(default_factory=Kinds)
+
+    def read(self, inside: AttributeTable | None = None) -> dict[str, Column]:
+        """Read the columns, still as they are in the file.
+
+        Args:
+            inside: a table of attributes whose columns are here.
+        """
+        names = [self.user_id, self.item_id]
+        names += [name for name in (self.timestamp, self.weight) if name]
+        names += [self.kinds.column] if self.kinds.weights else []
+        columns: dict[str, None] = {}
+
+        def choose(where: str, there: Sequence[str]) -> list[str]:
+            columns.update(dict.fromkeys(there))
+            timed = self.timestamp is None and TIMESTAMP in there
+            also = inside.choose(where, there) if inside else []
+            wanted = present(where, there, [*names, TIMESTAMP] if timed else names)
+            return list(dict.fromkeys([*wanted, *also]))
+
+        read = self.source.read(choose)
+        if self.time_column not in read:
+            logger.warning(
+                "%s: no column %r, and data.timestamp names none: all interactions count as of one "
+                "moment; the columns are %s",
+                *(self.source.location, TIMESTAMP, ", ".join(columns)),
+            )
+        return read
+
+    @property
+    def time_column(self) -> str:
+        """The column of the times, if there is one."""
+        return self.timestamp or TIMESTAMP
+
+    def times(self, read: Mapping[str, Column]) -> tuple[Array, int]:
+        """Return the times, int64 `[N]`, and how many of their units make a second; 0 for none."""
+        if self.time_column in read:
+            return timestamps(read[self.time_column], self.timestamp_unit)
+        return np.zeros(len(read[self.user_id].values), np.int64), 1
+
+
+def interactions(
+    events: Events,
+    read: Mapping[str, Column],
+    times: tuple[Array, int],
+    ids: tuple[pa.ChunkedArray, pa.ChunkedArray],
+) -> pa.Table:
+    """Return the interactions in canonical columns; see `Tables`.
+
+    Args:
+        events: the names of its columns.
+        read: these columns.
+        times: as `Events.times` returns them.
+        ids: of users and of items.
+
+    Raises:
+        ValueError: a weight is missing or no number.
+    """
+    ticks, per_second = times
+    if events.weight:
+        weight = numbers(read[events.weight])
+        if weight.null_count:
+            missing = pc.is_null(weight)
+            fail(read[events.weight], missing, "a weight in every row", "Fill these rows in")
+    else:
+        weight = pa.chunked_array([np.ones(len(ticks), np.float32)])
+    columns = {
+        "user_id": ids[0],
+        "item_id": ids[1],
+        "timestamp": ticks // per_second,
+        "weight": weight.cast(pa.float32(), safe=False),
+    }
+    # Whole seconds lose an order that finer times had.
+    fraction = ticks % per_second
+    columns |= {"fraction": fraction} if fraction.any() else {}
+    table = pa.table(columns)
+    if events.kinds.weights:
+        table, kept = with_kinds(table, events.kinds, read[events.kinds.column])
+        ticks = ticks[kept]
+    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
