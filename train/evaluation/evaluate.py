@@ -75,7 +75,9 @@ def evaluate(
         ndcg, _served(recommender, ndcg), baselines, settings.resamples, seed
     )
     if ranked.proposed:
-        report["sources"] = contributions(ranked.proposed, holdout, recommender.candidates)
+        report["sources"] = contributions(
+            ranked.proposed, holdout, recommender.candidates, recommender.limits
+        )
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
     return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)
