@@ -150,6 +150,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "gate": dict(second.gate),
         "contributions": contributed,
         "picks": record(run),
+        "test_window": folds.window.record(),
     }
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model

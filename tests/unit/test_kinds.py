@@ -20,6 +20,7 @@ from train.data.splits.hold_out_items import HoldOutItems
 from train.data.splits.leave_last import LeaveLast
 from train.data.splits.random import Random
 from train.data.splits.times import Time
+from train.data.splits.window import Window
 from train.datasets.files import Files
 from train.recommender.requests import Request, in_indices, of_known_users
 
@@ -277,3 +278,9 @@ def test_a_recommender_without_hidden_items_has_none() -> None:
     assert past.hidden.lengths.tolist() == Ragged.empty(2).lengths.tolist()
     vectors = np.eye(7, 4, dtype=np.float32)
     assert exact_recommender(encoded(plain), past, vectors[:2], vectors).hidden is None
+
+
+def test_the_window_has_no_negative_rows_and_tells_what_is_no_purchase() -> None:
+    # Of user 0: 1 again, a view of 4, its purchase, and 2 again; of user 1: 6, 1, which nobody
+    # else kept, and 5, which is returned.
+    assert folds().window == Window(rows=7, repeats=2, others=3, count=2)
