@@ -183,10 +183,12 @@ def digests(of: Made) -> dict[str, str]:
 
     `select`, `refit` and `final` are towers; `losses` and `validation` what select's epochs
     measured; `rows`, `described` and `labels` what the reranker learned of; `reranker` its scores
-    of these and `judged` what it earned; `vectors`, `index`, `histories`, `statistics`, `linear`,
-    `catalogue` and `features` are those of the bundle; `test` is who is tested on what;
-    `popularity` and `recent_popularity` the means of these baselines, `stage_1` and `both_stages`
-    of ours, `intervals` those of all, `cuts` what there is at further cuts.
+    of these and `judged` what it and each source earned, and with that what is served; `vectors`,
+    `index`, `histories`, `statistics`, `linear`, `catalogue` and `features` are those of the
+    bundle; `test` is who is tested on what; `popularity` and `recent_popularity` the means of these
+    baselines, `stage_1` and `both_stages` of ours, `source_NAME` those of the sources where there
+    are several, `intervals` those of all, `cuts` what there is at further cuts, `folds` at earlier
+    ones in time.
     """
     bundle, curve = of.bundle, of.bundle.manifest["training"]["select"]
     systems = of.metrics["systems"]
@@ -206,11 +208,12 @@ def digests(of: Made) -> dict[str, str]:
             bundle.recommender.user_features.dense,
         ],
         "data": bundle.manifest["data"]["sha256"],
-        "judged": bundle.manifest["reranker"],
+        "judged": [bundle.manifest[name] for name in ("reranker", "gate", "contributions")],
         "test": of.metrics["test_sha256"],
         **{name: _means(metrics) for name, metrics in systems.items()},
         "intervals": {name: _ends(metrics) for name, metrics in systems.items()},
         "cuts": [of.metrics["more_k"], of.metrics["per_positive"]],
+        "folds": of.metrics.get("folds"),
         "ceiling": of.metrics["recall@candidates"]["mean"],
     }
     if of.training is not None:

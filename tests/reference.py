@@ -18,13 +18,15 @@ from pydantic.fields import FieldInfo
 from serve.config import Process, ServeArgs
 from train.baselines import BASELINES
 from train.baselines.base import Baseline
-from train.config import Draft, NoReranker
+from train.config import STAGE_TWO, Draft
 from train.core.settings import Settings
 from train.data.splits import SPLITS
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
 from train.losses import LOSSES
-from train.rerankers import RERANKERS
+from train.rerankers.base import RerankerSettings
+from train.sources.base import SourceSettings
+from train.sources.entries import SOURCES
 from train.towers import TOWERS
 from train.tracking import TRACKING
 from tune.config import Sweep
@@ -37,9 +39,15 @@ ENTRIES: Mapping[str, Mapping[str, type[Settings]]] = {
     "split": SPLITS,
     "tower": TOWERS,
     "loss": LOSSES,
-    "reranker": {**RERANKERS, "none": NoReranker},
+    "reranker": STAGE_TWO,
     "tracking": TRACKING,
 }
+# Those of lists, with the base of each.
+LISTED: Mapping[str, tuple[Mapping[str, type[Settings]], type[Settings]]] = {
+    "sources": (SOURCES, SourceSettings),
+    "evaluation.baselines": (BASELINES, Baseline),
+}
+LISTABLE = (SourceSettings, Baseline, RerankerSettings)
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -50,8 +58,10 @@ HEAD = f"""# Configuration
 Every key of a run file and of a sweep file, and every flag of `python -m serve`. A run is made from
 defaults, then one TOML file, then flags: the key `epochs` of `[train]` in a file is the flag
 `--train.epochs`. A table with a `name` chooses an entry, with that entry's keys; another name
-replaces the whole table. Unknown keys are refused, with the nearest known one. How the pieces fit
-together: [concepts](concepts.md), [training](training.md), [tuning](tuning.md).
+replaces the whole table. Flags of a list take names, `--sources tower ease`, and keys of one of its
+entries, `--sources.ease.quota 50`; so do `--reranker.kinds` and `--evaluation.baselines`. Unknown
+keys are refused, with the nearest known one. How the pieces fit together:
+[concepts](concepts.md), [training](training.md), [tuning](tuning.md).
 
 """
 SWEEP = """## A sweep file
@@ -108,12 +118,28 @@ def _run() -> Iterator[str]:
     yield _table(Draft, leave=tables)
     for name in tables:
         described = descriptions(Draft)[name]
-        yield f"## [{name}]\n\n{described[:1].upper()}{described[1:]}\n"
-        yield from _chosen(name) if name in ENTRIES else _single(name)
+        title = f"[[{name}]]" if name in LISTED else f"[{name}]"
+        yield f"## {title}\n\n{described[:1].upper()}{described[1:]}\n"
+        if name in LISTED:
+            yield f"Each is a name, or a table with one; by default {_listed(name)}.\n"
+            yield _table(SourceSettings, ["quota"])
+            yield from _listed_entries(name)
+        else:
+            yield from _chosen(name) if name in ENTRIES else _single(name)
+
+
+def _listed(name: str) -> str:
+    return ", ".join(f"`{entry.name}`" for entry in Draft.model_fields[name].default)
+
+
+def _listed_entries(name: str) -> Iterator[str]:
+    entries, base = LISTED[name]
+    for entry, model in entries.items():
+        yield from _entry(f"{name}: {entry}", model, base)
 
 
 def _is_table(name: str, field: FieldInfo) -> bool:
-    return name in ENTRIES or isinstance(field.default, Settings)
+    return name in ENTRIES or name in LISTED or isinstance(field.default, Settings)
 
 
 def _single(name: str) -> Iterator[str]:
@@ -121,8 +147,7 @@ def _single(name: str) -> Iterator[str]:
     yield f"{summary(model)}\n"
     yield _table(model)
     if model is Evaluation:
-        for entry, baseline in BASELINES.items():
-            yield from _entry(f"evaluation.baselines: {entry}", baseline, Baseline)
+        yield from _listed_entries("evaluation.baselines")
 
 
 def _chosen(name: str) -> Iterator[str]:
@@ -193,7 +218,7 @@ def _worded(kind: Any) -> str:
     if origin is dict:
         return "table"
     if isinstance(kind, type) and issubclass(kind, Settings):
-        return "names or tables" if kind is Baseline else "table"
+        return "names or tables" if kind in LISTABLE else "table"
     return WORDS[kind]
 
 
@@ -229,7 +254,7 @@ def every_model() -> Iterator[type[Settings]]:
     for field in Draft.model_fields.values():
         if isinstance(field.default, Settings):
             yield type(field.default)
-    for entries in (*ENTRIES.values(), BASELINES):
+    for entries in (*ENTRIES.values(), *(entries for entries, _ in LISTED.values())):
         yield from entries.values()
 
 

@@ -1,13 +1,14 @@
 """The configuration of a run: defaults, then one TOML file, then flags."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from train.baselines.base import Baseline
 from train.baselines.buy_again import BuyAgain
 from train.core.schema import Seen
-from train.core.settings import Settings, one_of
+from train.core.settings import Settings, named_once, one_of
 from train.data.linear_score import LinearScore
 from train.data.splits import SPLITS
 from train.data.splits.auto import AutoSplit
@@ -42,6 +43,12 @@ class NoReranker(Settings):
     name: Literal["none"] = "none"
 
 
+def _some(kinds: tuple[RerankerSettings, ...]) -> tuple[RerankerSettings, ...]:
+    if not kinds:
+        raise ValueError("expected one reranker or more, got none; for none set reranker = 'none'")
+    return kinds
+
+
 class AutoReranker(Settings):
     """Several kinds of rerankers, of which the simplest within one standard error of the best is.
 
@@ -50,13 +57,14 @@ class AutoReranker(Settings):
     """
 
     name: Literal["auto"] = "auto"
-    kinds: tuple[Annotated[RerankerSettings, one_of("reranker", RERANKERS)], ...] = (
-        Logit(),
-        CatBoost(),
-    )
+    kinds: Annotated[
+        tuple[Annotated[RerankerSettings, one_of("reranker", RERANKERS)], ...],
+        named_once("reranker"),
+        AfterValidator(_some),
+    ] = (Logit(), CatBoost())
 
 
-STAGE_TWO = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}
+STAGE_TWO: Mapping[str, type[Settings]] = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}
 DEFAULT_SOURCES: tuple[SourceSettings, ...] = (
     TowerSource(),
     EASESource(),
@@ -120,9 +128,9 @@ class Draft(Settings):
     train: Training = Training()
     index: IndexSettings = IndexSettings()
     linear_score: LinearScore = LinearScore()
-    sources: tuple[Annotated[SourceSettings, one_of("source", SOURCES)], ...] = Field(
-        default=DEFAULT_SOURCES, validate_default=True
-    )
+    sources: Annotated[
+        tuple[Annotated[SourceSettings, one_of("source", SOURCES)], ...], named_once("source")
+    ] = Field(default=DEFAULT_SOURCES, validate_default=True)
     reranker: Annotated[Settings, one_of("reranker", STAGE_TWO)] = AutoReranker()
     evaluation: Evaluation = Field(default=Evaluation(), validate_default=True)
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
@@ -194,11 +202,8 @@ class Run(Draft):
         return self
 
     @model_validator(mode="after")
-    def _sources_are_there_once(self) -> "Run":
+    def _towers_are_a_source(self) -> "Run":
         names = [source.name for source in self.sources]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"sources: more than once: {', '.join(twice)}; name each once")
         if "tower" not in names:
             raise ValueError(
                 "sources: expected the tower among them, whose vectors describe candidates, got "

@@ -18,6 +18,7 @@ from cluster.session import connect, scaling
 from train.adapt import adapted
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
+from train.core.laps import Laps
 from train.core.ragged import Array
 from train.core.redact import plain
 from train.data.encoded import Encoded
@@ -125,23 +126,30 @@ class Result:
 
 
 def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) -> Result:
+    laps = Laps()
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
     towers = fit_towers(home, run, phases, holdout, tracker)
+    laps.end("towers")
     run = pick(run, reranker_holdout(run, holdout))
+    laps.end("picks")
     selected = stage_one(run, data, holdout.known, towers["select"].model, run.sources)
     selected, contributed = merge_sources(run, selected, holdout)
+    laps.end("sources")
     sources = [source for source in run.sources if source.name in selected.quotas]
     second = stage_two(run, selected, holdout)
+    laps.end("rerank")
     recommenders = {}
     for phase, known in list(phases.items())[1:]:
         _align(towers[phase].model, known, selected)
         first = stage_one(run, data, known, towers[phase].model, sources)
         served = second.gate["served"]
         recommenders[phase] = replace(first, reranker=second.reranker, served=served)
+    laps.end("refit")
     test = held_out(data, folds, phases["refit"])
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
+    laps.end("evaluate")
     training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
     facts = {
         "metrics": evaluated.report,
@@ -151,6 +159,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "contributions": contributed,
         "picks": record(run),
         "test_window": folds.window.record(),
+        "seconds": laps.seconds,
     }
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model

@@ -4,15 +4,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import create_model
+from typing import Any
 
 from cluster import storage
-from train.config import Draft, Run, name_of
-from train.evaluation.settings import Evaluation
-
-CHOICES = ("data", "split", "tower", "loss", "reranker", "tracking")
+from train.config import Run
+from train.flags import apply_flags
 
 
 def read_run(source: str, flags: Sequence[str] = ()) -> Run:
@@ -20,8 +16,7 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
 
     Args:
         source: path or URI of a TOML file, or the name of one of `presets()`.
-        flags: `--loss.temperature 0.05 ...`; `--loss.name NAME` puts that entry in the place of
-            the whole table.
+        flags: `--loss.temperature 0.05 ...`; see `apply_flags`.
 
     Raises:
         FileNotFoundError: there is neither such a file nor such a preset.
@@ -89,67 +84,6 @@ def presets(package: str = "train") -> dict[str, str]:
     folder = files(package) / "presets"
     found = [entry for entry in folder.iterdir() if entry.name.endswith(".toml")]
     return {entry.name.removesuffix(".toml"): entry.read_text() for entry in found}
-
-
-def apply_flags(table: Mapping[str, Any], flags: Sequence[str]) -> Run:
-    """Return the run of a table of settings with flags applied over it.
-
-    Raises:
-        ValueError: a key or value that is not known.
-    """
-    table, rest = _chosen(dict(table), list(flags))
-    if not rest:
-        return Run.model_validate(table)
-    import tyro
-
-    # Flags may mend what does not go together.
-    run = Draft.model_validate(table)
-    # Flags need to know which entry of each choice is meant.
-    concrete: Any = {name: (type(getattr(run, name)), getattr(run, name)) for name in CHOICES}
-    evaluation = _with_baseline_names().model_construct(**dict(run.evaluation))
-    concrete["evaluation"] = (type(evaluation), evaluation)
-    model = create_model("Draft", __base__=Draft, **concrete)
-    parsed = tyro.cli(
-        model,
-        prog="python -m train fit RUN.toml",
-        default=model.model_construct(**{**dict(run), "evaluation": evaluation}),
-        args=rest,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.AvoidSubcommands),
-    )
-    return Run.model_validate(parsed.model_dump(mode="json", serialize_as_any=True))
-
-
-def _with_baseline_names() -> type[Evaluation]:
-    """Return the evaluation with baselines that are names to tyro; unnamed, they stay as given."""
-    from tyro.constructors import PrimitiveConstructorSpec
-
-    names: Any = PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="[NAME ...]",
-        instance_from_str=tuple,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [entry.name for entry in value],
-    )
-    entries = Evaluation.model_fields["baselines"].annotation
-    field: Any = Annotated[entries, names]
-    return create_model("Evaluation", __base__=Evaluation, baselines=(field, ...))
-
-
-def _chosen(table: dict[str, Any], flags: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Take `--loss.name NAME` out of the flags and make it the table's whole entry."""
-    rest: list[str] = []
-    words = iter(
-        [part for flag in flags for part in (flag.split("=", 1) if flag[:2] == "--" else [flag])]
-    )
-    for word in words:
-        part = word.removeprefix("--").removesuffix(".name")
-        if word == f"--{part}.name" and part in CHOICES:
-            name = next(words, "")
-            if name_of(table.get(part)) != name:
-                table[part] = {"name": name}
-        else:
-            rest.append(word)
-    return table, rest
 
 
 def _text(source: str, package: str) -> str:

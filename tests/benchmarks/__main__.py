@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks [NAME ...]`: run the named benchmarks, or all, one after another.
 
 A benchmark is a module here with a `main`; each runs in a process of its own. Names that end in
-`_server` are programs that a benchmark starts. Lines that begin with `ratio` are shown once more
-at the end, together.
+`_server` are programs that a benchmark starts, in `_sets` the data of one. Lines that begin with
+`ratio` are shown once more at the end, together. Words from the first flag on are handed on to the
+benchmarks that are named: `python -m tests.benchmarks defaults --data FOLDER ml-100k`.
 """
 
 import shutil
@@ -16,19 +17,21 @@ from cluster.cli import run, unknown
 def available() -> list[str]:
     """Return the names of all benchmarks."""
     paths = sorted(Path(__file__).parent.glob("[a-z]*.py"))
-    return [path.stem for path in paths if not path.stem.endswith("_server")]
+    return [path.stem for path in paths if not path.stem.endswith(("_server", "_sets"))]
 
 
-def main(names: list[str]) -> int:
-    """Run them; 1 if any failed.
+def main(words: list[str]) -> int:
+    """Run the named benchmarks, or all; 1 if any failed.
 
     Raises:
         ValueError: there is no benchmark of a name.
     """
+    flag = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    names, flags = words[:flag], words[flag:]
     for name in names:
         if name not in available():
             raise ValueError(unknown("benchmark", name, available()))
-    ended = {name: _run(name) for name in names or runnable()}
+    ended = {name: _run(name, flags if names else []) for name in names or runnable()}
     print("== ratios", flush=True)
     for name, (code, ratios) in ended.items():
         for line in ratios or ["failed" if code else "no ratio"]:
@@ -41,6 +44,8 @@ def runnable() -> list[str]:
     found = available()
     print("== quality needs data: python -m tests.benchmarks.quality --data FOLDER", flush=True)
     found.remove("quality")
+    print("== defaults needs data: python -m tests.benchmarks.defaults --data FOLDER", flush=True)
+    found.remove("defaults")
     print(
         "== others needs data, and libraries in a Python of their own: "
         "python -m tests.benchmarks.others --data FOLDER --rectools PYTHON --recbole PYTHON",
@@ -54,10 +59,10 @@ def runnable() -> list[str]:
     return found
 
 
-def _run(name: str) -> tuple[int, list[str]]:
+def _run(name: str, flags: list[str]) -> tuple[int, list[str]]:
     """Run one, its output shown as it comes; return its exit code and what its ratios were."""
     print(f"== {name}", flush=True)
-    words = [sys.executable, "-m", f"tests.benchmarks.{name}"]
+    words = [sys.executable, "-m", f"tests.benchmarks.{name}", *flags]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         ratios = []

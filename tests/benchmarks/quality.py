@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from train.bundle.bundle import check
 from train.datasets.embed_text import embed_text
 from train.fit import fit
-from train.run_files import apply_flags, read_table
+from train.flags import apply_flags
+from train.run_files import read_table
 
 TABLE = Path(__file__).with_name("quality.md")
 COLUMNS = ("protocol", "metric", "reached", "95 %", "to beat", "whose", "users", "date", "commit")

@@ -144,10 +144,10 @@ class TestSource:
     def test_few_users_and_items_are_enough(self, name: str) -> None:
         tiny = _snapshot(events(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 0])), 3, 3)
         kind = SOURCES[name]
-        small_sizes = {
+        sizes: dict[str, Any] = {
             key: 1 for key in ("factors", "rank", "neighbours") if key in QUICK.get(name, {})
         }
-        table = {"name": name, **QUICK.get(name, {}), **small_sizes}
+        table = {"name": name, **QUICK.get(name, {}), **sizes}
         found = kind.model_validate(table).source(tiny, 0).candidates(requests([0], []), 3)
         assert found.items.shape == (2, 3)
 
@@ -192,7 +192,8 @@ def test_the_history_of_a_request_counts_and_an_item_of_it_once() -> None:
 def test_a_source_that_lacks_something_is_left_out_or_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    one_time = Interactions.ordered(*np.zeros((3, 4), np.int64), np.ones(4))
+    zeros = np.zeros(4, np.int64)
+    one_time = Interactions.ordered(zeros, zeros, zeros, np.ones(4))
     moment = _snapshot(one_time, 1, 1)
     sources = tuple(settings(name) for name in ("popularity", "trending"))
     with caplog.at_level("INFO"):

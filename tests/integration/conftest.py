@@ -16,6 +16,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(checkout: Path) -> Path:
     """Such a copy with the bundle that the README trains, here in one process and in short."""
-    short = "--train.workers 0 --reranker.iterations 20 --no-page"
+    short = "--train.workers 0 --reranker.kinds.catboost.iterations 20 --no-page"
     execute(f".venv/bin/python -m train fit shop.toml {short}", checkout)
     return checkout

@@ -29,11 +29,12 @@ WIDTH = 7
 
 
 def factorized(storage: Path, name: str, **changes: Any) -> Run:
-    """Return a run of a factorization beside the same as a baseline, on a worker if it asked."""
+    """Return a run of a factorization alone beside the same as a baseline, on a worker if asked."""
     tower = FACTORIZED[name].model_validate({"width": WIDTH, "history": 15, **changes})
     baseline = tower.baseline()
     return make_run(
         storage,
+        sources=["tower"],
         tower=tower,
         train={"workers": 1},
         final_fit="before_test",

@@ -16,7 +16,7 @@ from cluster.session import Session
 from train.__main__ import main
 from train.bundle import evaluation_arrays
 from train.bundle.bundle import Bundle, open_bundle
-from train.config import NoReranker, Run
+from train.config import DEFAULT_SOURCES, NoReranker, Run
 from train.core.ragged import Ragged
 from train.data.snapshot import Holdout, validation_holdout
 from train.data.splits.times import Time
@@ -30,11 +30,12 @@ from train.recommender.retrieval import retrieve
 from train.recommender.training_rows import MIN_GROUPS
 from train.report.compare import compare
 from train.rerankers.logit import LinearReranker
+from train.sources.entries import TowerSource
 from train.steps import prepare, select_holdout
 
 ROOT = Path(__file__).parents[2]
 BASELINES = ["popularity", "recent_popularity", "itemknn", "als", "ease"]
-SYSTEMS = [*BASELINES, "stage_1", "both_stages"]
+SOURCES = [source.name for source in DEFAULT_SOURCES]
 NEW = 10**6
 
 
@@ -64,6 +65,16 @@ def make_run(storage: Path, **changes: Any) -> Run:
         "evaluation": {"resamples": 200, "baselines": BASELINES},
     }
     return Run.model_validate(table | changes)
+
+
+def systems(bundle: Bundle, *stages: str) -> list[str]:
+    """Return the systems that a report has: baselines, the sources that were kept, and stages."""
+    measured = bundle.manifest["contributions"]
+    assert list(measured) == SOURCES
+    kept = [name for name, of in measured.items() if of["kept"]]
+    assert list(bundle.recommender.quotas) == kept
+    assert len(kept) > 1
+    return [*BASELINES, *(f"source_{name}" for name in kept), *stages]
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +107,15 @@ def answer_of(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
 
 def test_the_table_has_every_system_and_metric(bundle: Bundle) -> None:
     report = bundle.manifest["metrics"]
-    assert list(report["systems"]) == SYSTEMS
+    assert list(report["systems"]) == systems(bundle, "stage_1", "both_stages")
     for metrics in report["systems"].values():
         assert list(metrics) == [*NAMES, "novelty", "coverage"]
         for name in NAMES:
             assert 0 <= metrics[name]["low"] <= metrics[name]["mean"] <= metrics[name]["high"] <= 1
     ceiling = report["recall@candidates"]["mean"]
-    assert ceiling >= max(report["systems"][name]["recall"]["mean"] for name in SYSTEMS[-2:])
+    assert ceiling >= max(
+        report["systems"][name]["recall"]["mean"] for name in ("stage_1", "both_stages")
+    )
     assert report["gain"]["ndcg"]["mean"] == pytest.approx(
         report["systems"]["both_stages"]["ndcg"]["mean"]
         - report["systems"]["stage_1"]["ndcg"]["mean"]
@@ -110,8 +123,10 @@ def test_the_table_has_every_system_and_metric(bundle: Bundle) -> None:
 
 
 def test_towers_find_the_planted_tastes(bundle: Bundle) -> None:
-    systems = bundle.manifest["metrics"]["systems"]
-    assert systems["stage_1"]["ndcg"]["low"] > systems["popularity"]["ndcg"]["high"]
+    alone = replace(bundle.recommender, quotas={"tower": None}, reranker=None, served="stage_1")
+    found = measure(replace(bundle, recommender=alone))["systems"]
+    assert "both_stages" not in found
+    assert found["stage_1"]["ndcg"]["low"] > found["popularity"]["ndcg"]["high"]
 
 
 def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
@@ -127,7 +142,9 @@ def test_the_bundle_says_how_it_was_made(run: Run, bundle: Bundle) -> None:
     assert kept["ndcg"] >= 0.99 * max(row["ndcg"] for row in curve)
     judged = manifest["reranker"]
     assert judged["name"] == "catboost"
-    assert judged["earned"] == (judged["low"] > 0)
+    assert judged["earned"] == (manifest["gate"]["served"] == "both_stages")
+    assert bundle.recommender.served == manifest["gate"]["served"]
+    assert [row["system"] for row in manifest["gate"]["ladder"]][-2:] == ["stage_1", "catboost"]
     if hnsw.library():
         assert manifest["index"]["recall"] >= 0.99
 
@@ -180,12 +197,16 @@ def test_users_of_the_test_are_kept_for_comparisons(
     kept = evaluation_arrays.read(place, bundle.manifest)
     report = bundle.manifest["metrics"]
     assert len(kept["users"]) == report["users"]
-    for name in SYSTEMS:
+    assert {name for name in kept if name.startswith("ndcg.")} == {
+        f"ndcg.{name}" for name in report["systems"]
+    }
+    for name in report["systems"]:
         mean = report["systems"][name]["ndcg"]["mean"]
         assert kept[f"ndcg.{name}"].mean() == pytest.approx(mean)
-    changes = {"name": "worse", "storage": str(tmp_path), "final_fit": "everything"}
+    changes: dict[str, Any] = {"name": "worse", "storage": str(tmp_path), "final_fit": "everything"}
     training = run.train.model_copy(update={"epochs": 1, "learning_rate": 1e-5, "workers": 0})
-    worse = fit(run.model_copy(update={"train": training, "reranker": NoReranker(), **changes}))
+    changes |= {"train": training, "reranker": NoReranker(), "sources": (TowerSource(),)}
+    worse = fit(run.model_copy(update=changes))
     found = answer_of(capsys, "compare", worse, place, "--json")
     assert found["winner"] == "first"
     other = fit(
@@ -255,7 +276,7 @@ def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
     assert bundle.recommender.reranker.name == bundle.manifest["reranker"]["name"] == "mlp"
     assert (Path(place) / "reranker.safetensors").exists()
     assert bundle.recommender.histories.lengths.sum() == 9_000
-    assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS
+    assert list(bundle.manifest["metrics"]["systems"]) == systems(bundle, "stage_1", "both_stages")
     # The test is in what these towers learned: the numbers are those from before.
     assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
     user = bundle.recommender.users.external(np.array([0]))[0]
@@ -327,7 +348,8 @@ def test_too_few_users_for_a_reranker_are_said_and_served_without(
     bundle = open_bundle(fit(make_run(tmp_path)))
     assert bundle.recommender.reranker is None
     assert f"a reranker needs {MIN_GROUPS}" in bundle.manifest["reranker"]["reason"]
-    assert list(bundle.manifest["metrics"]["systems"]) == SYSTEMS[:-1]
+    assert bundle.recommender.served == bundle.manifest["gate"]["served"] == "stage_1"
+    assert list(bundle.manifest["metrics"]["systems"]) == systems(bundle, "stage_1")
     user = bundle.recommender.users.external(np.array([0]))[0]
     assert len(recommend(bundle.recommender, [Request(user_id=user)])[0]["items"]) == 10
 

@@ -37,7 +37,8 @@ def short(name: str, storage: Path) -> Run:
     table |= {"storage": str(storage), "data": DATA, "candidates": 30, "page": False}
     table["split"] |= SPLITS[table["split"]["name"]] | LESS
     table["train"] |= {"workers": 0, "threads": 1, "epochs": 1}
-    table["reranker"] |= RERANKERS[table["reranker"]["name"]]
+    for reranker in table["reranker"].get("kinds", [table["reranker"]]):
+        reranker.update(RERANKERS[reranker["name"]])
     for baseline in table["evaluation"]["baselines"]:
         baseline.update(BASELINES.get(baseline["name"], {}))
     table["evaluation"] |= {"resamples": 100}
@@ -51,6 +52,8 @@ def test_what_is_cut_leaves_the_kinds_of_a_preset(tmp_path: Path) -> None:
         assert run.loss == whole.loss
         assert type(run.split) is type(whole.split)
         assert type(run.reranker) is type(whole.reranker)
+        assert [type(r) for r in run.rerankers()] == [type(r) for r in whole.rerankers()]
+        assert run.sources == whole.sources
         assert [type(b) for b in run.evaluation.baselines] == [
             type(b) for b in whole.evaluation.baselines
         ]
@@ -60,13 +63,17 @@ def test_what_is_cut_leaves_the_kinds_of_a_preset(tmp_path: Path) -> None:
 def test_a_preset_makes_a_bundle(name: str, tmp_path: Path) -> None:
     run = short(name, tmp_path)
     table = run.table()
-    reranker = table["reranker"]["name"]
+    rerankers = [reranker.name for reranker in run.rerankers()]
     bundle = open_bundle(fit(run))
     systems = bundle.manifest["metrics"]["systems"]
     expected = [baseline["name"] for baseline in table["evaluation"]["baselines"]]
-    stages = ["stage_1"] if reranker == "none" else ["stage_1", "both_stages"]
-    assert list(systems) == [*expected, *stages]
-    assert bundle.manifest["reranker"].get("name", "none") == reranker
+    kept = bundle.recommender.quotas if len(bundle.recommender.quotas) > 1 else ()
+    stages = ["stage_1", "both_stages"] if rerankers else ["stage_1"]
+    assert list(systems) == [*expected, *(f"source_{name}" for name in kept), *stages]
+    assert bundle.manifest["reranker"].get("name", "none") in (rerankers or ["none"])
+    assert set(bundle.manifest["contributions"]) == (
+        {source.name for source in run.sources} if len(run.sources) > 1 else set()
+    )
     known = int(np.flatnonzero(bundle.recommender.histories.lengths)[0])
     user = bundle.recommender.users.external(np.array([known]))[0]
     answer = recommend(bundle.recommender, [Request(user_id=user)])[0]

@@ -29,8 +29,9 @@ BY_SCORE: dict[str, tuple[dict[str, Any], str]] = {
     "of both": ({"name": "ncf", "history": 10}, "bpr"),
 }
 
-# Towers trained twice for two epochs; how well they rank does not matter here.
+# Towers trained twice for two epochs; how well they rank does not matter here, and they alone do.
 SHORT: dict[str, Any] = {
+    "sources": ["tower"],
     "train": {"workers": 0, "threads": 1, "batch_size": 256, "epochs": 2, "learning_rate": 0.02},
     "reranker": "none",
     "final_fit": "before_test",

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from tests.driver import DAY, T2, Made, changed, events, made, make_run, write
 from train.config import Draft
+from train.flags import CHOICES
 from train.index import hnsw
-from train.run_files import CHOICES
 
 # What follows from what, each with all that is made of it.
 BOTH = {"both_stages", "intervals", "cuts"}
@@ -51,12 +51,18 @@ SAMPLED = {"loss": {"name": "sampled_softmax", "count": 16}}
 LINEAR = {"linear_score": {"rank": 4}}
 # So slow that nothing gets better, nor worse.
 STILL = {"train": {"learning_rate": 1e-12, "epochs": 4, "tolerance": 0.0}}
+SEVERAL = ["tower", "itemknn", "ease"]
 EFFECTS: dict[str, Effect] = {
     "name": Effect("another", set()),
     "storage": Effect(None, set()),
     "seed": Effect(7, LEARNED, TOWERS),
     "candidates": Effect(12, {"rows", "described", "labels", "reranker", "ceiling"}, ROWS),
     "catalogue": Effect("all", {"catalogue", "index"}, STAGE_1 | MEASURED | {"validation"}),
+    "seen": Effect(
+        "allow",
+        {"rows", "described", "labels", "stage_1", "ceiling", *BASELINES},
+        {"validation", *REFIT, *STAGE_1},
+    ),
     "page": Effect(True, set()),
     "final_fit": Effect(
         "everything", {"final", "vectors", "histories", "statistics"}, {"index"}
@@ -69,6 +75,12 @@ EFFECTS: dict[str, Effect] = {
     ),
     "tower": Effect({"width": 4}, LEARNED, TOWERS),
     "loss": Effect({"name": "bpr"}, LEARNED, TOWERS),
+    # Which of them are kept, and so are systems of their own, is decided on the validation window.
+    "sources": Effect(
+        SEVERAL,
+        {"rows", "described", "labels", "stage_1", "judged"},
+        {f"source_{name}" for name in SEVERAL} | ROWS,
+    ),
     "reranker": Effect({"iterations": 9}, {"reranker"}, STAGE_2),
     "train.examples": Effect("users", LEARNED, TOWERS, SAMPLED),
     "train.batch_size": Effect(64, LEARNED, TOWERS),
@@ -95,9 +107,9 @@ EFFECTS: dict[str, Effect] = {
     "linear_score.weighted": Effect(True, {"linear", "described"}, STAGE_2, LINEAR),
     "evaluation.k": Effect(5, MEASURED),
     "evaluation.more_k": Effect((3, 20), {"cuts"}),
-    "evaluation.recent_days": Effect(
-        3, {"recent_popularity", "statistics", "described"}, STAGE_2
-    ),
+    # The baseline's own window is picked: tests/unit/test_baselines.py.
+    "evaluation.recent_days": Effect(3, {"statistics", "described"}, STAGE_2),
+    "evaluation.folds": Effect(2, {"folds"}),
     "evaluation.resamples": Effect(200, {"intervals", "cuts"}),
     "evaluation.baselines": Effect(
         ["popularity", "itemknn"],

@@ -33,6 +33,15 @@ candidates = 40
 evaluation = {{ resamples = 100 }}
 storage = "{storage}"
 """
+# `python -m train` where 120 items are a catalogue that HNSW is for.
+LARGE = """
+import sys
+from cluster.cli import run
+from train.__main__ import main
+from train.index import build
+build.EXACT_ITEMS = 100
+run(main)
+"""
 PREDICT = """
 import json, sys
 import mlflow, pandas
@@ -79,7 +88,7 @@ def _items(answers: list[dict[str, Any]]) -> list[list[Any]]:
 def test_a_run_is_fitted_and_asked_and_says_so_once(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text(RUN.format(storage=tmp_path / "runs"))
-    said, logged = _python("-m", "train", "fit", file)
+    said, logged = _python("-c", LARGE, "fit", file)
     assert logged.count("hnswlib is not installed: exact search instead of HNSW") == 1
     opened = open_bundle(said.splitlines()[-1])
     assert opened.manifest["index"]["used"] == "exact"
@@ -91,6 +100,14 @@ def test_a_run_is_fitted_and_asked_and_says_so_once(tmp_path: Path) -> None:
     # Here it may be there, and the bundle opens too.
     expected = _items(recommend(opened.recommender, [Request(user_id=user)]))
     assert [[item["item_id"] for item in json.loads(answer)]] == expected
+
+
+def test_a_small_catalogue_does_not_need_it_and_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(RUN.format(storage=tmp_path / "runs"))
+    said, logged = _python("-m", "train", "fit", file, "--no-page", "--final-fit", "before_test")
+    assert "hnswlib" not in logged
+    assert open_bundle(said.splitlines()[-1]).manifest["index"]["used"] == "exact"
 
 
 def test_what_needs_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

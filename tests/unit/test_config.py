@@ -12,20 +12,23 @@ from cluster.cli import explain
 from train.baselines.factorizations import ALS, SVD
 from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity
-from train.config import NoReranker, Run
+from train.config import DEFAULT_SOURCES, STAGE_TWO, NoReranker, Run
 from train.data.splits import SPLITS
 from train.data.splits.auto import AutoSplit
 from train.data.splits.times import LastDays
 from train.datasets import DATASETS
 from train.evaluation.settings import Evaluation
+from train.flags import CHOICES, apply_flags
 from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.pairwise import CosineContrastive
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
-from train.rerankers import RERANKERS
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.logit import Logit
-from train.run_files import CHOICES, _merged, apply_flags, presets, read_run, read_table
+from train.rerankers.mlp import MLP
+from train.run_files import _merged, presets, read_run, read_table
+from train.sources.collaborative import ALSSource, EASESource, SLIMSource, SVDSource
+from train.sources.entries import TowerSource
 from train.towers import TOWERS
 from train.towers.pair_tower import PairTower
 from train.towers.two_tower import TwoTower
@@ -33,12 +36,13 @@ from train.tracking import TRACKING
 from train.trainer.job import Training
 
 DATA = {"data": {"name": "generated"}}
+EASE_5 = {"name": "ease", "regularization": 5.0}
 ENTRIES: dict[str, Mapping[str, Any]] = {
     "data": DATASETS,
     "split": SPLITS,
     "tower": TOWERS,
     "loss": LOSSES,
-    "reranker": {"none": NoReranker, **RERANKERS},
+    "reranker": STAGE_TWO,
     "tracking": TRACKING,
 }
 
@@ -92,13 +96,19 @@ def test_the_file_goes_over_defaults_and_flags_over_the_file(tmp_path: Path) -> 
         (["--index.kind", "hnsw"], "index.kind", "hnsw"),
         (["--evaluation.k", "20"], "evaluation.k", 20),
         (["--evaluation.baselines"], "evaluation.baselines", []),
+        (["--evaluation.baselines.ease.regularization", "5"], "evaluation.baselines.3", EASE_5),
+        (["--sources.als.quota", "50"], "sources.2.quota", 50),
+        (["--sources.2.quota", "50"], "sources.2.quota", 50),
+        (["--sources.recent-popularity.days=3"], "sources.4.days", 3),
+        (["--reranker.kinds.catboost.iterations", "9"], "reranker.kinds.1.iterations", 9),
+        (["--reranker.kinds.1.iterations", "9"], "reranker.kinds.1.iterations", 9),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_every_part_has_flags(flags: list[str], key: str, value: Any) -> None:
     found: Any = apply_flags(DATA, flags).table()
     for part in key.split("."):
-        found = found[part]
+        found = found[int(part) if part.isdecimal() else part]
     assert found == value
 
 
@@ -128,6 +138,31 @@ def test_baselines_are_names_or_tables_and_other_flags_leave_them() -> None:
     assert Run.model_validate(json.loads(json.dumps(run.table()))) == run
     run = apply_flags(table, ["--evaluation.baselines", "als", "svd"])
     assert run.evaluation.baselines == (ALS(), SVD())
+
+
+def test_lists_take_names_and_what_was_there_keeps_its_settings() -> None:
+    table = DATA | {"sources": ["tower", {"name": "als", "quota": 40, "factors": 8}, "svd"]}
+    named = apply_flags(table, ["--sources", "als", "tower", "ease", "--seed", "3"])
+    als = ALSSource(quota=40, factors=8)
+    assert (named.sources, named.seed) == ((als, TowerSource(), EASESource()), 3)
+    one = apply_flags(table, ["--sources.als.quota", "9"])
+    assert one.sources == (TowerSource(), ALSSource(quota=9, factors=8), SVDSource())
+    both = apply_flags(table, ["--sources", "tower", "slim", "--sources.slim.quota", "9"])
+    assert both.sources == (TowerSource(), SLIMSource(quota=9))
+    flags = ["--reranker.kinds", "mlp", "catboost", "--reranker.kinds.mlp.epochs", "3"]
+    assert apply_flags(DATA, flags).rerankers() == (MLP(epochs=3), CatBoost())
+    assert apply_flags(DATA | {"reranker": "auto"}, flags[:2]).rerankers() == (MLP(),)
+
+
+def test_lists_that_nobody_named_follow_from_what_is_seen() -> None:
+    table = DATA | {"seen": "allow"}
+    assert "buy_again" in [source.name for source in apply_flags(table, ["--seed", "3"]).sources]
+    run = apply_flags(table, ["--seen", "exclude"])
+    assert run.sources == DEFAULT_SOURCES
+    assert run.evaluation == Evaluation()
+    named = table | {"sources": ["tower", "buy_again"]}
+    with pytest.raises(ValidationError, match="set seen to 'allow' or 'only', or take it out"):
+        apply_flags(named, ["--seen", "exclude"])
 
 
 def test_several_names_in_flags() -> None:
@@ -196,6 +231,18 @@ def test_the_data_has_to_be_named() -> None:
         (["--loss.name"], ["unknown loss ''", "in_batch_softmax"]),
         (["--loss.temperature", "-1"], ["temperature", "greater than 0", "-1"]),
         (["stray"], ["stray"]),
+        (["--sources", "als"], ["expected the tower among them", "got als; add 'tower'"]),
+        (["--sources", "tower", "alss"], ["unknown source 'alss'; available: als, buy_again"]),
+        (["--sources", "tower,als"], ["unknown source 'tower,als'; available: als, buy_again"]),
+        (["--sources", "tower", "als", "als"], ["a source can be there once", "than once: als"]),
+        (["--sources"], ["got none; add 'tower'"]),
+        (["--sources.svd.quota", "3"], ["--sources.svd.quota: svd is not in sources, which has"]),
+        (["--sources.9.quota", "3"], ["9 is not in sources, which has tower, ease", "--sources N"]),
+        (["--sources.als.quotaa", "3"], ["--sources.als.quotaa", "--sources.als.quota"]),
+        (["--sources.als.quota", "0"], ["quota", "greater than or equal to 1"]),
+        (["--reranker.kinds"], ["expected one reranker or more, got none"]),
+        (["--reranker.kinds", "mlp", "mlp"], ["a reranker can be there once"]),
+        (["--reranker.iterations", "9"], ["--reranker.kinds.catboost.iterations"]),
     ],
     ids=lambda value: " ".join(value),
 )

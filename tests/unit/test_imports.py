@@ -38,7 +38,18 @@ MAY_IMPORT = {
     "export": ("core", "towers", "recommender", "bundle", "cluster"),
 }
 # The modules of a run, each above those before it.
-RUN = ("config", "run_files", "identity", "picks", "adapt", "steps", "evaluate", "fit", "__main__")
+RUN = (
+    "config",
+    "flags",
+    "run_files",
+    "identity",
+    "picks",
+    "adapt",
+    "steps",
+    "evaluate",
+    "fit",
+    "__main__",
+)
 SERVE = ("core", "data", "index", "recommender", "bundle", "config", "cluster")
 # In `train`, only what starts workers knows Ray.
 TRAIN_WITH_RAY = {"train.trainer.workers", "train.datasets.embed_text"}

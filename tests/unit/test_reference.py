@@ -5,7 +5,16 @@ import re
 import pytest
 from pydantic import Field
 
-from tests.reference import COMMAND, ENTRIES, PAGE, descriptions, every_model, reference, summary
+from tests.reference import (
+    COMMAND,
+    ENTRIES,
+    LISTED,
+    PAGE,
+    descriptions,
+    every_model,
+    reference,
+    summary,
+)
 from train.config import Draft
 from train.core.settings import Settings
 
@@ -30,7 +39,9 @@ def test_the_page_has_every_table_and_entry() -> None:
     tables = {name for name, field in Draft.model_fields.items() if f"[{name}]" in headings}
     settings = {n for n, f in Draft.model_fields.items() if isinstance(f.default, Settings)}
     assert tables == settings | {"data"}
-    assert {f"{table}: {entry}" for table, found in ENTRIES.items() for entry in found} <= set(
+    assert "[[sources]]" in headings
+    every = {**ENTRIES, **{name: entries for name, (entries, _) in LISTED.items()}}
+    assert {f"{table}: {entry}" for table, found in every.items() for entry in found} <= set(
         headings
     )
 

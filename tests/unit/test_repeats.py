@@ -18,6 +18,7 @@ from train.data.splits.base import TEST, TRAIN
 from train.data.splits.times import Time
 from train.evaluation.rankings import rank_systems
 from train.evaluation.settings import Evaluation
+from train.flags import apply_flags
 from train.index.candidates import Queries
 from train.index.exact import rank_scores
 from train.recommender.answers import recommend
@@ -25,7 +26,6 @@ from train.recommender.recommender import Recommender
 from train.recommender.requests import Request, of_known_users
 from train.recommender.retrieval import find_candidates
 from train.rerankers.repeat_features import REPEATS, repeat_features
-from train.run_files import apply_flags
 from train.sources.buy_again import BuyAgainSource
 from train.sources.fitted import from_arrays
 from train.sources.repeats import GIVEN_HALF_LIFE, RepeatSource

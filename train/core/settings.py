@@ -1,9 +1,9 @@
-"""The base of every settings model, and the choice of one entry of a dict by its name."""
+"""The base of every settings model, and the choice of entries of a dict by their names."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
@@ -37,6 +37,23 @@ def one_of(kind: str, entries: Mapping[str, type[Settings]]) -> BeforeValidator:
             raise ValueError(str(error)) from error
 
     return BeforeValidator(pick)
+
+
+def named_once(kind: str) -> AfterValidator:
+    """Return a validator of a tuple of entries, each of which can be there once.
+
+    Raises:
+        ValueError: two have the same name.
+    """
+
+    def check(entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [entry.name for entry in entries]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a {kind} can be there once; more than once: {', '.join(twice)}")
+        return entries
+
+    return AfterValidator(check)
 
 
 def _unknown(kind: str, name: Any, entries: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from train.baselines import BASELINES
 from train.baselines.base import Baseline
@@ -10,7 +10,7 @@ from train.baselines.factorizations import ALS
 from train.baselines.knn import ItemKNN
 from train.baselines.linear import EASE
 from train.baselines.popularity import Popularity, RecentPopularity
-from train.core.settings import Settings, one_of
+from train.core.settings import Settings, named_once, one_of
 
 
 class Evaluation(Settings):
@@ -34,19 +34,6 @@ class Evaluation(Settings):
     recent_days: int = Field(default=7, ge=1)
     folds: int = Field(default=1, ge=1)
     resamples: int = Field(default=2000, ge=100)
-    baselines: tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...] = (
-        Popularity(),
-        RecentPopularity(),
-        ItemKNN(),
-        EASE(),
-        ALS(),
-    )
-
-    @field_validator("baselines")
-    @classmethod
-    def _named_once(cls, baselines: tuple[Baseline, ...]) -> tuple[Baseline, ...]:
-        names = [baseline.name for baseline in baselines]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"a baseline can be there once; more than once: {', '.join(twice)}")
-        return baselines
+    baselines: Annotated[
+        tuple[Annotated[Baseline, one_of("baseline", BASELINES)], ...], named_once("baseline")
+    ] = (Popularity(), RecentPopularity(), ItemKNN(), EASE(), ALS())

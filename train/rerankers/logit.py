@@ -190,7 +190,8 @@ class _Groups:
         gain = np.where(positive & (rank < k), 1 / np.log2(rank + 2), 0)
         count = np.add.reduceat(self.share > 0, self.starts, dtype=np.int64)
         ideal = np.cumsum(1 / np.log2(np.arange(k) + 2))[np.minimum(count, k) - 1]
-        return (np.add.reduceat(gain, self.starts) / ideal)[count > 0]
+        ndcg: Array = np.add.reduceat(gain, self.starts) / ideal
+        return ndcg[count > 0]
 
 
 def _path(training: _Groups, penalties: Iterable[float]) -> list[Array]:
