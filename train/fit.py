@@ -164,6 +164,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "gate": dict(second.gate),
         "contributions": contributed,
         "picks": record(run),
+        "test_window": folds.window.record(),
         "seconds": laps.seconds,
     }
     last = list(phases)[-1]

@@ -26,6 +26,7 @@ from train.data.snapshot import (
     validation_holdout,
 )
 from train.data.splits.base import LEFT_OUT, TRAIN, VALIDATION, Folds
+from train.data.splits.window import sentence
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
@@ -87,6 +88,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         getattr(run.data, "name", "data"),
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
+    logger.info("%s", sentence(folds.window.record()))
     _tell_of_times(asked, run, data)
     return data, folds
 

@@ -4,7 +4,7 @@ Towers first see fold 0. Fold 1, the validation window `[t1, t2)`, stops their t
 the reranker. Both together are the data before the test, fold 2, begins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -13,6 +13,7 @@ from pydantic import Field
 from train.core.ragged import Array
 from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
+from train.data.splits.window import Window
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
 # Of negative interactions, which are in no part and yet known by then.
@@ -34,6 +35,7 @@ class Folds:
         t2: seconds; the test starts here.
         test_users: users who are evaluated, ascending, int32.
         seen: whether items of a user's history are ground truth.
+        window: what the test window has before any filter.
     """
 
     fold: Array
@@ -41,6 +43,7 @@ class Folds:
     t2: int
     test_users: Array
     seen: Seen = "exclude"
+    window: Window = field(default_factory=Window)
 
     @property
     def before_validation(self) -> Array:
@@ -88,11 +91,12 @@ class Split(Settings):
         Raises:
             ValueError: a fold is empty; the message has the counts and names settings to change.
         """
-        fold, t1, t2 = self.cut(interactions)
-        cut_counts = _counts(fold)
-        fold = self._filtered(interactions, fold, n_users, n_items, seen)
+        cut, t1, t2 = self.cut(interactions)
+        cut_counts = _counts(cut)
+        fold = self._filtered(interactions, cut, n_users, n_items, seen)
         users = np.unique(interactions.user[fold == TEST]).astype(np.int32)
-        result = Folds(fold, t1, t2, users, seen)
+        window = Window.of(interactions, cut < TEST, cut == TEST, fold == TEST, n_items)
+        result = Folds(fold, t1, t2, users, seen, window)
         self._check(result, cut_counts)
         return result
 
