@@ -7,7 +7,8 @@ from train import picks
 from train.bundle.bundle import Bundle
 from train.config import Run
 from train.data.encoded import encode
-from train.data.snapshot import fingerprint, held_out, snapshot
+from train.data.snapshot import fingerprint, held_out, snapshot, with_asked
+from train.data.splits.base import TEST
 from train.evaluation.evaluate import evaluate
 
 
@@ -35,6 +36,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
+    known = with_asked(known, data, folds.asked(TEST))
     holdout = held_out(data, folds, known)
     settings = picks.recorded(run, bundle.manifest).evaluation
     report = evaluate(bundle.recommender, holdout, settings, run.seed).report

@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.cpus import available_cpus
-from train.adapt import adapted, left_out
+from train.adapt import adapted, check_asked, left_out
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
@@ -24,8 +24,9 @@ from train.data.snapshot import (
     snapshot,
     some_users,
     validation_holdout,
+    with_asked,
 )
-from train.data.splits.base import LEFT_OUT, TRAIN, VALIDATION, Folds
+from train.data.splits.base import LEFT_OUT, TEST, TRAIN, VALIDATION, Folds
 from train.data.splits.window import sentence
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
@@ -72,6 +73,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         positive = data.interactions.take(data.interactions.positive)
         positive.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
+    if folds.asked(TEST).any():
+        check_asked(run)
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
     before = (folds.fold == TRAIN) | (folds.fold == VALIDATION)
@@ -145,12 +148,14 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
     """Return the validation users of [t1, t2), with the snapshot before t1."""
-    return validation_holdout(data, folds, _known(run, data, folds.before_validation, folds.t1))
+    known = _known(run, data, folds.before_validation, folds.t1)
+    return validation_holdout(data, folds, with_asked(known, data, folds.asked(VALIDATION)))
 
 
 def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
     """Return the snapshot before t2, which the towers that are measured learn from."""
-    return _known(run, data, folds.before_test, folds.t2)
+    known = _known(run, data, folds.before_test, folds.t2)
+    return with_asked(known, data, folds.asked(TEST))
 
 
 def final_snapshot(run: Run, data: Encoded) -> Snapshot:

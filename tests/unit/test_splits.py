@@ -271,3 +271,37 @@ def test_repeats_of_a_window_are_those_that_do_not_count(seen, repeats, others, 
     )  # fmt: skip
     found = Time(at=80, validation_at=60).folds(events, 5, 10, seen).window
     assert found == Window(4, 0, 0, repeats, others, count)
+
+
+def test_whole_users_are_held_out():
+    events = untimed(users=50)
+    split = Random(users=0.2, test=0.25)
+    found = split.folds(events, 50, 60)
+    parts = [set(events.user[found.fold == part]) for part in (0, 1, 2)]
+    assert [len(part) for part in parts] == [30, 10, 10]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    for part in (1, 2):
+        asked = found.asked(part)
+        assert set(events.user[asked]) == parts[part]
+        for user in parts[part]:
+            own = events.user == user
+            held, history = (set(events.item[own & of]) for of in (found.fold == part, asked))
+            assert not held & history
+            assert len(held) == max((len(held) + len(history)) // 4, 1)
+    # What the validation asked about is learned from before the test, what the test asks is not.
+    assert found.before_test[found.asked(1)].all()
+    assert not found.before_test[found.asked(2)].any()
+    assert not found.before_validation[found.asked(1)].any()
+    other = split.model_copy(update={"draw": 1}).folds(events, 50, 60)
+    assert set(events.user[other.fold == 2]) != parts[2]
+
+
+def test_minimums_of_whole_users():
+    events = untimed(users=50)
+    found = Random(users=0.2, test=2, min_user_history=12).folds(events, 50, 60)
+    for user in found.test_users:
+        assert (found.asked(2) & (events.user == user)).sum() >= 12
+    # Items of requests alone are no warm ones.
+    rare = Random(users=0.2, min_item_train=14).folds(events, 50, 60)
+    learned = np.bincount(events.item[rare.before_test], minlength=60)
+    assert (learned[events.item[rare.fold == 2]] > 0).all()
