@@ -169,7 +169,7 @@ def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
     return snapshot(data, known, as_of, *options)
 
 
-def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommender, Holdout]:
+def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[TwoTowerModel, Holdout]:
     """Train towers on interactions before t1, stopped by the validation users, or read them.
 
     Args:
@@ -179,12 +179,12 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommen
         folds: likewise.
 
     Returns:
-        stage 1 with the towers, and the validation users.
+        the towers, and the validation users.
     """
     holdout = select_holdout(run, data, folds)
     run = settled(run, holdout.known)
     towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
-    return stage_one(run, data, holdout.known, towers["select"].model), holdout
+    return towers["select"].model, holdout
 
 
 def stage_one(
