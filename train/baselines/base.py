@@ -195,7 +195,7 @@ def asked_matrix(known: Snapshot) -> Any:
 
     rows = known.histories.take(users)
     ones = np.ones(len(rows.values), np.float32)
-    shape = len(users), len(known.catalogue)
+    shape = len(users), len(known.inputs.warm_items)
     matrix = csr_matrix((ones, rows.values, rows.offsets), shape=shape, copy=True)
     matrix.sum_duplicates()
     matrix.data[:] = 1
@@ -225,7 +225,7 @@ def of_known_users(score: Scorer, known: Snapshot, items: Array) -> Scorer:
     row_of[asked] = int(warm.sum()) + np.arange(len(asked))
 
     def scores(users: Array) -> Array:
-        out = np.zeros((len(users), len(known.catalogue)))
+        out = np.zeros((len(users), len(known.inputs.warm_items)))
         rows = np.flatnonzero(row_of[users] >= 0)
         out[np.ix_(rows, items)] = score(row_of[users[rows]])
         return out
