@@ -305,10 +305,12 @@ def settled(run: Run, known: Snapshot) -> Run:
     examples = run.tower.count_examples(known.interactions, run.train.examples)
     training = run.train.settled(examples)
     logger.info(
-        "train: %s examples an epoch: batches of %s, learning rate %g, at most %s epochs",
+        "train: %s examples an epoch: batches of %s, learning rate %g, weight decay %g, at most "
+        "%s epochs",
         f"{examples:,}",
         f"{(training.batch_size or 0) * max(1, training.workers):,}",
         training.learning_rate,
+        training.weight_decay,
         training.epochs,
     )
     return run.model_copy(update={"train": training})

@@ -12,25 +12,25 @@ from train.trainer.schedule import Schedule
 
 
 @pytest.mark.parametrize(
-    ("examples", "batch", "rate", "epochs"),
+    ("examples", "batch", "rate", "epochs", "decay"),
     [
-        (1, 256, 0.005, 30),
-        (72_000, 256, 0.005, 30),
-        (300_000, 256, 0.005, 26),
-        (500_000, 512, 0.003, 16),
-        (720_000, 1024, 0.0021, 11),
-        (100_000_000, 1024, 0.001, 5),
+        (1, 256, 0.005, 10, 0.5),
+        (72_000, 256, 0.005, 10, 0.5),
+        (300_000, 256, 0.005, 10, 0.5),
+        (500_000, 512, 0.003, 10, 0.1),
+        (1_200_000, 1024, 0.0013, 6, 0.1),
+        (100_000_000, 1024, 0.001, 5, 0.1),
     ],
 )
 def test_more_examples_have_larger_steps_a_lower_rate_and_fewer_epochs(
-    examples: int, batch: int, rate: float, epochs: int
+    examples: int, batch: int, rate: float, epochs: int, decay: float
 ) -> None:
     found = Schedule.of(Training(), examples, 1)
-    assert found == Schedule(batch, epochs, rate, 3)
+    assert found == Schedule(batch, epochs, rate, 3, decay)
 
 
 def test_what_is_asked_for_is_done() -> None:
-    asked = {"batch_size": 7, "epochs": 2, "learning_rate": 0.5, "patience": 9}
+    asked = {"batch_size": 7, "epochs": 2, "learning_rate": 0.5, "patience": 9, "weight_decay": 0}
     assert Schedule.of(Training(**asked), 10**6, 3) == Schedule(**asked)  # type: ignore[arg-type]
 
 

@@ -172,7 +172,7 @@ def _optimizer(model: nn.Module, job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         model.parameters(),
         lr=job.schedule.learning_rate,
-        weight_decay=job.training.weight_decay,
+        weight_decay=job.schedule.weight_decay,
         fused=True,
     )
 

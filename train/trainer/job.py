@@ -42,7 +42,8 @@ class Training(Settings):
             its learning rate is lower, and smaller differences are noise.
         learning_rate: of AdamW (Loshchilov and Hutter 2019); by default by the number
             of examples.
-        weight_decay: of AdamW; it pulls rare users and items towards zero.
+        weight_decay: of AdamW; it pulls rare users and items towards zero. By default by the number
+            of examples.
         context: history of the user of an interaction: "all" the other items of the user, or only
             those "before" it; history_transformer always learns from those before.
         context_length: length of that history: items drawn (all), or the newest ones (before).
@@ -64,7 +65,7 @@ class Training(Settings):
     patience: int | None = Field(default=None, ge=1)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
     learning_rate: float | None = Field(default=None, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
     context: Literal["all", "before"] = "all"
     context_length: int = Field(default=50, ge=1)
     half_life: float | None = Field(default=None, gt=0)

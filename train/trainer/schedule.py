@@ -12,9 +12,11 @@ from typing import Protocol
 FEW = 300_000
 BATCH, LARGEST = 256, 1024
 RATE, LOWEST_RATE = 5e-3, 1e-3
+# Few examples are learned by heart without a strong one.
+DECAY, LARGE_DECAY = 0.5, 0.1
 # Examples that are seen in all, where as many epochs are wanted.
 EXAMPLES = 8_000_000
-FEWEST_EPOCHS, MOST_EPOCHS = 5, 30
+FEWEST_EPOCHS, MOST_EPOCHS = 5, 10
 PATIENCE = 3
 
 
@@ -25,6 +27,7 @@ class Asked(Protocol):
     epochs: int | None
     learning_rate: float | None
     patience: int | None
+    weight_decay: float | None
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Schedule:
         epochs: at the most.
         learning_rate: in the beginning.
         patience: epochs without a better validation NDCG before it stops.
+        weight_decay: of AdamW.
     """
 
     batch_size: int
     epochs: int
     learning_rate: float
     patience: int
+    weight_decay: float
 
     @classmethod
     def of(cls, asked: Asked, examples: int, workers: int) -> "Schedule":
@@ -52,11 +57,13 @@ class Schedule:
             examples: of an epoch.
             workers: that share a step; with their number the batch of all stays the same.
         """
+        decay = DECAY if examples <= FEW else LARGE_DECAY
         return cls(
             batch_size=asked.batch_size or max(1, batch_of(examples) // max(1, workers)),
             epochs=asked.epochs or epochs_of(examples),
             learning_rate=asked.learning_rate or rate_of(examples),
             patience=asked.patience or PATIENCE,
+            weight_decay=decay if asked.weight_decay is None else asked.weight_decay,
         )
 
 
