@@ -43,6 +43,7 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     report = evaluate(bundle.recommender, holdout, settings, run.seed).report
     # Earlier folds were measured with fits of their own, which the bundle does not hold.
     window = run.split.cut(data.interactions)[0] == TEST
-    options = data.interactions, window, settings.k, run.seed
-    report["new_users"] = measure_new_users(bundle.recommender, *options)
+    report["new_users"] = measure_new_users(
+        bundle.recommender, data.interactions, window, settings.k, run.seed
+    )
     return report | {name: recorded[name] for name in ("folds",) if name in recorded}
