@@ -151,4 +151,4 @@ def _ideal(relevant: Ragged, weights: Array, discount: Array) -> Array:
     place = np.arange(len(rows)) - relevant.offsets[rows]
     counted = place < len(discount)
     values = gains[order][counted] * discount[place[counted]]
-    return np.bincount(rows[counted], values, minlength=len(relevant))
+    return np.asarray(np.bincount(rows[counted], values, minlength=len(relevant)))
