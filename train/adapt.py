@@ -6,6 +6,7 @@ What somebody asked for by name is never left out in silence, but refused.
 from collections.abc import Iterator
 from typing import Any
 
+from train.baselines.base import Baseline
 from train.config import Run
 from train.data.encoded import Encoded
 from train.data.splits.auto import AutoSplit
@@ -38,6 +39,34 @@ def adapted(run: Run, data: Encoded) -> Run:
     kept = tuple(entry for entry in run.evaluation.baselines if not entry.needs_times)
     evaluation = run.evaluation.model_copy(update={"baselines": kept})
     return run.model_copy(update={"evaluation": evaluation})
+
+
+def check_asked(run: Run) -> None:
+    """Check that users whose history alone is known can be answered, and compared.
+
+    Raises:
+        ValueError: something would know nothing of them.
+    """
+    if run.seen != "exclude":
+        raise ValueError(
+            f'split.users holds out items that their users never had: expected seen = "exclude", '
+            f"got {run.seen!r}"
+        )
+    if not run.tower.history:
+        raise ValueError(
+            "split.users tests users that towers are not trained on: expected a tower.history of 1 "
+            "or more, got 0"
+        )
+    lost = [entry.name for entry in run.evaluation.baselines if not _folds_in(entry)]
+    if lost:
+        raise ValueError(
+            "split.users tests users that baselines are not fitted to, and "
+            f"{', '.join(lost)} cannot fold in a history: take it out of evaluation.baselines"
+        )
+
+
+def _folds_in(baseline: Baseline) -> bool:
+    return bool(getattr(baseline, "folds_in", True))
 
 
 def left_out(run: Run) -> list[str]:

@@ -7,8 +7,10 @@ from train import picks
 from train.bundle.bundle import Bundle
 from train.config import Run
 from train.data.encoded import encode
-from train.data.snapshot import fingerprint, held_out, snapshot
+from train.data.snapshot import fingerprint, held_out, snapshot, with_asked
+from train.data.splits.base import TEST
 from train.evaluation.evaluate import evaluate
+from train.evaluation.new_users import measure_new_users
 
 
 def measure(bundle: Bundle) -> Mapping[str, Any]:
@@ -35,8 +37,13 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
     options = run.evaluation.recent_days, run.catalogue == "all", run.linear_score
     known = snapshot(data, folds.before_test, folds.t2, *options)
+    known = with_asked(known, data, folds.asked(TEST))
     holdout = held_out(data, folds, known)
     settings = picks.recorded(run, bundle.manifest).evaluation
     report = evaluate(bundle.recommender, holdout, settings, run.seed).report
     # Earlier folds were measured with fits of their own, which the bundle does not hold.
+    window = run.split.cut(data.interactions)[0] == TEST
+    report["new_users"] = measure_new_users(
+        bundle.recommender, data.interactions, window, settings.k, run.seed
+    )
     return report | {name: recorded[name] for name in ("folds",) if name in recorded}

@@ -23,14 +23,16 @@ from train.core.ragged import Array
 from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot, fingerprint, held_out
-from train.data.splits.base import Folds
+from train.data.splits.base import TEST, Folds
 from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.evaluation.folds import summarized
+from train.evaluation.new_users import measure_new_users
 from train.identity import RUN, check_name, run_identity
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
+from train.report.verdict import WARNING, verdict_lines
 from train.steps import (
     described,
     earlier_fold,
@@ -42,6 +44,7 @@ from train.steps import (
     refit_snapshot,
     reranker_holdout,
     select_holdout,
+    settled,
     stage_one,
     stage_two,
 )
@@ -99,6 +102,8 @@ def fit(run: Run, address: str | None = None) -> str:
 def _report(run: Run, place: str, tracker: Tracker) -> None:
     """Log the results; then draw the page, last: whatever plots fail at, the bundle is there."""
     text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
+    for line in verdict_lines(json.loads(text)):
+        logger.warning("%s", line) if line.startswith(WARNING) else logger.info("%s", line)
     tracker.results(place, text)
     if run.page:
         page = write_page(place)
@@ -129,6 +134,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     laps = Laps()
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
+    run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
     laps.end("towers")
     run = pick(run, reranker_holdout(run, holdout))
@@ -148,16 +154,26 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     laps.end("refit")
     test = held_out(data, folds, phases["refit"])
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
+    window = run.split.cut(data.interactions)[0] == TEST
+    evaluated.report["new_users"] = measure_new_users(
+        recommenders["refit"], data.interactions, window, run.evaluation.k, run.seed
+    )
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
     laps.end("evaluate")
-    training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
+    training = {
+        "epochs": towers["select"].epoch,
+        "select": towers["select"].curve,
+        "settings": run.train.model_dump(mode="json"),
+    }
     facts = {
         "metrics": evaluated.report,
         "training": training,
         "reranker": dict(second.facts),
         "gate": dict(second.gate),
+        "importance": dict(second.importance),
         "contributions": contributed,
         "picks": record(run),
+        "test_window": folds.window.record(),
         "seconds": laps.seconds,
     }
     last = list(phases)[-1]

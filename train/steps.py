@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.cpus import available_cpus
-from train.adapt import adapted, left_out
+from train.adapt import adapted, check_asked, left_out
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
@@ -24,8 +24,10 @@ from train.data.snapshot import (
     snapshot,
     some_users,
     validation_holdout,
+    with_asked,
 )
-from train.data.splits.base import LEFT_OUT, TRAIN, VALIDATION, Folds
+from train.data.splits.base import LEFT_OUT, TEST, TRAIN, VALIDATION, Folds
+from train.data.splits.window import sentence
 from train.index.build import build_index, check_kind
 from train.recommender.gate import earning_sources
 from train.recommender.recommender import Recommender
@@ -71,6 +73,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         positive = data.interactions.take(data.interactions.positive)
         positive.relative_weight()  # refuses here what would fail in training
     folds = run.split.folds(data.interactions, len(data.users), len(data.items), run.seen)
+    if folds.asked(TEST).any():
+        check_asked(run)
     # Baselines are fitted last; what they refuse is refused before any tower is trained.
     item, features = data.interactions.item, data.item_features
     before = (folds.fold == TRAIN) | (folds.fold == VALIDATION)
@@ -87,6 +91,7 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         getattr(run.data, "name", "data"),
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
+    logger.info("%s", sentence(folds.window.record()))
     _tell_of_times(asked, run, data)
     return data, folds
 
@@ -143,12 +148,14 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
     """Return the validation users of [t1, t2), with the snapshot before t1."""
-    return validation_holdout(data, folds, _known(run, data, folds.before_validation, folds.t1))
+    known = _known(run, data, folds.before_validation, folds.t1)
+    return validation_holdout(data, folds, with_asked(known, data, folds.asked(VALIDATION)))
 
 
 def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:
     """Return the snapshot before t2, which the towers that are measured learn from."""
-    return _known(run, data, folds.before_test, folds.t2)
+    known = _known(run, data, folds.before_test, folds.t2)
+    return with_asked(known, data, folds.asked(TEST))
 
 
 def final_snapshot(run: Run, data: Encoded) -> Snapshot:
@@ -175,6 +182,7 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[TwoTower
         the towers, and the validation users.
     """
     holdout = select_holdout(run, data, folds)
+    run = settled(run, holdout.known)
     towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
     return towers["select"].model, holdout
 
@@ -288,6 +296,24 @@ def fit_towers(
     for phase, state in states.items():
         tracker.curve(phase, state["curve"])
     return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
+
+
+def settled(run: Run, known: Snapshot) -> Run:
+    """Return the run with its training's steps, epochs and rate, by the examples of a snapshot."""
+    if run.tower.closed_form():
+        return run
+    examples = run.tower.count_examples(known.interactions, run.train.examples)
+    training = run.train.settled(examples)
+    logger.info(
+        "train: %s examples an epoch: batches of %s, learning rate %g, weight decay %g, at most "
+        "%s epochs",
+        f"{examples:,}",
+        f"{(training.batch_size or 0) * max(1, training.workers):,}",
+        training.learning_rate,
+        training.weight_decay,
+        training.epochs,
+    )
+    return run.model_copy(update={"train": training})
 
 
 def _fitted_towers(run: Run, job: Job, state: PhaseResult) -> Fitted:

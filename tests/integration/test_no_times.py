@@ -73,6 +73,9 @@ def test_the_manifest_and_the_report_say_what_was_used(plain: Made) -> None:
     text = render(manifest)
     assert "no times: the split is random" in text
     assert "120 of 120 users have several items at their last time" in text
+    window = manifest["test_window"]
+    assert f"test window {window['rows']:,} rows: 0 of new users, 0 of new items" in text
+    assert window["count"] == manifest["metrics"]["interactions"] <= window["rows"]
 
 
 def test_candidates_are_not_described_by_times(plain: Made) -> None:
@@ -101,6 +104,7 @@ def test_default_sources_and_baselines_are_left_out_with_a_sentence(
     with caplog.at_level(logging.INFO):
         data, _ = prepare(run)
     text = caplog.text
+    assert "test window 360 rows: 0 of new users, 0 of new items, 0 repeats, 360 count" in text
     assert "no column 'timestamp', and data.timestamp names none" in text
     assert "the columns are user_id, item_id, rating" in text
     assert "the split is random, without recent_popularity, trending, features of recency" in text

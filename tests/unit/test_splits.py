@@ -13,6 +13,7 @@ from train.data.splits.base import DAY, Folds, Split, first_pairs
 from train.data.splits.leave_last import LeaveLast
 from train.data.splits.random import Random
 from train.data.splits.times import LastDays, Time
+from train.data.splits.window import Window, sentence
 
 
 def interactions(*rows: tuple[int, int, int]) -> Interactions:
@@ -232,3 +233,75 @@ def test_a_part_is_a_share_or_a_whole_number():
         Random(test=1.5)
     with pytest.raises(ValidationError, match="greater than 0"):
         Random(validation=0)
+
+
+def test_what_the_test_window_has_is_counted_before_the_filter():
+    # From 80 on user 0 has 3, 0 again and 9, a new item; user 1 has 1, and user 2 is new.
+    found = folds(Time(at=80, validation_at=60), EVENTS).window
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=2)
+    assert sentence(found.record()) == (
+        "test window 6 rows: 2 of new users, 1 of new items, 1 repeats, 2 count"
+    )
+
+
+def test_new_users_and_items_that_count_are_told():
+    split = Time(at=80, validation_at=60, warm_users=False, warm_items=False)
+    found = folds(split, EVENTS).window
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=5)
+    assert sentence(found.record()).endswith("1 repeats, 5 count, new ones too")
+
+
+def test_what_minimums_leave_out_is_told():
+    split = Time(at=80, validation_at=60, min_item_train=2, warm_users=False)
+    found = folds(split, EVENTS).window
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=2, count=1)
+    assert "1 repeats, 2 left out by the split's minimums or as events, 1 count" in sentence(
+        found.record()
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "repeats", "others", "count"), [("allow", 1, 0, 3), ("only", 1, 2, 1)]
+)
+def test_repeats_of_a_window_are_those_that_do_not_count(seen, repeats, others, count):
+    # User 0 buys 0 twice, which was known, and 3, which is new; user 1 buys 1, which is new.
+    events = interactions(
+        (0, 0, 10), (0, 1, 20), (0, 2, 60), (0, 3, 80), (0, 0, 85), (0, 0, 88),
+        (1, 0, 15), (1, 3, 40), (1, 3, 70), (1, 1, 95),
+    )  # fmt: skip
+    found = Time(at=80, validation_at=60).folds(events, 5, 10, seen).window
+    assert found == Window(4, 0, 0, repeats, others, count)
+
+
+def test_whole_users_are_held_out():
+    events = untimed(users=50)
+    split = Random(users=0.2, test=0.25)
+    found = split.folds(events, 50, 60)
+    parts = [set(events.user[found.fold == part]) for part in (0, 1, 2)]
+    assert [len(part) for part in parts] == [30, 10, 10]
+    assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
+    for part in (1, 2):
+        asked = found.asked(part)
+        assert set(events.user[asked]) == parts[part]
+        for user in parts[part]:
+            own = events.user == user
+            held, history = (set(events.item[own & of]) for of in (found.fold == part, asked))
+            assert not held & history
+            assert len(held) == max((len(held) + len(history)) // 4, 1)
+    # What the validation asked about is learned from before the test, what the test asks is not.
+    assert found.before_test[found.asked(1)].all()
+    assert not found.before_test[found.asked(2)].any()
+    assert not found.before_validation[found.asked(1)].any()
+    other = split.model_copy(update={"draw": 1}).folds(events, 50, 60)
+    assert set(events.user[other.fold == 2]) != parts[2]
+
+
+def test_minimums_of_whole_users():
+    events = untimed(users=50)
+    found = Random(users=0.2, test=2, min_user_history=12).folds(events, 50, 60)
+    for user in found.test_users:
+        assert (found.asked(2) & (events.user == user)).sum() >= 12
+    # Items of requests alone are no warm ones.
+    rare = Random(users=0.2, min_item_train=14).folds(events, 50, 60)
+    learned = np.bincount(events.item[rare.before_test], minlength=60)
+    assert (learned[events.item[rare.fold == 2]] > 0).all()

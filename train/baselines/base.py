@@ -126,19 +126,33 @@ def mean_ndcg(score: Scorer, holdout: Holdout, k: int) -> float:
 
 
 class Collaborative(Baseline):
-    """Learns from the interaction matrix of warm users and warm items (collaborative filtering)."""
+    """Learns from the interaction matrix of warm users and warm items (collaborative filtering).
+
+    Users with a history who are not in that matrix are folded in where it `folds_in`.
+    """
+
+    folds_in: ClassVar[bool] = True
 
     def matrix(self, known: Interactions, inputs: TowerInputs) -> Any:
         """Return the interaction matrix to learn from, here 0/1, CSR float32 `[U, I]`."""
         return interaction_matrix(known, inputs)
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Return a scorer of all items for rows of the interaction matrix, CSR float32 `[U, I]`."""
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
+        """Return a scorer of all items for rows of the interaction matrix.
+
+        Args:
+            matrix: to learn from, CSR float32 `[U, I]`.
+            seed: of every draw.
+            asked: 0/1 rows of further users, who are only folded in, and come after the others, CSR
+                float32 `[A, I]`; None for none.
+        """
         raise NotImplementedError
 
-    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+    def learn_each(
+        self, choices: Sequence[Self], matrix: Any, seed: int, asked: Any = None
+    ) -> Iterator[Scorer]:
         """Yield what each of several choices of its settings learns, as `learn`."""
-        return (choice.learn(matrix, seed) for choice in choices)
+        return (choice.learn(matrix, seed, asked) for choice in choices)
 
     def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
         """Return the values of a setting; sizes are no more than there are warm items."""
@@ -153,30 +167,66 @@ class Collaborative(Baseline):
         """Yield what each choice learns from one interaction matrix."""
         items = np.flatnonzero(known.inputs.warm_items)
         matrix = self.matrix(known.interactions, known.inputs)
-        for score in self.learn_each(choices, matrix, seed):
-            yield of_warm_users(score, known.inputs, items)
+        for score in self.learn_each(choices, matrix, seed, asked_matrix(known)):
+            yield of_known_users(score, known, items)
 
     def fit(self, known: Snapshot, recent_days: int, seed: int) -> Scorer:
         """Fit; cold items score 0, and so does everything for users without a history."""
         items = np.flatnonzero(known.inputs.warm_items)
         self.check(len(items), known.inputs.item_features)
-        score = self.learn(self.matrix(known.interactions, known.inputs), seed)
-        return of_warm_users(score, known.inputs, items)
+        matrix = self.matrix(known.interactions, known.inputs)
+        return of_known_users(self.learn(matrix, seed, asked_matrix(known)), known, items)
 
 
-def of_warm_users(score: Scorer, inputs: TowerInputs, items: Array) -> Scorer:
-    """Return a scorer of all items for all users: 0 for cold users, and for all but these items.
+def asked_users(known: Snapshot) -> Array:
+    """Return the users whose history is known and was not learned from, int64 `[A]`."""
+    return np.flatnonzero((known.histories.lengths > 0) & ~known.inputs.warm_users)
+
+
+def asked_matrix(known: Snapshot) -> Any:
+    """Return 1 for each warm item of the histories of `asked_users`, CSR `[A, I]`; None for none.
+
+    Columns are those of `interaction_matrix`.
+    """
+    users = asked_users(known)
+    if not len(users):
+        return None
+    from scipy.sparse import csr_matrix
+
+    rows = known.histories.take(users)
+    ones = np.ones(len(rows.values), np.float32)
+    shape = len(users), len(known.inputs.warm_items)
+    matrix = csr_matrix((ones, rows.values, rows.offsets), shape=shape, copy=True)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix[:, np.flatnonzero(known.inputs.warm_items)]
+
+
+def with_rows(matrix: Any, asked: Any) -> Any:
+    """Return a sparse matrix `[U, I]` with further rows `[A, I]`, if there are any, below it."""
+    if asked is None:
+        return matrix
+    from scipy.sparse import vstack
+
+    return vstack([matrix, asked], format="csr")
+
+
+def of_known_users(score: Scorer, known: Snapshot, items: Array) -> Scorer:
+    """Return a scorer of all items for all users: 0 without a history, and for all but these items.
 
     Args:
-        score: of the items at `items` `[m]`, for rows of `interaction_matrix`.
-        inputs: warm users and warm items.
+        score: of the items at `items` `[m]`, for rows of `interaction_matrix` and after these of
+            `asked_matrix`.
+        known: warm users and `asked_users`.
         items: indices.
     """
-    row_of = np.cumsum(inputs.warm_users) - 1
+    warm, asked = known.inputs.warm_users, asked_users(known)
+    row_of = np.where(warm, np.cumsum(warm) - 1, -1)
+    row_of[asked] = int(warm.sum()) + np.arange(len(asked))
 
     def scores(users: Array) -> Array:
-        out = np.zeros((len(users), len(inputs.warm_items)))
-        rows = np.flatnonzero(inputs.warm_users[users])
+        out = np.zeros((len(users), len(known.inputs.warm_items)))
+        rows = np.flatnonzero(row_of[users] >= 0)
         out[np.ix_(rows, items)] = score(row_of[users[rows]])
         return out
 

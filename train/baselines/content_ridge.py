@@ -7,7 +7,14 @@ import scipy.linalg
 import scipy.sparse
 from pydantic import Field
 
-from train.baselines.base import Baseline, Scorer, interaction_matrix, of_warm_users
+from train.baselines.base import (
+    Baseline,
+    Scorer,
+    asked_matrix,
+    interaction_matrix,
+    of_known_users,
+    with_rows,
+)
 from train.baselines.linear import LINEAR_ITEMS
 from train.core.ragged import Array
 from train.data.encoders import Features
@@ -54,9 +61,9 @@ class ContentRidge(Baseline):
         inputs = known.inputs
         self.check(0, inputs.item_features)
         weights = self.weights(inputs.item_features, np.flatnonzero(inputs.warm_items))
-        matrix = interaction_matrix(known.interactions, inputs)
+        matrix = with_rows(interaction_matrix(known.interactions, inputs), asked_matrix(known))
         everything = np.arange(weights.shape[1])
-        return of_warm_users(lambda rows: np.asarray(matrix[rows] @ weights), inputs, everything)
+        return of_known_users(lambda rows: np.asarray(matrix[rows] @ weights), known, everything)
 
     def weights(self, items: Features, warm: Array) -> Array:
         """Return `(K + regularization I)^-1 k` of the items at `warm` `[W]` and all, `[W, I]`."""

@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from train.baselines.base import Collaborative, Scorer, weighted_matrix
-from train.core.ragged import Array
+from train.baselines.base import Collaborative, Scorer, weighted_matrix, with_rows
+from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoders import Features
 from train.data.linear_score import above_noise
@@ -44,10 +44,31 @@ class Factorization(Collaborative):
         """
         raise NotImplementedError
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
         """Return a scorer by inner products of the factors."""
         users, items = self.factorize(matrix, seed)
+        if asked is not None:
+            users = np.concatenate([users, self.folded(items, asked)])
         return lambda rows: np.asarray(users[rows] @ items.T)
+
+    def folded(self, items: Array, asked: Any) -> Array:
+        """Return the vectors of users who are folded in, float32 `[A, d]`.
+
+        Args:
+            items: vectors, `[I, d]`.
+            asked: what each interacted with, 0/1, CSR `[A, I]`.
+        """
+        rows = Ragged(asked.indices.astype(np.int32), asked.indptr.astype(np.int64))
+        vectors, folding = torch.tensor(items, dtype=torch.float32), self.folding(items)
+        parts = [np.zeros((0, items.shape[1]), np.float32)]
+        for start in range(0, len(rows), FOLDED):
+            some = rows.take(np.arange(start, min(start + FOLDED, len(rows))))
+            place = torch.tensor(
+                some.last(max(int(some.lengths.max(initial=0)), 1)).astype("int64")
+            )
+            found = self.fold_in(vectors, place.clamp(min=0), place >= 0, folding)
+            parts.append(found.numpy())
+        return np.concatenate(parts)
 
     def vectors(self, known: Interactions, inputs: TowerInputs, seed: int) -> tuple[Array, Array]:
         """Return the vectors of all users and items, 0 for the cold ones, float32.
@@ -121,13 +142,16 @@ class SVD(Factorization):
         items = self._items(values, components, matrix.shape)
         return matrix @ items, items
 
-    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+    def learn_each(
+        self, choices: Sequence[Self], matrix: Any, seed: int, asked: Any = None
+    ) -> Iterator[Scorer]:
         """Yield a scorer of each choice by the largest decomposition of all, cut to its rank."""
         ranks = [choice._rank(matrix) for choice in choices]
         values, components = self._decompose(matrix, max(ranks), seed)
+        every = with_rows(matrix, asked)
         for choice, rank in zip(choices, ranks, strict=True):
             items = choice._items(values[:rank], components[:rank], matrix.shape)
-            yield lambda rows, of=items: np.asarray((matrix[rows] @ of) @ of.T)  # type: ignore[misc]
+            yield lambda rows, of=items: np.asarray((every[rows] @ of) @ of.T)  # type: ignore[misc]
 
     def _rank(self, matrix: Any) -> int:
         rank = self.settled().rank

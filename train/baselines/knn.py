@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 from pydantic import Field
 
-from train.baselines.base import Collaborative, Scorer
+from train.baselines.base import Collaborative, Scorer, with_rows
 from train.core.ragged import Array
 from train.data.snapshot import Snapshot
 
@@ -28,18 +28,20 @@ class ItemKNN(Collaborative):
     grid = ({"neighbours": (20, 50, 100, 200, 500)},)
     fallback: ClassVar[Mapping[str, Any]] = {"neighbours": 100}
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
         """Score by the nearest items of the history's items."""
-        similarity = self.similarity(matrix)
-        return lambda users: dense_scores(matrix[users] @ similarity)
+        similarity, rows = self.similarity(matrix), with_rows(matrix, asked)
+        return lambda users: dense_scores(rows[users] @ similarity)
 
-    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+    def learn_each(
+        self, choices: Sequence[Self], matrix: Any, seed: int, asked: Any = None
+    ) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
-        counts = [_count(choice) for choice in choices]
+        counts, rows = [_count(choice) for choice in choices], with_rows(matrix, asked)
         most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
         for count in counts:
             similarity = strongest(most, count)
-            yield lambda users, near=similarity: dense_scores(matrix[users] @ near)  # type: ignore[misc]
+            yield lambda users, near=similarity: dense_scores(rows[users] @ near)  # type: ignore[misc]
 
     def similarity(self, matrix: Any) -> Any:
         """Return the nearest items of each item, CSR `[I, I]`."""
@@ -60,16 +62,19 @@ class UserKNN(Collaborative):
     """
 
     name: Literal["userknn"] = "userknn"
+    folds_in: ClassVar[bool] = False
     neighbours: int | None = Field(default=None, ge=1)
     grid = ({"neighbours": (20, 50, 100, 200, 500, 1000)},)
     fallback: ClassVar[Mapping[str, Any]] = {"neighbours": 100}
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
-        """Score by the items of the nearest users."""
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
+        """Score by the items of the nearest users; others have no neighbours."""
         similarity = self.similarity(matrix)
         return lambda users: dense_scores(similarity[users] @ matrix)
 
-    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+    def learn_each(
+        self, choices: Sequence[Self], matrix: Any, seed: int, asked: Any = None
+    ) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
         counts = [_count(choice) for choice in choices]
         most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from pydantic import Field
 
-from train.baselines.base import Collaborative, Scorer
+from train.baselines.base import Collaborative, Scorer, with_rows
 from train.baselines.knn import dense_scores
 from train.baselines.sparse_ease import NEIGHBOURS, sparse_weights
 from train.core.ragged import Array
@@ -52,13 +52,16 @@ class EASE(Collaborative):
     )
     fallback: ClassVar[Mapping[str, Any]] = {"regularization": 100.0}
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
         """Solve for the weights between items, `[I, I]`."""
-        return _scorer(matrix, self.weights(matrix))
+        return _scorer(with_rows(matrix, asked), self.weights(matrix))
 
-    def learn_each(self, choices: Sequence[Self], matrix: Any, seed: int) -> Iterator[Scorer]:
+    def learn_each(
+        self, choices: Sequence[Self], matrix: Any, seed: int, asked: Any = None
+    ) -> Iterator[Scorer]:
         """Yield a scorer of each choice; the co-occurrences are counted once."""
-        return (_scorer(matrix, of) for of in _weights(matrix, [of._penalty for of in choices]))
+        rows, penalties = with_rows(matrix, asked), [choice._penalty for choice in choices]
+        return (_scorer(rows, weights) for weights in _weights(matrix, penalties))
 
     def weights(self, matrix: Any) -> Any:
         """Return `B = I - P / diag(P)`, `P = (X^T X + regularization I)^-1`, float32 `[I, I]`.
@@ -169,10 +172,10 @@ class SLIM(Collaborative):
                 "evaluation.baselines"
             )
 
-    def learn(self, matrix: Any, seed: int) -> Scorer:
+    def learn(self, matrix: Any, seed: int, asked: Any = None) -> Scorer:
         """Solve for the weights between items, `[I, I]` sparse."""
-        weights = self.weights(matrix)
-        return lambda users: np.asarray((matrix[users] @ weights).toarray())
+        weights, rows = self.weights(matrix), with_rows(matrix, asked)
+        return lambda users: np.asarray((rows[users] @ weights).toarray())
 
     def weights(self, matrix: Any) -> Any:
         """Return `W`, CSR float64 `[I, I]`; the interaction matrix `X` is scored as `X W`."""

@@ -126,6 +126,25 @@ def _without_hidden(
     return events.take(kept), Ragged.from_pairs(user, item, n_users)
 
 
+def with_asked(known: Snapshot, data: Encoded, asked: Array) -> Snapshot:
+    """Return a snapshot with histories of users who are known by these alone.
+
+    Nothing was learned from them: they are neither among the interactions nor in the statistics.
+
+    Args:
+        known: what was learned from.
+        data: all of it.
+        asked: mask of the interactions that such histories have, bool `[N]`.
+    """
+    if not asked.any():
+        return known
+    rows, size = data.interactions.take(asked & data.interactions.positive), len(data.items)
+    hidden = known.hidden.rows * size + known.hidden.values
+    rows = rows.take(~np.isin(rows.keys(size), hidden))
+    histories = Ragged.from_pairs(rows.user, rows.item, len(data.users))
+    return replace(known, histories=known.histories.join(histories))
+
+
 def recent_windows(recent_days: int, timed: bool = True) -> tuple[int, ...]:
     """Return the lengths of the recent windows that are counted, days: the given and the usual.
 
@@ -187,7 +206,7 @@ class Holdout:
 
 
 def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
-    """Return the validation window `[t1, t2)`: warm users, and their items of the catalogue."""
+    """Return the validation window `[t1, t2)`: users with a history, and items of the catalogue."""
     events, size = data.interactions, len(data.items)
     counts = (folds.fold == VALIDATION) & events.counted
     if folds.seen == "exclude" and events.role is None:
@@ -197,7 +216,7 @@ def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
         counts = pairs_of_window(events, counts, folds.fold == TRAIN, size, folds.seen)
     counts &= ~hidden_pairs(events, folds.before_test, size)
     counts &= known.catalogue[data.interactions.item]
-    counts &= known.inputs.warm_users[data.interactions.user]
+    counts &= known.histories.lengths[data.interactions.user] > 0
     return _holdout(data, counts, known, folds.seen)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from train.data.splits.window import sentence
+
 
 def data_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Yield remarks about the data that a bundle was made from, a line each."""
@@ -12,6 +14,9 @@ def data_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         name = (config.get("split") or {}).get("name")
         yield f"the interactions have no times: the split is {name}, and nothing is recent"
     yield from _ties(data, config.get("data") or {})
+    # Bundles of an earlier version do not say.
+    if manifest.get("test_window"):
+        yield sentence(manifest["test_window"])
 
 
 def _ties(data: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

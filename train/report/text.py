@@ -5,8 +5,10 @@ from textwrap import fill
 from typing import Any
 
 from train.metrics.ranking import NAMES
+from train.report.beyond import beyond_tables, new_user_lines
 from train.report.data import data_lines
 from train.report.folds import fold_tables
+from train.report.learned import importance_tables, picks_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
 WIDTH = 122
@@ -28,12 +30,12 @@ def render(manifest: Mapping[str, Any]) -> str:
 
     console = Console(width=WIDTH)
     with console.capture() as capture:
-        for one in (*tables(manifest["metrics"]), *gate_tables(manifest)):
+        more = *gate_tables(manifest), *picks_tables(manifest), *importance_tables(manifest)
+        for one in (*tables(manifest["metrics"]), *more):
             console.print(table(*one))
-    sentences = [*data_lines(manifest), *disagreement(manifest), *verdict_lines(manifest)]
-    wrapped = [fill(line, WIDTH) for line in sentences]
-    lines = [*remarks(manifest["metrics"], manifest["reranker"]), *wrapped]
-    return capture.get() + "\n".join(lines) + "\n"
+    sentences = [*remarks(manifest["metrics"], manifest["reranker"]), *data_lines(manifest)]
+    sentences += [*disagreement(manifest), *verdict_lines(manifest)]
+    return capture.get() + "\n".join(fill(line, WIDTH) for line in sentences) + "\n"
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Rows]:
@@ -44,7 +46,8 @@ def tables(metrics: Mapping[str, Any]) -> list[Rows]:
     more = [*metrics["more_k"]]
     further = [_further(metrics, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
     folds = fold_tables(metrics)
-    return [_accuracy(metrics), *folds, _beyond(metrics), *further, _groups(metrics)]
+    beyond = [_beyond(metrics), *beyond_tables(metrics)]
+    return [_accuracy(metrics), *folds, *beyond, *further, _groups(metrics)]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -148,6 +151,7 @@ def remarks(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> l
             f"cold in the test: {users['users']:,} users without a history, and {items['pairs']:,} "
             f"pairs with items that nobody took before, which {cold}"
         )
+    lines += new_user_lines(metrics)
     if reranker and "reason" in reranker:
         lines.append(f"no reranker: {reranker['reason']}")
     elif reranker:

@@ -36,7 +36,7 @@ def _measure(
         assert now is not None, "a trial is its own rank 0"
         # A run keeps the weights of its best epoch, so that is what counts.
         best = {"best_epoch": now["best"]["epoch"], "ndcg": now["best"]["ndcg"]}
-        where = {"epoch": row["epoch"], "of": run.train.epochs}
+        where = {"epoch": row["epoch"], "of": one.schedule.epochs}
         worker.report({**where, **best, **costs}, now)
 
     best = train(one, dataclasses.replace(worker, report=report), state)["best"]
@@ -49,8 +49,10 @@ def varied(job: Job, run: Run) -> Job:
 
     A run with several workers takes as many batches in each step; here they are one batch.
     """
-    batch = run.train.batch_size * max(1, run.train.workers)
-    training = run.train.model_copy(update={"batch_size": batch})
+    settled = run.train.settled(run.tower.count_examples(job.interactions, run.train.examples))
+    assert settled.batch_size is not None, "settled"
+    batch = settled.batch_size * max(1, run.train.workers)
+    training = settled.model_copy(update={"batch_size": batch})
     parts: dict[str, Any] = {"tower": run.tower, "loss": run.loss, "training": training}
     return dataclasses.replace(job, seed=run.seed, **parts)
 

@@ -4,7 +4,7 @@ Towers first see fold 0. Fold 1, the validation window `[t1, t2)`, stops their t
 the reranker. Both together are the data before the test, fold 2, begins.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -13,10 +13,13 @@ from pydantic import Field
 from train.core.ragged import Array
 from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
+from train.data.splits.window import Window
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
 # Of negative interactions, which are in no part and yet known by then.
 HIDING = {TRAIN: -2, VALIDATION: -3, TEST: -4}
+# Histories of users whom the validation, or the test, asks about and nothing was learned from.
+ASKED = {VALIDATION: -5, TEST: -6}
 DAY = 86_400
 
 Count = Annotated[int, Field(ge=0)]
@@ -29,11 +32,13 @@ class Folds:
 
     Attributes:
         fold: 0 train, 1 validation, 2 test, -1 left out, int8 `[N]`; of negative interactions -2 in
-            the time of the training, -3 in that of the validation, -4 in that of the test.
+            the time of the training, -3 in that of the validation, -4 in that of the test; -5 and
+            -6 in histories of users whom the validation, or the test, alone asks about.
         t1: seconds; validation starts here.
         t2: seconds; the test starts here.
         test_users: users who are evaluated, ascending, int32.
         seen: whether items of a user's history are ground truth.
+        window: what the test window has before any filter.
     """
 
     fold: Array
@@ -41,6 +46,7 @@ class Folds:
     t2: int
     test_users: Array
     seen: Seen = "exclude"
+    window: Window = field(default_factory=Window)
 
     @property
     def before_validation(self) -> Array:
@@ -50,7 +56,12 @@ class Folds:
     @property
     def before_test(self) -> Array:
         """Which interactions are known when the test begins, negative too, bool `[N]`."""
-        return self.before_validation | np.isin(self.fold, (VALIDATION, HIDING[VALIDATION]))
+        validation = VALIDATION, HIDING[VALIDATION], ASKED[VALIDATION]
+        return self.before_validation | np.isin(self.fold, validation)
+
+    def asked(self, part: int) -> Array:
+        """Which interactions are histories of users whom a part alone asks about, bool `[N]`."""
+        return np.asarray(self.fold == ASKED[part])
 
 
 class Split(Settings):
@@ -88,16 +99,17 @@ class Split(Settings):
         Raises:
             ValueError: a fold is empty; the message has the counts and names settings to change.
         """
-        fold, t1, t2 = self.cut(interactions)
-        cut_counts = _counts(fold)
-        fold = self._filtered(interactions, fold, n_users, n_items, seen)
+        cut, t1, t2 = self.cut(interactions)
+        cut_counts = _counts(cut)
+        fold = self._filtered(interactions, cut, n_users, n_items, seen)
         users = np.unique(interactions.user[fold == TEST]).astype(np.int32)
-        result = Folds(fold, t1, t2, users, seen)
+        window = Window.of(interactions, cut < TEST, cut == TEST, fold == TEST, n_items)
+        result = Folds(fold, t1, t2, users, seen, window)
         self._check(result, cut_counts)
         return result
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
-        """Return the folds before any filter, int8 `[N]`, and both cut times."""
+        """Return the folds before any filter, none -1, int8 `[N]`, and both cut times."""
         raise NotImplementedError
 
     def earlier(self, interactions: Interactions, steps: int) -> tuple["Split", Array]:
@@ -125,9 +137,9 @@ class Split(Settings):
         """Return the folds, -1 where an interaction does not count, int8 [N]."""
         user, item = interactions.user, interactions.item
         before = (fold < TEST) & interactions.positive
-        known = before.copy()
+        known, learned = before.copy(), before & (fold != ASKED[TEST])
         kept = np.bincount(user[before], minlength=n_users)[user] >= self.min_user_train
-        kept &= np.bincount(item[before], minlength=n_items)[item] >= self.min_item_train
+        kept &= np.bincount(item[learned], minlength=n_items)[item] >= self.min_item_train
         before &= kept
         counts = (fold == TEST) & interactions.counted
         if seen == "exclude" and interactions.role is None:
@@ -160,11 +172,16 @@ class Split(Settings):
         history = np.bincount(user[left], minlength=n_users)
         counts &= history[user] >= max(self.min_user_history, int(self.warm_users))
         if self.warm_items:
-            counts &= np.bincount(item[left], minlength=n_items)[item] > 0
+            learned = left & (fold != ASKED[TEST])
+            counts &= np.bincount(item[learned], minlength=n_items)[item] > 0
         counts &= np.bincount(user[counts], minlength=n_users)[user] >= self.min_user_test
         out = np.where(before | counts, fold, LEFT_OUT)
+        # What an asked user hid is known when the user asks.
+        by_then = np.select(
+            [fold == ASKED[VALIDATION], fold == ASKED[TEST]], [TRAIN, VALIDATION], fold
+        )
         hiding = np.array([HIDING[part] for part in (TRAIN, VALIDATION, TEST)])
-        return np.where(interactions.negative, hiding[fold], out).astype(np.int8)
+        return np.where(interactions.negative, hiding[by_then], out).astype(np.int8)
 
     def _check(self, folds: Folds, cut_counts: str) -> None:
         sizes = np.bincount(folds.fold[folds.fold >= 0], minlength=3)

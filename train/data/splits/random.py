@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from train.core.hashing import pair_hashes
 from train.core.ragged import Array
 from train.core.schema import Interactions
-from train.data.splits.base import TEST, TRAIN, VALIDATION, Split, end_of
+from train.data.splits.base import ASKED, TEST, TRAIN, VALIDATION, Split, end_of
 
 
 def _whole_above_one(value: float) -> float:
@@ -33,13 +33,18 @@ class Random(Split):
         test: share of each user's items that is held out, at least one; from 1 on the number. With
             kinds of events, of items with an event that the test counts.
         validation: the same for the validation, of all items.
-        draw: seed of the choice of items.
+        draw: seed of the choice of items, and of users.
+        users: share of the users who are the test, and of those who are the validation (strong
+            generalization; Marlin 2004): `test` of their items are held out, and the others are
+            known when they ask, and not learned from. All others' items are learned from. By
+            default everybody is tested, on what is left out of what was learned from.
     """
 
     name: Literal["random"] = "random"
     test: Part = 0.2
     validation: Part = 0.1
     draw: int = Field(default=0, ge=0)
+    users: float | None = Field(default=None, gt=0, lt=0.5)
 
     def cut(self, interactions: Interactions) -> tuple[Array, int, int]:
         """Draw the items of the test, and then those of the validation, user by user."""
@@ -61,17 +66,43 @@ class Random(Split):
             positive: whether a pair can be learned from.
         """
         start, end = (np.searchsorted(user, user, side=side) for side in ("left", "right"))
+        sums = (_sums(of, start, end) for of in (counted, positive))
         place = np.empty(len(user), np.int64)
         hashes = pair_hashes(user, item, self.draw)
         place[np.lexsort((hashes, ~counted, user))] = np.arange(len(user))
-        count, every = (_sums(of, start, end) for of in (counted, positive))
-        test, validation = (_held_out(part, count) for part in (self.test, self.validation))
-        enough = (count >= test + validation) & (every > test + validation)
-        place -= start
+        return self._folds(user, place - start, *sums)
+
+    def _folds(self, user: Array, place: Array, count: Array, every: Array) -> Array:
+        """Return the folds of pairs by their place among those of the user, int8 `[P]`.
+
+        Args:
+            user: indices, ascending.
+            place: from 0 on, in the order in which they are drawn.
+            count: of the user's pairs that may be held out.
+            every: of the user's pairs that can be learned from.
+        """
         fold = np.full(len(user), TRAIN, np.int8)
-        fold[enough & (place < test + validation)] = VALIDATION
-        fold[enough & (place < test)] = TEST
+        test, validation = (_held_out(part, count) for part in (self.test, self.validation))
+        if self.users is None:
+            enough = (count >= test + validation) & (every > test + validation)
+            fold[enough & (place < test + validation)] = VALIDATION
+            fold[enough & (place < test)] = TEST
+            return fold
+        of_user = self._asked(user, (count >= test) & (every > test))
+        for part in (VALIDATION, TEST):
+            fold[of_user == part] = ASKED[part]
+            fold[(of_user == part) & (place < test)] = part
         return fold
+
+    def _asked(self, user: Array, enough: Array) -> Array:
+        """Return which part asks about the user of each pair, int8 `[P]`."""
+        able = np.unique(user[enough])
+        drawn = able[np.argsort(pair_hashes(able, able, self.draw), kind="stable")]
+        count = max(round((self.users or 0) * len(able)), 1)
+        part = np.full(int(user.max(initial=0)) + 1, TRAIN, np.int8)
+        part[drawn[count : 2 * count]] = VALIDATION
+        part[drawn[:count]] = TEST
+        return np.asarray(part[user])
 
 
 def _roles(interactions: Interactions) -> tuple[Array, Array, Array]:
