@@ -8,9 +8,11 @@ import pytest
 
 from tests.documents import PAGES, ROOT, RUN_BY, Section, blocks, run, sections
 from tests.unit.test_imports import MAY_IMPORT, SERVE
+from train.bundle.bundle import open_bundle
 from train.config import Run
 from train.fit import fit
 from train.losses import LOSSES
+from train.sources.entries import SOURCES
 
 PACKAGES = ("cluster", "train", "tune", "serve")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -83,14 +85,33 @@ def test_the_architecture_tells_who_may_import_whom() -> None:
 
 
 def test_a_loss_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "hinge", example("Hinge"))
+    fitted = fit(short_run(tmp_path, loss={"name": "hinge", "margin": 0.5}, sources=["tower"]))
+    assert Path(fitted, "manifest.json").is_file()
+
+
+def test_a_source_is_a_class_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOURCES, "best_rated", example("BestRatedSource"))
+    sources = ["tower", {"name": "best_rated", "prior": 20}]
+    bundle = open_bundle(fit(short_run(tmp_path, sources=sources)))
+    assert list(bundle.manifest["contributions"]) == ["tower", "best_rated"]
+    assert bundle.manifest["config"]["sources"][1]["prior"] == 20
+
+
+def example(name: str) -> Any:
+    """Return the class of an example of the page on extending."""
+    [source] = [s for s in blocks(PAGES["docs/extending.md"], "python") if f"class {name}" in s]
     defined: dict[str, Any] = {}
-    [source] = blocks(PAGES["docs/extending.md"], "python")
     exec(compile(source, "extending.md", "exec"), defined)
-    monkeypatch.setitem(LOSSES, "hinge", defined["Hinge"])
-    table = {
+    return defined[name]
+
+
+def short_run(storage: Path, **changes: Any) -> Run:
+    table: dict[str, Any] = {
         "data": {"name": "generated", "users": 60, "items": 30, "interactions": 900},
-        "loss": {"name": "hinge", "margin": 0.5},
         "train": {"workers": 0, "threads": 1, "epochs": 1},
+        "storage": str(storage),
+        "reranker": "none",
+        "page": False,
     }
-    short = {"storage": str(tmp_path), "reranker": "none", "page": False}
-    assert Path(fit(Run.model_validate(table | short)), "manifest.json").is_file()
+    return Run.model_validate(table | changes)

@@ -70,7 +70,7 @@ loss.choice = [
 """
 
 
-ALONE, BOTH = '["tower"]', '["tower", { name = "als", quota = { int = [9, 40] } }]'
+ALONE, BOTH = '["tower"]', '["tower", { name = "itemknn", neighbours = { int = [9, 40] } }]'
 
 
 @pytest.fixture
@@ -258,7 +258,8 @@ def test_rerankers_sources_and_indexes_are_swept_over_one_training_of_the_towers
     folder: Path, space: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("run.toml").read_text().replace("workers = 2", "workers = 0")
-    Path("run.toml").write_text(text)
+    sources = 'sources = ["tower", { name = "ease", regularization = 100 }]'
+    Path("run.toml").write_text(f"{sources}\n{text}")
     Path("sweep.toml").write_text(f'run = "run.toml"\ntrials = 3\n[space]\n{space}\n')
     main(["sweep.toml", "--name", "parts"])
     rows = records("parts")
