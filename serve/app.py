@@ -9,6 +9,7 @@ from cluster.cpus import available_cpus
 from serve.config import ServeArgs
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
+from train.bundle.bundle import check
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Parallelism comes from replicas; a pool of threads in each makes all of them slower."""
@@ -17,9 +18,16 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def build(args: ServeArgs) -> serve.Application:
     """Return the application: one or two deployments over the same stages.
 
+    A folder of a run is pinned to its newest bundle here, once: replicas that start later, after a
+    crash or to scale, open the same version.
+
     Args:
         args: settings; keys it does not know are refused.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
     """
+    args = args.model_copy(update={"bundle": check(args.bundle)[0]})
     define: Any = serve.deployment(**_options(args))
     ingress = define(serve.ingress()(RetrievalReplica)).options(name="retrieval")
     if args.topology == "split":

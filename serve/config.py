@@ -10,7 +10,7 @@ from cluster import haproxy
 from cluster.ports import try_port
 from train.core.settings import Settings
 
-Topology = Literal["split", "fused"]
+Topology = Literal["fused", "split"]
 
 
 class ServeArgs(Settings):
@@ -33,7 +33,7 @@ class ServeArgs(Settings):
     """
 
     bundle: str
-    topology: Topology = "split"
+    topology: Topology = "fused"
     replicas: int | None = Field(None, ge=1)
     cpus: float | None = Field(None, gt=0)
     candidates: int | None = Field(None, ge=1)

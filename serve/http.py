@@ -160,11 +160,11 @@ def _documented(
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Response:
-        """Whether both stages have their bundle loaded and answer."""
+        """Whether both stages have the same bundle loaded and answer."""
         try:
             await ready()
         except Exception as error:
-            return _json(503, {"detail": f"not ready: {type(error).__name__}"})
+            return _json(503, {"detail": f"not ready: {type(error).__name__}: {error}"})
         return _json(200, {"status": "ready", "bundle": about["version"]})
 
     @app.get("/bundle")

@@ -10,7 +10,10 @@ from train.recommender.retrieval import retrieve
 
 Message = tuple[Array, Array, Array, Array, Array, Array, Array | None, int]
 """User indices `[B]`; values and offsets of the histories; user vectors `[B, d]`; items and scores
-of the candidates `[B, C]`; k."""
+of the candidates `[B, C]`; which sources proposed them; k."""
+
+Ranked = tuple[Array, Array]
+"""The best items of each request, int32 `[B, k]`, and their scores."""
 
 
 class RankingReplica:
@@ -28,8 +31,18 @@ class RankingReplica:
         retrieved = retrieve(self._recommender, [known])
         rank_candidates(self._recommender, *unpack(pack(retrieved, 1)))
 
-    async def rank(self, message: Message) -> tuple[Array, Array]:
-        """Return the best items of each request, int32 `[B, k]`, and their scores."""
+    async def rank(self, version: str, message: Message) -> Ranked | None:
+        """Return the best items of each request, or None for a message of another bundle.
+
+        Users, items and vectors of a message are positions in, and coordinates of, one bundle;
+        while an application is updated, replicas of two bundles are there.
+
+        Args:
+            version: of the bundle that the message was made with.
+            message: as `pack` makes it.
+        """
+        if version != self._recommender.version:
+            return None
         return rank_candidates(self._recommender, *unpack(message))
 
     async def version(self) -> str:

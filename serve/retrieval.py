@@ -9,12 +9,15 @@ from ray.serve.handle import DeploymentHandle
 from serve.config import ServeArgs
 from serve.http import Application
 from serve.loopback import bind_to_node
-from serve.ranking import pack
+from serve.ranking import Ranked, pack
 from train.bundle.bundle import open_bundle
-from train.core.ragged import Array
 from train.recommender.answers import answers, rank_retrieved
 from train.recommender.requests import Request, Retrieved
 from train.recommender.retrieval import retrieve
+
+
+class OtherBundleError(RuntimeError):
+    """The stages have different bundles, as they do while an application is updated."""
 
 
 class RetrievalReplica:
@@ -57,18 +60,26 @@ class RetrievalReplica:
         return answer
 
     async def ready(self) -> None:
-        """Raise where the second stage does not answer."""
-        if self._ranking is not None:
-            await self._ranking.version.remote()
+        """Raise where the second stage does not answer, or has another bundle."""
+        if self._ranking is None:
+            return
+        ours, theirs = self._recommender.version, await self._ranking.version.remote()
+        if ours != theirs:
+            raise OtherBundleError(f"stage 1 has bundle {ours}, stage 2 has {theirs}")
 
     async def _recommend(self, requests: list[Request]) -> list[dict[str, Any]]:
         retrieved = retrieve(self._recommender, requests)
         ranked = await self._ranked(requests, retrieved)
         return answers(self._recommender, requests, retrieved, *ranked)
 
-    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> tuple[Array, Array]:
-        if self._ranking is None:
-            return rank_retrieved(self._recommender, requests, retrieved)
-        most = max(request.k for request in requests)
-        ranked: tuple[Array, Array] = await self._ranking.rank.remote(pack(retrieved, most))
-        return ranked
+    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> Ranked:
+        if self._ranking is not None:
+            most = max(request.k for request in requests)
+            message = pack(retrieved, most)
+            ranked: Ranked | None = await self._ranking.rank.remote(
+                self._recommender.version, message
+            )
+            if ranked is not None:
+                return ranked
+        # While an application is updated, stage 2 may have another bundle; this one has both.
+        return rank_retrieved(self._recommender, requests, retrieved)

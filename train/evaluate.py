@@ -10,6 +10,7 @@ from train.data.encoded import encode
 from train.data.snapshot import fingerprint, held_out, snapshot, with_asked
 from train.data.splits.base import TEST
 from train.evaluation.evaluate import evaluate
+from train.evaluation.new_users import measure_new_users
 
 
 def measure(bundle: Bundle) -> Mapping[str, Any]:
@@ -41,4 +42,8 @@ def measure(bundle: Bundle) -> Mapping[str, Any]:
     settings = picks.recorded(run, bundle.manifest).evaluation
     report = evaluate(bundle.recommender, holdout, settings, run.seed).report
     # Earlier folds were measured with fits of their own, which the bundle does not hold.
+    window = run.split.cut(data.interactions)[0] == TEST
+    report["new_users"] = measure_new_users(
+        bundle.recommender, data.interactions, window, settings.k, run.seed
+    )
     return report | {name: recorded[name] for name in ("folds",) if name in recorded}

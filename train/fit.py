@@ -23,10 +23,11 @@ from train.core.ragged import Array
 from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import Holdout, Snapshot, fingerprint, held_out
-from train.data.splits.base import Folds
+from train.data.splits.base import TEST, Folds
 from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.evaluation.folds import summarized
+from train.evaluation.new_users import measure_new_users
 from train.identity import RUN, check_name, run_identity
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
@@ -42,6 +43,7 @@ from train.steps import (
     refit_snapshot,
     reranker_holdout,
     select_holdout,
+    settled,
     stage_one,
     stage_two,
 )
@@ -129,6 +131,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     laps = Laps()
     holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
+    run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
     laps.end("towers")
     run = pick(run, reranker_holdout(run, holdout))
@@ -148,9 +151,17 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
     laps.end("refit")
     test = held_out(data, folds, phases["refit"])
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
+    window = run.split.cut(data.interactions)[0] == TEST
+    evaluated.report["new_users"] = measure_new_users(
+        recommenders["refit"], data.interactions, window, run.evaluation.k, run.seed
+    )
     arrays = evaluated.arrays() | diagnose(recommenders["refit"], test, run.seed)
     laps.end("evaluate")
-    training = {"epochs": towers["select"].epoch, "select": towers["select"].curve}
+    training = {
+        "epochs": towers["select"].epoch,
+        "select": towers["select"].curve,
+        "settings": run.train.model_dump(mode="json"),
+    }
     facts = {
         "metrics": evaluated.report,
         "training": training,

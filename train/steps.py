@@ -169,7 +169,7 @@ def _known(run: Run, data: Encoded, known: Array, as_of: int) -> Snapshot:
     return snapshot(data, known, as_of, *options)
 
 
-def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommender, Holdout]:
+def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[TwoTowerModel, Holdout]:
     """Train towers on interactions before t1, stopped by the validation users, or read them.
 
     Args:
@@ -179,11 +179,12 @@ def selected(home: str, run: Run, data: Encoded, folds: Folds) -> tuple[Recommen
         folds: likewise.
 
     Returns:
-        stage 1 with the towers, and the validation users.
+        the towers, and the validation users.
     """
     holdout = select_holdout(run, data, folds)
+    run = settled(run, holdout.known)
     towers = fit_towers(home, run, {"select": holdout.known}, holdout, Tracker())
-    return stage_one(run, data, holdout.known, towers["select"].model), holdout
+    return towers["select"].model, holdout
 
 
 def stage_one(
@@ -295,6 +296,24 @@ def fit_towers(
     for phase, state in states.items():
         tracker.curve(phase, state["curve"])
     return {phase: _fitted_towers(run, jobs[phase], state) for phase, state in states.items()}
+
+
+def settled(run: Run, known: Snapshot) -> Run:
+    """Return the run with its training's steps, epochs and rate, by the examples of a snapshot."""
+    if run.tower.closed_form():
+        return run
+    examples = run.tower.count_examples(known.interactions, run.train.examples)
+    training = run.train.settled(examples)
+    logger.info(
+        "train: %s examples an epoch: batches of %s, learning rate %g, weight decay %g, at most "
+        "%s epochs",
+        f"{examples:,}",
+        f"{(training.batch_size or 0) * max(1, training.workers):,}",
+        training.learning_rate,
+        training.weight_decay,
+        training.epochs,
+    )
+    return run.model_copy(update={"train": training})
 
 
 def _fitted_towers(run: Run, job: Job, state: PhaseResult) -> Fitted:

@@ -1,6 +1,6 @@
 """The settings of a sweep: the base run, the search space, the budget and the search."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -14,7 +14,8 @@ from train.tracking.base import NoTracking, Tracking
 from tune.space.draws import check, corners, override
 from tune.space.points import Point, point
 from tune.space.ranges import Range, parse
-from tune.subjects import SUBJECTS, Subject, subject_of
+from tune.subjects import SUBJECTS
+from tune.subjects.base import Subject
 
 
 def _space(table: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,8 @@ class Sweep(Settings):
         run: path of a run file, or the name of a preset of `train`.
         metrics: one or two that trials are compared by, the first one decides; by default
             "ndcg", the NDCG@10 over the whole catalogue, without seen items, of the validation
-            holdout (never of the test), and for an index its recall and its speed.
+            holdout (never of the test), for sources the recall of the candidates of these
+            users, and for an index its recall and its speed.
         trials: number of trials, the run as it is included; no limit where only `hours` are given.
         hours: after which no trial goes on.
         trials_at_once: maximum number of concurrent trials.
@@ -138,3 +140,19 @@ def read_sweep(source: str, flags: Mapping[str, Any] | None = None) -> Sweep:
         ValueError: not TOML, or a key or value that is not known.
     """
     return Sweep.model_validate(read_table(source, "tune") | dict(flags or {}))
+
+
+def subject_of(keys: Collection[str]) -> str:
+    """Return the name of the subject that a space with these keys varies.
+
+    Raises:
+        ValueError: the keys belong to several of them.
+    """
+    tables = {key.split(".")[0] for key in keys}
+    subjects = sorted(name for name, one in SUBJECTS.items() if tables & set(one.keys))
+    if len(subjects) > 1:
+        raise ValueError(
+            f"space: a sweep varies one of {', '.join(SUBJECTS)}, and this has keys of "
+            f"{' and '.join(subjects)}; make a sweep of each, one after the other"
+        )
+    return subjects[0] if subjects else "towers"

@@ -100,7 +100,7 @@ def by_index(job: Job) -> Step:
     """Return what makes a batch of our loop, and what learns from it."""
     torch.manual_seed(0)
     worker, model = Worker(), job.tower.build(job.inputs)
-    optimizer = _optimizer(model, job.training)
+    optimizer = _optimizer(model, job)
     data = examples(job.interactions, USERS, worker.device)
     negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, worker.device)
     order = iter(torch.randperm(len(data)).split(BATCH))

@@ -155,7 +155,7 @@ def positions(job: Job) -> float:
         users = len(job.inputs.warm_users)
         data = examples(job.interactions, users, torch.device("cpu"))
         count, learned = len(windows(data, job.tower.history)), count - users
-    batch = job.training.batch_size
+    batch = job.schedule.batch_size
     return steps_per_epoch(count, batch, 1, None) * batch * learned / count
 
 

@@ -19,6 +19,7 @@ from train.sources.base import Source, SourceSettings
 from train.sources.entries import SOURCES
 from train.sources.fitted import SHAPES, from_arrays
 from train.sources.fitting import fit_sources, suitable
+from train.sources.vectors import VectorSource
 
 # The towers are trained, not fitted, and searched by the index of the run.
 FITTED = [name for name in SOURCES if name != "tower"]
@@ -264,3 +265,19 @@ def _snapshot(interactions: Interactions, users: int, items: int) -> Snapshot:
 
 def _all(count: int) -> Array:
     return np.ones(count, dtype=bool)
+
+
+@pytest.mark.parametrize("confidence", [1.0, 10.0])
+def test_a_user_is_folded_in_alone_as_among_many(confidence: float) -> None:
+    """Bit for bit, where a batch is large enough for other code of a product of matrices."""
+    rng = np.random.default_rng(0)
+    items = (rng.normal(size=(900, 48)) / 7).astype(np.float32)
+    folding = np.linalg.inv(items.T @ items + 30 * np.eye(48)).astype(np.float32)
+    source = VectorSource(items, np.ones(900, bool), folding, np.array(confidence))
+    lengths = rng.integers(0, 90, 700)
+    history = Ragged.from_rows([rng.integers(0, 900, length).tolist() for length in lengths])
+    together = source.users(history)
+    for row in range(0, 700, 7):
+        alone = source.users(history.take(np.array([row])))
+        np.testing.assert_array_equal(alone[0], together[row])
+    assert (together[lengths == 0] == 0).all()

@@ -32,7 +32,8 @@ from tune.config import Sweep
 from tune.outcome import outcome
 from tune.search import SearchResult
 from tune.space.draws import override
-from tune.subjects import SUBJECTS, varied
+from tune.subjects import SUBJECTS
+from tune.subjects.towers import varied
 from tune.trials import tuner
 from tune.trials.progress import Progress
 from tune.trials.trial import trial
@@ -67,6 +68,9 @@ loss.choice = [
     { name = "bpr" },
 ]
 """
+
+
+ALONE, BOTH = '["tower"]', '["tower", { name = "als", quota = { int = [9, 40] } }]'
 
 
 @pytest.fixture
@@ -244,10 +248,13 @@ metrics = ["ndcg", "milliseconds"]
     ("space", "names"),
     [
         ('reranker = { choice = [{ name = "none" }, { name = "mlp", epochs = 2 }] }', ["ndcg"]),
+        ('"reranker.kinds.catboost.depth" = { int = [1, 3] }', ["ndcg"]),
         ('"index.m" = { int = [4, 8] }', ["recall", "microseconds"]),
+        ('"sources.ease.quota" = { int = [5, 200] }', ["recall"]),
+        (f"sources = {{ choice = [{ALONE}, {BOTH}] }}", ["recall"]),
     ],
 )
-def test_rerankers_and_indexes_are_swept_over_one_training_of_the_towers(
+def test_rerankers_sources_and_indexes_are_swept_over_one_training_of_the_towers(
     folder: Path, space: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("run.toml").read_text().replace("workers = 2", "workers = 0")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from train.core.ragged import Array
 from train.index.candidates import Candidates
-from train.sources.merge import RANK_CONSTANT, fused
+from train.sources.merge import RANK_CONSTANT, filled, fused
 
 ITEMS, ROWS, DEPTH = 12, 3, 5
 
@@ -59,6 +59,60 @@ def test_it_is_the_sum_of_reciprocal_ranks(lists: list[Array], count: int) -> No
 @given(proposals())
 def test_the_order_of_the_sources_decides_nothing(lists: list[Array]) -> None:
     np.testing.assert_array_equal(fused(lists, 9).items, fused(lists[::-1], 9).items)
+
+
+@given(proposals(), st.lists(st.integers(1, DEPTH), min_size=4, max_size=4), st.integers(1, 9))
+def test_what_is_within_the_quotas_comes_first(
+    lists: list[Array], quotas: list[int], count: int
+) -> None:
+    quotas = quotas[: len(lists)]
+    found = fused(lists, count, quotas)
+    inside = [items[:, :quota] for items, quota in zip(lists, quotas, strict=True)]
+    assert found.proposed is not None
+    for row in range(ROWS):
+        first, every = slow(inside, row), slow(lists, row)
+        rest = {item: of for item, of in every.items() if item not in first}
+        expected = [
+            (item, part[item][1])
+            for part in (first, rest)
+            for item in sorted(part, key=lambda item: (-part[item][0], item))
+        ][:count]
+        real = found.items[row] >= 0
+        items, bits = found.items[row][real].tolist(), found.proposed[row][real].tolist()
+        assert list(zip(items, bits, strict=True)) == expected
+        assert (np.diff(found.scores[row][real]) <= 0).all()
+        assert (found.scores[row][real] > 0).all()
+
+
+@given(proposals(), st.integers(1, 4))
+def test_the_first_candidates_do_not_depend_on_how_many_there_are(
+    lists: list[Array], quota: int
+) -> None:
+    """Of sources that are asked for more, too, as long as their quotas are the same."""
+    quotas = [quota] * len(lists)
+    few = fused([items[:, :quota] for items in lists], quota, quotas)
+    many = fused(lists, 9, quotas)
+    within = [len(slow([items[:, :quota] for items in lists], row)) for row in range(ROWS)]
+    for row, size in enumerate(within):
+        first = min(quota, size)
+        np.testing.assert_array_equal(few.items[row, :first], many.items[row, :first])
+        np.testing.assert_array_equal(few.scores[row, :first], many.scores[row, :first])
+
+
+def test_what_fills_up_comes_last_and_belongs_to_nobody() -> None:
+    found = fused([np.array([[4, 7], [1, -1]], np.int32)], 3)
+    more = Candidates(np.array([[8, 9, 2], [5, -1, -1]], np.int32), np.zeros((2, 3), np.float32))
+    more.scores[1, 1:] = -np.inf
+    whole = filled(found, more)
+    assert whole.items.tolist() == [[4, 7, 8], [1, 5, -1]]
+    assert whole.proposed is not None and whole.proposed.tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert whole.scores[0, :2].tolist() == found.scores[0, :2].tolist()
+    assert whole.scores[:, 1:].tolist() == [[found.scores[0, 1], 0], [0, -np.inf]]
+    # Scores of a source may be below 0, and never rise.
+    alone = Candidates(np.array([[4, -1]], np.int32), np.array([[-2, -np.inf]], np.float32))
+    best = Candidates(np.array([[8, 9]], np.int32), np.array([[5, -7]], np.float32))
+    assert filled(alone, best).scores.tolist() == [[-2, -2]]
+    assert filled(alone, best).proposed is None
 
 
 def test_what_two_propose_comes_first() -> None:

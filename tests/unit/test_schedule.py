@@ -67,7 +67,7 @@ def test_a_later_phase_has_the_rates_of_the_first_ones_best_epochs(
     with Recorder() as recorder:
         done = train_phases(jobs, str(tmp_path), recorder.watched)
     assert [done[phase]["epoch"] for phase in jobs] == [4, 2]
-    line = falling(jobs["select"].training.learning_rate, 6 * 8)
+    line = falling(jobs["select"].schedule.learning_rate, 6 * 8)
     expected = [*line[: 4 * 8], *line[: 2 * 8]]
     np.testing.assert_allclose(rates(recorder), expected, rtol=ROUNDING)
 
@@ -80,7 +80,7 @@ def orders(**changes: Any) -> list[list[tuple[int, int]]]:
     """Return the pairs of each epoch in their order."""
     job = pairs_job(**changes)
     found = record(job)
-    epochs = range(1, job.training.epochs + 1)
+    epochs = range(1, job.schedule.epochs + 1)
     return [[pair for step in found.epoch(epoch) for pair in step.pairs] for epoch in epochs]
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from cluster import cli
 from train.config import Run
 from train.losses.softmax import InBatchSoftmax
+from train.rerankers.catboost_reranker import CatBoost
+from train.rerankers.logit import Logit
 from train.run_files import presets
 from tune.__main__ import main
 from tune.config import Sweep, read_sweep
@@ -52,6 +54,8 @@ def test_every_draw_from_a_preset_is_a_run(name: str) -> None:
     for one, varied in zip(drawn, runs, strict=True):
         table = varied.table()
         for key in one:
+            if isinstance(one[key], list):
+                assert [_named(entry) for entry in one[key]] == [e["name"] for e in table[key]]
             if isinstance(one[key], dict):
                 assert table[key].items() >= one[key].items()
 
@@ -67,6 +71,45 @@ def test_a_run_drawn_from_a_preset_is_a_point_of_it(name: str, seed: int) -> Non
     assert override(run, suggest(space, optuna.trial.FixedTrial(found))) == wanted
     values = [0.5] * len(sweep.directions())
     assert finished_trial(space, found, values).params == found
+
+
+def _named(entry: Any) -> Any:
+    return entry["name"] if isinstance(entry, dict) else entry
+
+
+def test_entries_of_a_list_are_found_by_their_names() -> None:
+    run = override(RUN, {"sources.als.quota": 40, "reranker.kinds.catboost.depth": 2})
+    assert [(of.name, of.quota) for of in run.sources if of.quota] == [("als", 40)]
+    assert run.rerankers() == (Logit(), CatBoost(depth=2))
+    with pytest.raises(ValueError, match=r"sources.svd.quota: svd is not among tower, ease, .*; a"):
+        override(RUN, {"sources.svd.quota": 40})
+    with pytest.raises(ValueError, match=r"sources.als: name a key of it too, such as sources.als"):
+        override(RUN, {"sources.als": 40})
+
+
+def test_lists_of_sources_are_chosen_with_their_ranges() -> None:
+    als = {"name": "als", "quota": {"int": [5, 9]}, "alpha": {"choice": [1, 10]}}
+    space = parse({"sources": {"choice": [["tower"], ["tower", als], ["tower", "svd"]]}})
+    drawn = samples(space, 60)
+    assert {json.dumps([_named(entry) for entry in one["sources"]]) for one in drawn} == {
+        '["tower"]',
+        '["tower", "als"]',
+        '["tower", "svd"]',
+    }
+    quotas = {one["sources"][1]["quota"] for one in drawn if _named(one["sources"][-1]) == "als"}
+    assert quotas == {5, 6, 7, 8, 9}
+    ends = [one["sources"] for one in corners(space)]
+    assert ["tower", {"name": "als", "quota": 9, "alpha": 1}] in ends
+    assert ["tower", {"name": "als", "quota": 5, "alpha": 10}] in ends
+    wanted = override(RUN, {"sources": ["tower", {"name": "als", "quota": 7, "alpha": 10}]})
+    assert point(space, RUN, wanted) == {
+        "sources": "tower als",
+        "sources.tower als.als.quota": 7,
+        "sources.tower als.als.alpha": 10,
+    }
+    assert point(space, RUN, override(RUN, {"sources": ["tower"]})) == {"sources": "tower"}
+    assert point(space, RUN, override(RUN, {"sources": ["tower", "slim"]})) is None
+    assert point(space, RUN, override(RUN, {"sources": ["als", "tower"]})) is None
 
 
 def test_a_run_that_no_draw_gives_is_no_point() -> None:
@@ -264,6 +307,16 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
             "seed.x: seed is a value (0), not a table",
         ),
         (
+            'space."reranker.depth" = {int = [1, 3]}',
+            [],
+            "reranker.depth: unknown key 'depth'; available: kinds, name",
+        ),
+        (
+            'space."sources.svd.quota" = {int = [1, 3]}',
+            [],
+            "sources.svd.quota: svd is not among tower, ease, als, itemknn",
+        ),
+        (
             'space."train.epochs" = {int = [2, 1]}',
             [],
             "space: train.epochs: int takes [low, high] with low below high, got [2, 1]",
@@ -286,7 +339,8 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
         (
             'space."tower.width" = {int = [1, 9]}\nspace."index.m" = {int = [2, 9]}',
             [],
-            "a sweep varies one of towers, reranker, index, and this has keys of index and towers",
+            "a sweep varies one of towers, sources, reranker, index, and this has keys of index "
+            "and towers",
         ),
         (
             "tower.width = {int = [1, 9]}",

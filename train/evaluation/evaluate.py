@@ -10,6 +10,14 @@ from train.evaluation.breakdown import Group, groups
 from train.evaluation.rankings import Rankings, rank_systems, source_row
 from train.evaluation.settings import Evaluation
 from train.evaluation.verdict import verdict
+from train.metrics.beyond import (
+    debiased_ndcg,
+    diversity,
+    gini,
+    interaction_rows,
+    inverse_propensity,
+    popularity,
+)
 from train.metrics.bootstrap import Columns, mean_over_users, nested
 from train.metrics.ranking import (
     NAMES,
@@ -52,9 +60,11 @@ def evaluate(
     further cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
     divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in NDCG
     (paired); `recall@candidates`; `sources` (by name: `recall` and `marginal` recall of what each
-    proposes, where there are several); `verdict` (see `verdict.verdict`); and facts (`users`,
-    `interactions`, `catalogue`, `cold_catalogue`, which is the part of it without interactions,
-    `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over users.
+    proposes, where there are several); `beyond` (by system: `diversity`, `popularity`,
+    `debiased_ndcg` and `gini`, see `metrics.beyond`); `verdict` (see `verdict.verdict`); and facts
+    (`users`, `interactions`, `catalogue`, `cold_catalogue`, which is the part of it without
+    interactions, `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over
+    users.
 
     Args:
         recommender: its two stages are measured; its reranker too where it did not earn its place.
@@ -68,14 +78,17 @@ def evaluate(
     parts = groups(holdout)
     columns = _systems(ranked, relevant, known, k) | _cuts(ranked, relevant, settings)
     columns |= _groups(ranked, parts, k) | _stages(ranked, relevant, ndcg)
+    columns |= _beyond(ranked, relevant, known, k)
     report = nested(columns, settings.resamples, seed)
-    _add_coverage(report, ranked, int(known.catalogue.sum()), k)
+    _add_coverage(report, ranked, known.catalogue, k)
     baselines = [baseline.name for baseline in settings.baselines]
     report["verdict"] = verdict(
         ndcg, _served(recommender, ndcg), baselines, settings.resamples, seed
     )
     if ranked.proposed:
-        report["sources"] = contributions(ranked.proposed, holdout, recommender.candidates)
+        report["sources"] = contributions(
+            ranked.proposed, holdout, recommender.candidates, recommender.limits
+        )
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
     return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)
@@ -141,6 +154,21 @@ def _groups(ranked: Rankings, parts: Mapping[str, Group], k: int) -> Columns:
     return columns
 
 
+def _beyond(ranked: Rankings, relevant: Ragged, known: Snapshot, k: int) -> Columns:
+    """Return diversity, popularity and debiased NDCG of every system on unseen items."""
+    counts = known.statistics.item_count
+    rows, weights = interaction_rows(known.histories, len(counts)), inverse_propensity(counts)
+    columns: Columns = {}
+    for name, items in ranked.unseen.items():
+        values = {
+            "diversity": diversity(items, rows, k),
+            "popularity": popularity(items, counts, k),
+            "debiased_ndcg": debiased_ndcg(items, relevant, weights, k),
+        }
+        columns |= {("beyond", name, key): mean_over_users(of) for key, of in values.items()}
+    return columns
+
+
 def _stages(ranked: Rankings, relevant: Ragged, ndcg: Mapping[str, Array]) -> Columns:
     """Return the ceiling of stage 2, and what it gains over stage 1."""
     ceiling = recall_at_candidates(ranked.candidates, relevant)
@@ -155,8 +183,11 @@ def recall_at_candidates(candidates: Array, relevant: Ragged) -> Array:
     return per_user(candidates, relevant, candidates.shape[1])["recall"]
 
 
-def _add_coverage(report: dict[str, Any], ranked: Rankings, size: int, k: int) -> None:
-    """Add the coverage of each system: it has no interval, for it is nobody's."""
+def _add_coverage(report: dict[str, Any], ranked: Rankings, catalogue: Array, k: int) -> None:
+    """Add coverage and Gini of each system: they have no interval, for they are nobody's."""
+    size = int(catalogue.sum())
+    for name, items in ranked.unseen.items():
+        report["beyond"][name]["gini"] = {"mean": gini(items, catalogue, k)}
     for part, rankings in (("systems", ranked.unseen), ("all_items", ranked.all_items)):
         for name, items in rankings.items():
             report[part][name]["coverage"] = {"mean": coverage(items[:, :k], size)}

@@ -26,7 +26,8 @@ class Rankings:
             that the user has seen where these are excluded.
         all_items: by system, with them.
         candidates: those of stage 2, int32 `[V, C]`.
-        proposed: what each source proposed for these, int32 `[V, quota]`; empty for one source.
+        proposed: the best items of each source, as many as its quota at least, int32 `[V, D]`;
+            empty for one source.
     """
 
     unseen: dict[str, Array]
@@ -45,18 +46,14 @@ def rank_systems(
     """
     k = max((settings.k, *settings.more_k))
     unseen, all_items = _by_baselines(holdout, settings, k, seed)
-    # As in serving, stage 2 is given at least what is asked for.
-    recommender = replace(recommender, candidates=max(recommender.candidates, settings.k))
-    ranked = rank_stages(recommender, holdout.users, k)
+    # As in serving, stage 2 is given at least what is asked for, and quotas are as they were.
+    count = max(recommender.candidates, settings.k)
+    recommender = replace(recommender, candidates=count, quotas=recommender.limits)
+    ranked, proposed = _in_blocks(recommender, holdout.users, k, unseen=True)
     # Where seen items are ranked anyway, the rankings are the same.
     excludes = recommender.seen == "exclude"
     ranked_of_all = rank_stages(recommender, holdout.users, k, unseen=False) if excludes else ranked
-    candidates = ranked[STAGE_1][:, : recommender.candidates]
-    proposed = {
-        name: ranked[source_row(name)][:, : recommender.candidates if quota is None else quota]
-        for name, quota in recommender.quotas.items()
-        if source_row(name) in ranked
-    }
+    candidates = ranked[STAGE_1][:, :count]
     unseen |= {name: items[:, :k] for name, items in ranked.items()}
     all_items |= {name: items[:, :k] for name, items in ranked_of_all.items()}
     return Rankings(unseen, all_items, candidates, proposed)
@@ -82,25 +79,45 @@ def rank_stages(
         by system, -1 after the last: `source_NAME`, where there are several, and `stage_1`,
         int32 `[B, max(candidates, k)]`; `both_stages` `[B, k]`, where there is a reranker.
     """
+    return _in_blocks(recommender, users, k, unseen)[0]
+
+
+Lists = dict[str, Array]
+
+
+def _in_blocks(recommender: Recommender, users: Array, k: int, unseen: bool) -> tuple[Lists, Lists]:
+    """Return the rankings of systems, and what the sources propose where there are several."""
     measured = replace(recommender, served=BOTH_STAGES)
     blocks = [users[start : start + BLOCK] for start in range(0, len(users), BLOCK)]
-    ranked = [_rank_block(measured, block, k, unseen) for block in blocks]
-    return {name: np.concatenate([part[name] for part in ranked]) for name in ranked[0]}
+    parts = [_rank_block(measured, block, k, unseen) for block in blocks]
+    ranked, proposed = (
+        {name: np.concatenate([part[name] for part in of]) for name in of[0]}
+        for of in zip(*parts, strict=True)
+    )
+    return ranked, proposed
 
 
-def _rank_block(recommender: Recommender, users: Array, k: int, unseen: bool) -> dict[str, Array]:
+def _rank_block(
+    recommender: Recommender, users: Array, k: int, unseen: bool
+) -> tuple[Lists, Lists]:
     queries = of_known_users(recommender, users, unseen)
     vectors, count = recommender.user_vectors[users], max(recommender.candidates, k)
     found = proposals(recommender, queries, vectors, count)
-    every = merged(found, count)
-    ranked = {source_row(name): part.items for name, part in found.items() if len(found) > 1}
+    every = merged(recommender, queries, vectors, found, count)
+    ranked = {}
+    for name, part in found.items() if len(found) > 1 else ():
+        alone = replace(recommender, served=name)
+        ranked[source_row(name)] = merged(
+            alone, queries, vectors, {name: part.first(count)}, count
+        ).items
+    proposed = {name: part.items for name, part in found.items() if len(found) > 1}
     ranked[STAGE_1] = every.items
     if recommender.reranker is not None:
         candidates = every.first(recommender.candidates)
         best, _ = rank_candidates(recommender, queries, vectors, candidates, k)
         ranked[BOTH_STAGES] = np.full((len(users), k), -1, dtype=np.int32)
         ranked[BOTH_STAGES][:, : best.shape[1]] = best
-    return ranked
+    return ranked, proposed
 
 
 def _by_baselines(

@@ -4,7 +4,7 @@ None of the systems was fitted on these users' interactions of the window: sourc
 snapshot before it, and rerankers are scored out of fold.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.data.snapshot import Holdout
+from train.index.candidates import Queries
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import per_user
 from train.recommender.recommender import STAGE_1, Recommender
 from train.recommender.requests import of_known_users
-from train.recommender.retrieval import proposals
+from train.recommender.retrieval import find_candidates, proposals
 from train.sources.merge import fused
 
 # Of what is served to a request alone, from the simplest.
@@ -59,12 +60,13 @@ def earning_sources(
         and 95 % bootstrap interval over users) and `kept`.
     """
     lists = _proposed_items(recommender, holdout)
-    facts = contributions(lists, holdout, recommender.candidates)
+    sizes = recommender.candidates, recommender.limits
+    facts = contributions(lists, holdout, *sizes)
     kept = list(lists)
     while len(kept) > 1:
         some = {name: lists[name] for name in kept}
-        without = {n: _recall_without(n, some, holdout, recommender.candidates) for n in kept}
-        whole = _recall(list(some.values()), holdout, recommender.candidates)
+        without = {n: _recall_without(n, some, holdout, *sizes) for n in kept}
+        whole = _recall(some, holdout, *sizes)
         marginal = {name: float(np.nanmean(whole - recall)) for name, recall in without.items()}
         least = min(kept, key=lambda name: marginal[name])
         if marginal[least] > 0:
@@ -76,32 +78,36 @@ def earning_sources(
 
 
 def contributions(
-    lists: Mapping[str, Array], holdout: Holdout, candidates: int
+    lists: Mapping[str, Array], holdout: Holdout, candidates: int, quotas: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
     """Return each source's `recall` at its quota and its `marginal` recall, with intervals.
 
     Args:
-        lists: what each source proposes, int32 `[V, D]`.
+        lists: the best items of each source, int32 `[V, D]`.
         holdout: its V users.
         candidates: how many are left of all proposals.
+        quotas: of the sources.
     """
-    whole = _recall(list(lists.values()), holdout, candidates)
+    whole = _recall(lists, holdout, candidates, quotas)
     facts = {}
     for name, items in lists.items():
-        recall = per_user(items, holdout.relevant, items.shape[1])["recall"]
-        lost = whole - _recall_without(name, lists, holdout, candidates)
+        recall = per_user(items, holdout.relevant, quotas[name])["recall"]
+        lost = whole - _recall_without(name, lists, holdout, candidates, quotas)
         facts[name] = {"recall": interval(recall), "marginal": interval(lost)}
     return facts
 
 
 def single_sources(recommender: Recommender, holdout: Holdout, k: int) -> list[System]:
     """Return each source alone as a system."""
-    lists = _proposed_items(replace(recommender, candidates=k), holdout)
     systems = []
-    for name, items in lists.items():
-        source = recommender.sources.get(name)
+    for name in recommender.quotas:
+        alone, source = replace(recommender, served=name), recommender.sources.get(name)
+        blocks = [
+            find_candidates(alone, *asked, np.full(len(asked[1]), k)).items
+            for asked in _asked(alone, holdout)
+        ]
         shape = "tower" if source is None else source.shape
-        ndcg = per_user(items, holdout.relevant, k)["ndcg"]
+        ndcg = per_user(np.concatenate(blocks), holdout.relevant, k)["ndcg"]
         systems.append(System(name, ndcg, SHAPES.index(shape), shape != "list"))
     return systems
 
@@ -144,24 +150,35 @@ def interval(values: Array) -> dict[str, float]:
 
 
 def _proposed_items(recommender: Recommender, holdout: Holdout) -> dict[str, Array]:
-    everything = replace(recommender, served=STAGE_1)
-    blocks = []
+    """Return the best items of each source, as many as there are candidates, `[V, C]`."""
+    whole = replace(recommender, served=STAGE_1)
+    count = recommender.candidates
+    blocks = [proposals(whole, *asked, count) for asked in _asked(whole, holdout)]
+    return {name: np.concatenate([found[name].items for found in blocks]) for name in whole.quotas}
+
+
+def _asked(recommender: Recommender, holdout: Holdout) -> Iterator[tuple[Queries, Array]]:
+    """Yield the requests of each block of users, and their vectors."""
     for start in range(0, len(holdout.users), BLOCK):
         users = holdout.users[start : start + BLOCK]
-        requests, vectors = of_known_users(everything, users), everything.user_vectors[users]
-        blocks.append(proposals(everything, requests, vectors, everything.candidates))
-    return {
-        name: np.concatenate([found[name].items for found in blocks]) for name in everything.quotas
-    }
+        yield of_known_users(recommender, users), recommender.user_vectors[users]
 
 
-def _recall(lists: Sequence[Array], holdout: Holdout, count: int) -> Array:
-    items = fused(lists, count).items
+def _recall(
+    lists: Mapping[str, Array], holdout: Holdout, count: int, quotas: Mapping[str, int]
+) -> Array:
+    items = fused(list(lists.values()), count, [quotas[name] for name in lists]).items
     return per_user(items, holdout.relevant, count)["recall"]
 
 
-def _recall_without(name: str, lists: Mapping[str, Array], holdout: Holdout, count: int) -> Array:
-    others = [items for other, items in lists.items() if other != name]
+def _recall_without(
+    name: str,
+    lists: Mapping[str, Array],
+    holdout: Holdout,
+    count: int,
+    quotas: Mapping[str, int],
+) -> Array:
+    others = {other: items for other, items in lists.items() if other != name}
     if not others:
         return np.zeros(len(holdout.users))
-    return _recall(others, holdout, count)
+    return _recall(others, holdout, count, quotas)

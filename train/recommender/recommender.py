@@ -21,6 +21,7 @@ from train.index.base import Index
 from train.rerankers.base import Reranker
 from train.rerankers.features import FeatureInputs
 from train.sources.base import Source
+from train.sources.lists import ListSource
 
 CANDIDATES = 200
 # The source whose candidates are searched for by the vectors of the towers.
@@ -53,7 +54,7 @@ class Recommender:
         linear_score: a fitted model, if any, whose score is one more feature of candidates.
         sources: fitted candidate sources by name, beside the towers.
         quotas: the sources that candidates are merged from, in the order of their bits, and how
-            many each proposes at most; None for as many as there are candidates.
+            many each proposes; None for as many as there are candidates.
         served: the order that answers have: `stage_1` (the fusion of the sources), `both_stages`,
             or that of one of the sources.
         encode: vectors of users from histories that come with a request; None takes the mean of
@@ -154,6 +155,12 @@ class Recommender:
         return {self.served: None} if self.served in self.quotas else self.quotas
 
     @property
+    def limits(self) -> Mapping[str, int]:
+        """Quotas of all sources as numbers."""
+        of = self.quotas.items()
+        return {name: self.candidates if quota is None else quota for name, quota in of}
+
+    @property
     def directions(self) -> Array:
         """Item vectors without the elements that scores add, to compare items by, `[I, w]`."""
         return self.item_vectors[:, : self.item_vectors.shape[1] - self.added]
@@ -182,6 +189,13 @@ class Recommender:
         """Items of the catalogue by recent popularity, the most popular first."""
         order = self.statistics.popular(recent=True)
         return np.asarray(order[self.catalogue[order]])
+
+    @cached_property
+    def fallback(self) -> ListSource:
+        """The items of `popular`, for requests that the sources have too few items for."""
+        places = np.zeros(len(self.items), dtype=np.float32)
+        places[self.popular] = -np.arange(len(self.popular))
+        return ListSource(places, self.catalogue)
 
     @cached_property
     def popularity(self) -> Array:

@@ -4,6 +4,7 @@ Every step works on a whole list of requests; the candidates of one do not depen
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
 from train.recommender.recommender import TOWER, Recommender
 from train.recommender.requests import Request, Retrieved, Source, in_indices, is_popular
-from train.sources.merge import fused
+from train.sources.merge import filled, fused
 from train.sources.vectors import distinct_items
 
 # Items of histories whose vectors are in memory at once, where only these are candidates.
@@ -46,11 +47,15 @@ def vectors_of(recommender: Recommender, queries: Queries, given: Array) -> Arra
 def find_candidates(
     recommender: Recommender, queries: Queries, vectors: Array, counts: Array
 ) -> Candidates:
-    """Return the best `counts` `[B]` items of each request, none of them excluded."""
+    """Return the best `counts` `[B]` items of each request, none of them excluded.
+
+    There are fewer only where the catalogue has no more, or the history where only its items are
+    recommended: the most popular items fill up what the sources leave.
+    """
     popular = is_popular(queries)
     rows, width = len(counts), int(counts.max(initial=1))
     if not popular.any() and (counts == width).all():
-        return merged(proposals(recommender, queries, vectors, width), width)
+        return _found(recommender, queries, vectors, width)
     several = len(recommender.proposing) > 1
     found = Candidates(
         np.full((rows, width), -1, dtype=np.int32),
@@ -60,9 +65,7 @@ def find_candidates(
     # One search a distinct count: how an approximate search finds k items depends on k.
     for count in np.unique(counts[~popular]):
         chosen = np.flatnonzero(~popular & (counts == count))
-        some = merged(
-            proposals(recommender, queries.take(chosen), vectors[chosen], int(count)), int(count)
-        )
+        some = _found(recommender, queries.take(chosen), vectors[chosen], int(count))
         found.items[chosen, :count], found.scores[chosen, :count] = some.items, some.scores
         if found.proposed is not None:
             found.proposed[chosen, :count] = some.proposed
@@ -77,11 +80,13 @@ def find_candidates(
 def proposals(
     recommender: Recommender, queries: Queries, vectors: Array, count: int
 ) -> dict[str, Candidates]:
-    """Return what each source proposes, as many as its quota, or `count` where it has none."""
-    return {
-        name: _proposed(recommender, name, queries, vectors, count if quota is None else quota)
-        for name, quota in recommender.proposing.items()
+    """Return the best items of each source, `count` and no less than its quota."""
+    several = len(recommender.proposing) > 1
+    depth = {
+        name: max(count, recommender.limits[name]) if several else count
+        for name in recommender.proposing
     }
+    return {name: _proposed(recommender, name, queries, vectors, depth[name]) for name in depth}
 
 
 def scores_by_source(
@@ -94,10 +99,43 @@ def scores_by_source(
     return out
 
 
-def merged(found: Mapping[str, Candidates], count: int) -> Candidates:
-    """Return `count` candidates from what sources propose: as they are where there is one."""
+def merged(
+    recommender: Recommender,
+    queries: Queries,
+    vectors: Array,
+    found: Mapping[str, Candidates],
+    count: int,
+) -> Candidates:
+    """Return `count` candidates from what sources propose, filled up by what is popular."""
     lists = list(found.values())
-    return lists[0] if len(lists) == 1 else fused([part.items for part in lists], count)
+    if len(lists) == 1:
+        return _filled(recommender, queries, vectors, lists[0])
+    quotas = [recommender.limits[name] for name in found]
+    every = fused([part.items for part in lists], count, quotas)
+    return _filled(recommender, queries, vectors, every)
+
+
+def _found(recommender: Recommender, queries: Queries, vectors: Array, count: int) -> Candidates:
+    found = proposals(recommender, queries, vectors, count)
+    return merged(recommender, queries, vectors, found, count)
+
+
+def _filled(
+    recommender: Recommender, queries: Queries, vectors: Array, found: Candidates
+) -> Candidates:
+    """Return candidates with the most popular items after the last, where sources lack some."""
+    if recommender.seen == "only" or (found.items[:, -1:] >= 0).all():
+        return found
+    row, column = np.nonzero(found.items >= 0)
+    own = Ragged.from_pairs(row, found.items[row, column], len(found.items))
+    rest = replace(queries, exclude=queries.exclude.join(own))
+    more = recommender.fallback.candidates(rest, found.items.shape[1])
+    # The fusion of what nobody proposes is 0; a source alone has a score for every item.
+    scores = np.zeros_like(more.scores)
+    if found.proposed is None:
+        [name] = recommender.proposing
+        scores = _scores_of(recommender, name, queries, vectors, more.items)
+    return filled(found, replace(more, scores=np.where(more.items < 0, -np.inf, scores)))
 
 
 def _proposed(

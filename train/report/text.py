@@ -5,6 +5,7 @@ from textwrap import fill
 from typing import Any
 
 from train.metrics.ranking import NAMES
+from train.report.beyond import beyond_tables, new_user_lines
 from train.report.data import data_lines
 from train.report.folds import fold_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
@@ -44,7 +45,8 @@ def tables(metrics: Mapping[str, Any]) -> list[Rows]:
     more = [*metrics["more_k"]]
     further = [_further(metrics, more[at : at + CUTS]) for at in range(0, len(more), CUTS)]
     folds = fold_tables(metrics)
-    return [_accuracy(metrics), *folds, _beyond(metrics), *further, _groups(metrics)]
+    beyond = [_beyond(metrics), *beyond_tables(metrics)]
+    return [_accuracy(metrics), *folds, *beyond, *further, _groups(metrics)]
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -148,6 +150,7 @@ def remarks(metrics: Mapping[str, Any], reranker: Mapping[str, Any] | None) -> l
             f"cold in the test: {users['users']:,} users without a history, and {items['pairs']:,} "
             f"pairs with items that nobody took before, which {cold}"
         )
+    lines += new_user_lines(metrics)
     if reranker and "reason" in reranker:
         lines.append(f"no reranker: {reranker['reason']}")
     elif reranker:

@@ -49,7 +49,8 @@ class SourceSettings(Settings):
 
     Attributes:
         quota: candidates that it proposes for a request, before the sources are merged; as many as
-            stage 1 hands to stage 2 where none is given.
+            stage 1 hands to stage 2 where none is given. Where all quotas together are too few,
+            what the sources have beyond them follows.
     """
 
     name: str

@@ -106,7 +106,8 @@ class VectorSource:
         """Solve for the users of histories `[B, h]`, -1 for none: each has a matrix of its own."""
         confidence = float(self.confidence)
         own = self.items[history].astype(np.float64) * (history >= 0)[..., None]
-        first = confidence * own.sum(axis=1) @ self._gram_inverse
+        # A stack of products, one a user: a single one rounds a row by how many others there are.
+        first = ((confidence * own.sum(axis=1))[:, None] @ self._gram_inverse)[:, 0]
         squares = own.transpose(0, 2, 1) @ own
         left = np.eye(len(self.folding)) + (confidence - 1) * self._gram_inverse @ squares
         return np.linalg.solve(left, first[..., None])[..., 0].astype(np.float32)

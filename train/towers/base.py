@@ -7,6 +7,7 @@ are and how it is fitted, so that another kind of tower is one file: it override
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -142,6 +143,10 @@ class Tower(Settings):
 
     def prepare(self, model: TwoTowerModel, known: Interactions) -> None:
         """Set up a fresh module for gradient steps with all training interactions: a graph, say."""
+
+    def count_examples(self, interactions: Interactions, unit: Unit) -> int:
+        """Return about how many examples an epoch has, before any is made."""
+        return len(np.unique(interactions.user)) if unit == "users" else len(interactions)
 
     def training_examples(self, data: Examples, unit: Unit) -> Tensor:
         """Return the examples of an epoch, `[E]`: indices of interactions, or of users.

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from train.core.schema import Interactions
 from train.data.snapshot import TowerInputs
 from train.towers.base import Tower, TowerLayers
 from train.towers.batches import Batch, Examples, Sampling, Unit, window_batch, windows
@@ -61,6 +62,10 @@ class HistoryTransformer(Tower):
                 "train.examples: history_transformer learns from whole histories; expected "
                 "'interactions', got 'users'"
             )
+
+    def count_examples(self, interactions: Interactions, unit: Unit) -> int:
+        """Return the number of users: few have more windows than one."""
+        return super().count_examples(interactions, "users")
 
     def training_examples(self, data: Examples, unit: Unit) -> Tensor:
         """Return the last interaction of each window, `[E]`."""

@@ -17,6 +17,7 @@ from train.towers.weights import head_of
 from train.trainer.examples import epoch_batches, examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
+from train.trainer.schedule import Schedule
 from train.trainer.validation import all_sum
 
 
@@ -48,13 +49,13 @@ class Setup:
         training = job.training
         n_users, n_items = len(job.inputs.warm_users), len(job.inputs.warm_items)
         wrapped = worker.wrap(model)
-        optimizer = _optimizer(wrapped, training)
+        optimizer = _optimizer(wrapped, job)
         data = examples(
             job.interactions, n_users, worker.device, training.half_life, training.weighted
         )
         chosen = job.tower.training_examples(data, training.examples)
         # An example may have several positives; log q is that of the positives of a step.
-        step = min(training.batch_size * worker.size, len(chosen))
+        step = min(job.schedule.batch_size * worker.size, len(chosen))
         rows = max(1, len(data) * step // len(chosen))
         negatives = Negatives.of(job.loss, job.interactions.item, n_items, rows, worker.device)
         return cls(job, worker, wrapped, optimizer, data, chosen, negatives)
@@ -67,7 +68,7 @@ def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
         ValueError: the loss is no longer finite.
     """
     job, worker, training = setup.job, setup.worker, setup.job.training
-    size, limit = training.batch_size, training.epoch_examples
+    size, limit = job.schedule.batch_size, training.epoch_examples
     steps = steps_per_epoch(len(setup.examples), size, worker.size, limit)
     seed = mix(job.seed, epoch)
     sampling = _sampling(training, worker, seed)
@@ -77,7 +78,7 @@ def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
     setup.model.train()
     batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=steps, seed=seed)
     for step, index in enumerate(batches):
-        _set_rate(setup.optimizer, training, epoch + step / steps)
+        _set_rate(setup.optimizer, job.schedule, epoch + step / steps)
         batch = job.tower.training_batch(setup.data, index, sampling)
         total += _step(setup, batch, mix(seed, step))
     mean = float(all_sum(total, worker.size)) / (steps * worker.size)
@@ -101,7 +102,7 @@ def _check_finite(loss: float, epoch: int, job: Job) -> None:
     if not math.isfinite(loss):
         raise ValueError(
             f"the loss is {loss} in epoch {epoch + 1}; lower train.learning_rate "
-            f"({job.training.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
+            f"({job.schedule.learning_rate}) or raise loss.temperature ({job.loss.temperature})"
         )
 
 
@@ -167,17 +168,17 @@ def batch_loss(
     return batch.loss_scale * loss(inputs)
 
 
-def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         model.parameters(),
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
+        lr=job.schedule.learning_rate,
+        weight_decay=job.schedule.weight_decay,
         fused=True,
     )
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, training: Training, epochs_done: float) -> None:
+def _set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, epochs_done: float) -> None:
     # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
     # that it repeats.
     for group in optimizer.param_groups:
-        group["lr"] = training.learning_rate * (1 - epochs_done / training.epochs)
+        group["lr"] = schedule.learning_rate * (1 - epochs_done / schedule.epochs)

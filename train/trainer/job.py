@@ -1,7 +1,8 @@
 """Inputs of a training: its job (settings, data, validation), and the worker that it runs on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.towers.base import Tower
 from train.trainer.checkpoint import State
+from train.trainer.schedule import Schedule
 
 
 class Training(Settings):
@@ -29,16 +31,19 @@ class Training(Settings):
             once for all positives of a user. For a tower with a history, a random half of a user's
             interactions is the history, and the others are the positives. history_transformer has
             examples of its own, whole histories, and learns from every item of one.
-        batch_size: examples a worker and step.
-        epochs: at the most; the learning rate falls linearly to 0 over them.
+        batch_size: examples a worker and step; by default by the number of examples.
+        epochs: at the most; the learning rate falls linearly to 0 over them. By default so many
+            that some millions of examples are seen.
         epoch_examples: cut an epoch at so many examples; all by default.
         validation_users: rank for so many users of the validation holdout after each epoch, the
             same ones each time; all by default.
-        patience: stop after so many epochs without a better validation NDCG@10.
+        patience: stop after so many epochs without a better validation NDCG@10; 3 by default.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
-        learning_rate: of AdamW (Loshchilov and Hutter 2019).
-        weight_decay: of AdamW; it pulls rare users and items towards zero.
+        learning_rate: of AdamW (Loshchilov and Hutter 2019); by default by the number
+            of examples.
+        weight_decay: of AdamW; it pulls rare users and items towards zero. By default by the number
+            of examples.
         context: history of the user of an interaction: "all" the other items of the user, or only
             those "before" it; history_transformer always learns from those before.
         context_length: length of that history: items drawn (all), or the newest ones (before).
@@ -53,19 +58,27 @@ class Training(Settings):
     gpu: bool | Literal["auto"] = "auto"
     threads: int = Field(default=0, ge=0)
     examples: Literal["interactions", "users"] = "interactions"
-    batch_size: int = Field(default=1024, ge=1)
-    epochs: int = Field(default=10, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
     epoch_examples: int | None = Field(default=None, ge=1)
     validation_users: int | None = Field(default=None, ge=1)
-    patience: int = Field(default=2, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.1, ge=0)
+    learning_rate: float | None = Field(default=None, gt=0)
+    weight_decay: float | None = Field(default=None, ge=0)
     context: Literal["all", "before"] = "all"
     context_length: int = Field(default=50, ge=1)
     half_life: float | None = Field(default=None, gt=0)
     weighted: bool = False
     max_failures: int = Field(default=2, ge=0)
+
+    def settled(self, examples: int) -> "Training":
+        """Return these settings with those that are left open filled in.
+
+        Args:
+            examples: of an epoch.
+        """
+        return self.model_copy(update=asdict(Schedule.of(self, examples, self.workers)))
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,12 @@ class Job:
     interactions: Interactions
     validation: Validation | None = None
     stop_after: int | None = None
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Steps, epochs and rate, where they are left open by the examples of this very job."""
+        examples = self.tower.count_examples(self.interactions, self.training.examples)
+        return Schedule.of(self.training, examples, self.training.workers)
 
 
 @dataclass(frozen=True)

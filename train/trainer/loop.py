@@ -89,8 +89,8 @@ def _finished(state: State, job: Job) -> bool:
     epoch, peak = state["epoch"], _peak(state["curve"])
     if job.stop_after is not None:
         return bool(epoch >= job.stop_after)
-    stale = peak is not None and epoch - peak["epoch"] >= job.training.patience
-    return bool(epoch >= job.training.epochs or stale)
+    stale = peak is not None and epoch - peak["epoch"] >= job.schedule.patience
+    return bool(epoch >= job.schedule.epochs or stale)
 
 
 def _peak(curve: Curve) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from cluster.cli import message
-from train.config import Run
+from train.config import Run, name_of
 from tune.space.ranges import TOGETHER, Choice, Space
 
 
@@ -32,6 +32,9 @@ def _draw(trial: BaseTrial, name: str, range_: Any) -> Any:
     if isinstance(range_, Choice):
         label = trial.suggest_categorical(name, list(range_.options))
         return _draw(trial, f"{name}.{label}", range_.options[label])
+    if isinstance(range_, list):
+        named = [str(name_of(inner)) for inner in range_]
+        return [_draw(trial, f"{name}.{n}", inner) for n, inner in zip(named, range_, strict=True)]
     if not isinstance(range_, dict):
         return range_
     return {key: _draw(trial, f"{name}.{key}", inner) for key, inner in range_.items()}
@@ -40,7 +43,8 @@ def _draw(trial: BaseTrial, name: str, range_: Any) -> Any:
 def override(run: Run, overrides: Mapping[str, Any]) -> Run:
     """Return the run with the values at some keys (`loss`, `train.epochs`) replaced.
 
-    A `loss.name` that is another one takes the place of the whole table.
+    A `loss.name` that is another one takes the place of the whole table. Entries of a list are
+    found by their names: `sources.ease.quota`.
 
     Raises:
         ValueError: a key or value that the run does not know.
@@ -54,14 +58,25 @@ def override(run: Run, overrides: Mapping[str, Any]) -> Run:
 
 def _put(table: dict[str, Any], key: str, value: Any) -> None:
     *above, last = key.split(".")
-    inner = table
+    inner: Any = table
     for part in above:
-        inner = inner.setdefault(part, {})
-        if not isinstance(inner, dict):
+        inner = _entry(key, inner, part) if isinstance(inner, list) else inner.setdefault(part, {})
+        if not isinstance(inner, dict | list):
             raise ValueError(f"{key}: {part} is a value ({inner!r}), not a table")
+    if isinstance(inner, list):
+        raise ValueError(f"{key}: name a key of it too, such as {key}.quota")
     if above and last == "name" and inner.get("name", value) != value:
         inner.clear()
     inner[last] = value
+
+
+def _entry(key: str, entries: list[Any], name: str) -> Any:
+    """Return the entry of a list with a name."""
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("name") == name:
+            return entry
+    names = ", ".join(str(name_of(entry)) for entry in entries)
+    raise ValueError(f"{key}: {name} is not among {names}; add it to the run")
 
 
 # Enough to draw each option of a preset's choices together with each other one some times.
@@ -111,7 +126,7 @@ def corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [spread(corner) for corner in _corners(space)]
 
 
-def _corners(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _corners(space: Mapping[Any, Any]) -> list[dict[Any, Any]]:
     ends = {key: _ends(range_) for key, range_ in space.items()}
     first = {key: values[0] for key, values in ends.items()}
     return [first | {key: value} for key, values in ends.items() for value in values]
@@ -122,4 +137,6 @@ def _ends(range_: Any) -> Sequence[Any]:
         return [range_.low, range_.high]
     if isinstance(range_, Choice):
         return [end for option in range_.options.values() for end in _ends(option)]
+    if isinstance(range_, list):
+        return [list(corner.values()) for corner in _corners(dict(enumerate(range_)))]
     return _corners(range_) if isinstance(range_, dict) and range_ else [range_]

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial, FrozenTrial, create_trial
 
-from train.config import Run
+from train.config import Run, name_of
 from tune.space.draws import override, suggest
 from tune.space.ranges import TOGETHER, Choice, Space
 
@@ -49,9 +49,15 @@ def _locate(name: str, range_: Any, value: Any) -> Iterator[Point]:
         for label, option in range_.options.items():
             for part in _locate(f"{name}.{label}", option, value):
                 yield {name: label, **part}
+    elif isinstance(range_, list) and isinstance(value, list):
+        if [name_of(part) for part in range_] == [name_of(part) for part in value]:
+            yield from _each(
+                {str(name_of(v)): (part, v) for part, v in zip(range_, value, strict=True)},
+                f"{name}.",
+            )
     elif isinstance(range_, dict) and isinstance(value, dict):
         yield from _each({k: (part, _at(value, k)) for k, part in range_.items()}, f"{name}.")
-    elif range_ == value:
+    elif range_ in (value, name_of(value)):
         yield {}
 
 
@@ -64,7 +70,10 @@ def _at(table: Any, key: str) -> Any:
     if key == TOGETHER:
         return table
     for part in key.split("."):
-        table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, list):
+            table = next((entry for entry in table if name_of(entry) == part), None)
+        else:
+            table = table.get(part) if isinstance(table, dict) else None
     return table
 
 

@@ -164,13 +164,19 @@ def _choice(name: str, options: Any) -> Choice:
 
 
 def _label(option: Any) -> Any:
-    """Return the label of an option: itself, or the names that are in a table."""
+    """Return the label of an option: itself, or the names that are in a table or a list."""
     if isinstance(option, str | int | float):
         return option
     return " ".join(_names(option)) or json.dumps(option)
 
 
 def _names(option: Any) -> list[str]:
+    if isinstance(option, list):
+        return [
+            name
+            for inner in option
+            for name in _names({"name": inner} if isinstance(inner, str) else inner)
+        ]
     if not isinstance(option, dict):
         return []
     own = [str(v) for k, v in option.items() if k.endswith("name") and not isinstance(v, dict)]
@@ -182,6 +188,8 @@ def _is_table(value: Any) -> bool:
 
 
 def _option(name: str, option: Any) -> Any:
+    if isinstance(option, list):
+        return [_option(name, inner) for inner in option]
     if not isinstance(option, dict):
         return option
     inner = {key: f"{name}: {option.get('name', '')}.{key}" for key in option}

@@ -14,6 +14,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from cluster import storage
 from cluster.session import scaling
 from train.config import Run
+from train.trainer.schedule import MOST_EPOCHS
 from tune.config import Sweep
 from tune.space.draws import corners, override, suggest
 from tune.space.points import Point, finished_trial, point
@@ -184,7 +185,7 @@ def _scheduler(sweep: Sweep, run: Run) -> Any:
     if sweep.scheduler == "none" or sweep.subject.name != "towers":
         return FIFOScheduler()
     varied = [override(run, corner) for corner in corners(sweep.ranges())]
-    epochs = max(each.train.epochs for each in [run, *varied])
+    epochs = max(each.train.epochs or MOST_EPOCHS for each in [run, *varied])
     name, mode = next(iter(sweep.directions().items()))
     # A trial is never stopped for having had all of its epochs: further seeds may follow. What
     # reports no epochs is never compared.
