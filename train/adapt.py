@@ -3,6 +3,7 @@
 What somebody asked for by name is never left out in silence, but refused.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from train.data.encoded import Encoded
 from train.data.splits.auto import AutoSplit
 from train.data.splits.times import LastDays, Time
 
+logger = logging.getLogger(__name__)
 ADVICE = "name the column that has them in data.timestamp, or take this out"
 
 
@@ -102,3 +104,34 @@ def _named(entries: Any, named: bool) -> list[Any]:
         for entry in entries
         if (named and entry.needs_times) or getattr(entry, "half_life", None) is not None
     ]
+
+
+def tell_of_times(asked: Run, run: Run, data: Encoded) -> None:
+    """Log what is left out where there are no times, and whose last items tie.
+
+    Args:
+        asked: the run as it was given.
+        run: the same, adapted to the data.
+        data: with its interactions.
+    """
+    if not data.interactions.timed:
+        logger.warning(
+            "interactions have no times: the split is %s, without %s",
+            *(run.table()["split"]["name"], ", ".join(left_out(asked))),
+        )
+    if data.tied_users:
+        order = "a hash of user and item" if run.data.ties == "hash" else "the rows of the table"
+        logger.info(
+            "%s of %s users have several items at their last time, which %s puts in order",
+            *(f"{data.tied_users:,}", f"{len(data.users):,}", order),
+        )
+
+
+def described(data: Encoded) -> dict[str, Any]:
+    """Return what the manifest says of the data beside its fingerprint."""
+    return {
+        "users": len(data.users),
+        "items": len(data.items),
+        "timed": data.interactions.timed,
+        "tied_users": data.tied_users,
+    }

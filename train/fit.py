@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.session import connect, scaling
-from train.adapt import adapted
+from train.adapt import adapted, described
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
 from train.core.laps import Laps
@@ -34,7 +34,6 @@ from train.recommender.recommender import Recommender
 from train.report.page import write_page
 from train.report.verdict import WARNING, verdict_lines
 from train.steps import (
-    described,
     earlier_fold,
     final_snapshot,
     fit_towers,

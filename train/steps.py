@@ -11,7 +11,7 @@ import numpy as np
 
 from cluster import storage
 from cluster.cpus import available_cpus
-from train.adapt import adapted, check_asked, left_out
+from train.adapt import adapted, check_asked, tell_of_times
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
@@ -92,32 +92,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
         *(f"{n:,}" for n in (len(data.interactions), len(data.users), len(data.items), *counts)),
     )
     logger.info("%s", sentence(folds.window.record()))
-    _tell_of_times(asked, run, data)
+    tell_of_times(asked, run, data)
     return data, folds
-
-
-def _tell_of_times(asked: Run, run: Run, data: Encoded) -> None:
-    if not data.interactions.timed:
-        logger.warning(
-            "interactions have no times: the split is %s, without %s",
-            *(run.table()["split"]["name"], ", ".join(left_out(asked))),
-        )
-    if data.tied_users:
-        order = "a hash of user and item" if run.data.ties == "hash" else "the rows of the table"
-        logger.info(
-            "%s of %s users have several items at their last time, which %s puts in order",
-            *(f"{data.tied_users:,}", f"{len(data.users):,}", order),
-        )
-
-
-def described(data: Encoded) -> dict[str, Any]:
-    """Return what the manifest says of the data beside its fingerprint."""
-    return {
-        "users": len(data.users),
-        "items": len(data.items),
-        "timed": data.interactions.timed,
-        "tied_users": data.tied_users,
-    }
 
 
 def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:

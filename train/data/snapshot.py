@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from train.core.keys import distinct, is_in
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions, Seen
 from train.data.encoded import Encoded
@@ -120,9 +121,9 @@ def _without_hidden(
     if events.role is None:
         return events, Ragged.empty(n_users)
     keys = events.keys(n_items)
-    hidden = np.unique(keys[events.negative])
+    hidden = distinct(keys[events.negative])
     user, item = np.divmod(hidden, n_items)
-    kept = events.positive & ~np.isin(keys, hidden)
+    kept = events.positive & ~is_in(keys, hidden)
     return events.take(kept), Ragged.from_pairs(user, item, n_users)
 
 
@@ -140,7 +141,7 @@ def with_asked(known: Snapshot, data: Encoded, asked: Array) -> Snapshot:
         return known
     rows, size = data.interactions.take(asked & data.interactions.positive), len(data.items)
     hidden = known.hidden.rows * size + known.hidden.values
-    rows = rows.take(~np.isin(rows.keys(size), hidden))
+    rows = rows.take(~is_in(rows.keys(size), hidden))
     histories = Ragged.from_pairs(rows.user, rows.item, len(data.users))
     return replace(known, histories=known.histories.join(histories))
 

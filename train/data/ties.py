@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from train.core.hashing import id_hashes, pair_hashes
+from train.core.keys import distinct
 from train.core.ragged import Array
 from train.core.schema import Ties
 from train.data.ids import IdMap
@@ -76,5 +77,5 @@ def _tied_users(rows: Rows, order: Array, moment: Array, n_items: int) -> int:
     """Return how many users have several items at their last moment."""
     user = rows.user[order].astype(np.int64)
     last = moment == moment[np.searchsorted(user, user, side="right") - 1]
-    pairs = np.unique(user[last] * n_items + rows.item[order][last])
+    pairs = distinct(user[last] * n_items + rows.item[order][last])
     return int((np.bincount(pairs // max(n_items, 1)) > 1).sum())

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from train.core.keys import is_in
 from train.core.ragged import Array
 from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
@@ -211,7 +212,7 @@ def hidden_pairs(interactions: Interactions, known: Array, n_items: int) -> Arra
     if interactions.role is None:
         return np.zeros(len(interactions), dtype=bool)
     keys = interactions.keys(n_items)
-    return np.isin(keys, keys[known & interactions.negative])
+    return is_in(keys, keys[known & interactions.negative])
 
 
 def pairs_of_window(
@@ -230,7 +231,7 @@ def pairs_of_window(
     counts[np.flatnonzero(window)[first_pairs(interactions.take(window), n_items)]] = True
     if seen != "allow":
         keys = interactions.keys(n_items)
-        counts &= np.isin(keys, keys[known], invert=seen == "exclude")
+        counts &= is_in(keys, keys[known]) == (seen == "only")
     return counts
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from train.core.keys import is_in
 from train.core.ragged import Array
 from train.core.schema import Interactions
 
@@ -51,7 +52,7 @@ class Window:
         keys = window.keys(n_items)
         first = np.zeros(len(keys), dtype=bool)
         first[np.unique(keys, return_index=True)[1]] = True
-        repeat = ~first[rest] | np.isin(keys[rest], past.keys(n_items))
+        repeat = ~first[rest] | is_in(keys[rest], past.keys(n_items))
         return cls(
             rows=len(window),
             new_users=int(new_user.sum()),
