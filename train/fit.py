@@ -32,6 +32,7 @@ from train.identity import RUN, check_name, run_identity
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import write_page
+from train.report.verdict import WARNING, verdict_lines
 from train.steps import (
     described,
     earlier_fold,
@@ -101,6 +102,8 @@ def fit(run: Run, address: str | None = None) -> str:
 def _report(run: Run, place: str, tracker: Tracker) -> None:
     """Log the results; then draw the page, last: whatever plots fail at, the bundle is there."""
     text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
+    for line in verdict_lines(json.loads(text)):
+        logger.warning("%s", line) if line.startswith(WARNING) else logger.info("%s", line)
     tracker.results(place, text)
     if run.page:
         page = write_page(place)
@@ -167,6 +170,7 @@ def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) 
         "training": training,
         "reranker": dict(second.facts),
         "gate": dict(second.gate),
+        "importance": dict(second.importance),
         "contributions": contributed,
         "picks": record(run),
         "test_window": folds.window.record(),

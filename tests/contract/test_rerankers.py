@@ -12,6 +12,7 @@ from train.rerankers import RERANKERS
 from train.rerankers.base import Reranker, RerankerSettings
 from train.rerankers.candidate_rows import CandidateRows
 from train.rerankers.cross_validation import cross_fit, earns
+from train.rerankers.importance import importance_of
 from train.rerankers.stored import load
 from train.rerankers.training_set import TrainingSet
 
@@ -44,6 +45,18 @@ class TestReranker:
         found = earns(other, scores, k=3)
         assert found["earned"]
         assert found["ndcg"] > found["ndcg_stage1"] + 0.2
+
+    def test_it_says_which_features_it_relies_on(self, name: str) -> None:
+        model, training = _fitted(name, queries=200)
+        found = importance_of(model, training, 0)
+        figures = found["features"]
+        assert found["measure"]
+        assert set(figures) == set(NAMES)
+        assert [*figures] == sorted(figures, key=lambda of: (-abs(figures[of]), of))
+        # What counts in the planted utility counts more than what does not.
+        assert next(iter(figures)) == "useful"
+        assert abs(figures["noise"]) < 0.2 * abs(figures["useful"])
+        assert found == importance_of(model, training, 0)
 
     def test_negatives_that_are_left_out_count_all_the_same(self, name: str) -> None:
         """Likely candidates are taken 9 times in 10, the others once in 2: log(0.9 / 0.5) apart."""

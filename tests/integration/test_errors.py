@@ -118,9 +118,29 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         ["events.parquet: column 'user_id' (64 rows): expected ids, integers or strings; it holds"],
     ),
     "empty split": (
-        all_at_once,
-        [],
+        lambda folder: None,
+        ["--split.min-user-test", "9"],
         ["empty split: no ", "interactions are left", "Move the cut or lower the minimum counts"],
+    ),
+    "a split in time of one time": (
+        all_at_once,
+        ["--split.name", "time"],
+        ["all interactions have one time, or none, and the split time needs times: name the"],
+    ),
+    "no times": (
+        rewrite("events.csv", "timestamp", "time"),
+        ["--train.half-life", "7"],
+        ["all interactions have one time, or none, and train.half_life = 7 needs times"],
+    ),
+    "a missing column of times": (
+        lambda folder: None,
+        ["--data.timestamp", "time"],
+        ["events.csv: no column 'time'; it has: user_id, item_id, timestamp. Set the column names"],
+    ),
+    "events without a weight": (
+        rewrite("run.toml", 'title = "title"', 'title = "title"\nevents = { buy = 1 }'),
+        ["--data.event", "item_id"],
+        ["column 'item_id' (64 rows): expected events with a weight in data.events (buy); 8 have"],
     ),
     "duplicate ids": (
         rewrite("items.csv", "2,T2", "3,T2"),

@@ -21,8 +21,13 @@ from train.bundle import bundle, evaluation_arrays
 from train.evaluation.diagnostics import diagnose
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index, sweep
+from train.recommender.answers import recommend
+from train.recommender.recommender import Recommender
+from train.recommender.requests import Request
 from train.report import plots
+from train.report.examples import example_tables
 from train.report.item_map import ItemMap
+from train.report.learned import by_source, strongest
 from train.report.page import _trained, write_page
 
 NAME = "a <run> & its name"
@@ -39,6 +44,11 @@ def write(folder: Path, kept: bool = True) -> str:
         "metrics": evaluated().report,
         "training": {"epochs": 2, "select": curve},
         "reranker": {"earned": False, "reason": "there is none"},
+        "importance": {"measure": "weight", "features": {"source_ease_rank": -2.0, "age": 1.0}},
+        "picks": {
+            "baselines": [{"name": "ease", "regularization": 500.0}, {"name": "popularity"}],
+            "sources": [{"name": "ease", "quota": None, "regularization": 250.0}],
+        },
     }
     files = {evaluation_arrays.FILE: evaluation_arrays.to_bytes(test)} if kept else {}
     place = folder / "run" / "bundles"
@@ -94,6 +104,7 @@ def test_a_page_has_every_table_and_plot_in_itself(place: str) -> None:
         "Scores of pairs",
         "Recall by candidates",
         "Search: recall by time",
+        "Importance of features",
         "Map of the items",
     ]
     assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
@@ -102,6 +113,42 @@ def test_a_page_has_every_table_and_plot_in_itself(place: str) -> None:
         assert ET.fromstring(base64.b64decode(image.split(",")[1])).tag.endswith("svg")
     for word in (NAME, "recall@5", "novelty@5", "recent popularity", "Further cuts", "planted"):
         assert word in page.words
+    for said in ("regularization 500", "regularization 250", "User 10", "history, newest first"):
+        assert said in page.words
+
+
+def test_the_verdict_stands_in_a_box_below_the_title(place: str) -> None:
+    text = Path(write_page(place)).read_text(encoding="utf-8")
+    found = re.search(
+        r'<h1>.*?</h1>\s*<p class="facts">.*?</p>\s*<div class="box[^>]*>(.*?)</div>', text, re.S
+    )
+    assert found
+    assert "in NDCG@5" in found[1]
+
+
+def test_features_of_a_source_are_added_up_whatever_their_sign() -> None:
+    features = {"source_als_rank": -2.0, "source_als_score": 1.0, "age": 9.0, "source_svd_rank": 5}
+    manifest = {"sources": [{"name": "als"}, {"name": "ease"}]}
+    assert by_source(features, manifest) == {"als": 3.0}
+    assert [*strongest(features, 2)] == ["age", "source_svd_rank"]
+
+
+def test_users_have_their_newest_items_beside_what_they_are_recommended(place: str) -> None:
+    opened = bundle.open_bundle(place)
+    known, tables = opened.recommender, [*example_tables(opened)]
+    assert len(tables) == 10
+    title, _, rows = tables[0]
+    user = int(known.users.index([int(title.removeprefix("User "))])[0])
+    newest = known.histories.take(np.array([user])).values[::-1]
+    ids, titles = known.item_names
+    assert [row[0] for row in rows if row[0]] == [titles[i] or str(ids[i]) for i in newest]
+    [answer] = recommend(known, [Request(user_id=ids_of(known, user), k=10)])
+    expected = [item.get("title") or str(item["item_id"]) for item in answer["items"]]
+    assert [row[1] for row in rows] == expected
+
+
+def ids_of(known: Recommender, user: int) -> Any:
+    return known.users.external(np.array([user]))[0]
 
 
 def test_a_page_goes_where_it_is_told_and_never_into_the_bundle(place: str, tmp_path: Path) -> None:

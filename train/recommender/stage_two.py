@@ -1,7 +1,7 @@
 """Fitting stage 2: a reranker learns which of stage 1's candidates users interacted with."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 from train.recommender.training_rows import Bounds, TooFewError, divided, sufficient_training_set
 from train.rerankers.base import Reranker, RerankerSettings
 from train.rerankers.cross_validation import cross_fit, earns, ranked
+from train.rerankers.importance import importance_of
 from train.rerankers.training_set import TrainingSet
 
 # Of the NDCG that systems are chosen by.
@@ -29,11 +30,13 @@ class StageTwo:
             none.
         gate: `served` (see `Recommender`), and with it `k`, `users` and the `ladder` that it was
             chosen from; see `gate.chosen`.
+        importance: which features the reranker relies on; see `rerankers.importance`.
     """
 
     reranker: Reranker | None
     facts: Mapping[str, Any]
     gate: Mapping[str, Any]
+    importance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def fit_stage_two(
@@ -81,7 +84,8 @@ def fit_stage_two(
     facts = {"name": second.name, **earns(training, scores[place], CUT, seed)}
     facts["earned"] = served is second
     gate["served"] = BOTH_STAGES if served is second else served.name
-    return StageTwo(kinds[place].fit(training, seed, threads), facts, gate)
+    reranker = kinds[place].fit(training, seed, threads)
+    return StageTwo(reranker, facts, gate, importance_of(reranker, training, seed))
 
 
 def judged(training: TrainingSet, scores: Array | None = None) -> Array:

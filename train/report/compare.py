@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from train.bundle import evaluation_arrays
@@ -12,7 +13,7 @@ from train.core.ragged import Array
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import NAMES
 from train.report.text import WIDTH, cell, line, table
-from train.report.verdict import words
+from train.report.verdict import verdict_lines, words
 
 RESAMPLES = 5000
 LEVEL = 0.95
@@ -47,8 +48,9 @@ def compare(locations: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         `k`, `users`, `interactions` and `test_sha256` of the test; `runs` (`name`, `version`,
-        `bundle`, `system`, `metrics`); `best`, a name; `differences` of it to each other run
-        (mean, low, high) and their `level`; and `winner`, a name or None.
+        `bundle`, `system`, `metrics`, and `verdict`: lines about each one's own baselines);
+        `best`, a name; `differences` of it to each other run (mean, low, high) and their `level`;
+        and `winner`, a name or None.
 
     Raises:
         ValueError: fewer than two runs, the same one twice, or runs of different tests.
@@ -138,8 +140,13 @@ def _difference(values: Array, level: float) -> dict[str, float]:
 def _facts(name: str, run: Measured) -> dict[str, Any]:
     metrics = run.manifest["metrics"]["systems"][run.system]
     version = run.manifest["version"]
-    return {"name": name, "version": version, "bundle": run.bundle, "system": run.system} | {
-        "metrics": metrics
+    return {
+        "name": name,
+        "version": version,
+        "bundle": run.bundle,
+        "system": run.system,
+        "metrics": metrics,
+        "verdict": verdict_lines(run.manifest),
     }
 
 
@@ -156,7 +163,9 @@ def render(comparison: Mapping[str, Any]) -> str:
     title = f"{len(comparison['runs'])} runs, as they are served, on {users}"
     with console.capture() as capture:
         console.print(table(title, ["run", *(f"{words(name)}@{k}" for name in NAMES)], rows))
-    return capture.get() + "\n".join(_verdict(comparison)) + "\n"
+    own = [f"{run['name']}: {said}" for run in comparison["runs"] for said in run["verdict"]]
+    lines = (fill(said, WIDTH) for said in (*own, *_verdict(comparison)))
+    return capture.get() + "\n".join(lines) + "\n"
 
 
 def _verdict(comparison: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,9 @@ th, td { text-align: right; vertical-align: top; padding: .25rem .7rem; white-sp
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; }
 figcaption, .facts { color: #555; font-size: 14px; }
+.box { border: 1px solid #009e73; border-left-width: 6px; padding: .2rem 1rem; margin: 1rem 0; }
+.box p { margin: .5rem 0; } .box p:first-child { font-weight: 600; }
+.box.alarming { border-color: #d55e00; background: #fdf3ec; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; }
 """
 
@@ -40,6 +43,13 @@ def document(title: str, parts: Sequence[str], style: str = "") -> str:
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def box(lines: Sequence[str], alarming: bool = False) -> str:
+    """Return plain sentences in a frame of their own; an alarming one is read out at once."""
+    role, kind = ("alert", "box alarming") if alarming else ("note", "box")
+    inner = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    return f'<div class="{kind}" role="{role}">{inner}</div>'
 
 
 def bullets(lines: Sequence[str]) -> str:

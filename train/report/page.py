@@ -10,10 +10,13 @@ from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
 from train.index.build import sweep
 from train.report import plots
-from train.report.html import bullets, document, figure, folded, table
+from train.report.data import data_lines
+from train.report.examples import example_tables
+from train.report.html import box, bullets, document, figure, folded, table
 from train.report.item_map import item_map
+from train.report.learned import FEATURES, importance_tables, picks_tables
 from train.report.text import remarks, tables
-from train.report.verdict import disagreement, gate_tables, verdict_lines
+from train.report.verdict import WARNING, disagreement, gate_tables, verdict_lines
 
 FILE = "report.html"
 # Users whose searches are timed.
@@ -49,7 +52,8 @@ def page(bundle: Bundle) -> str:
     has_arrays = evaluation_arrays.FILE in manifest["files"]
     test = evaluation_arrays.read(str(bundle.folder), manifest) if has_arrays else {}
     parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
-    parts += [*_retrieval(bundle, test), *_items(bundle), *_configuration(manifest)]
+    parts += [*_retrieval(bundle, test), *_learned(manifest), *_items(bundle)]
+    parts += [*_examples(bundle), *_configuration(manifest)]
     return document(f"{manifest.get('name', 'bundle')}: report", parts)
 
 
@@ -71,6 +75,10 @@ def _head(bundle: Bundle) -> Iterator[str]:
     )
     yield f"<h1>{html.escape(str(manifest.get('name', 'bundle')))}</h1>"
     yield f'<p class="facts">{html.escape(facts)}</p>'
+    verdict = verdict_lines(manifest)
+    if verdict:
+        alarming = verdict[0].startswith(WARNING)
+        yield box([*verdict, *disagreement(manifest)], alarming)
 
 
 def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -80,9 +88,9 @@ def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:
     first, *others = tables(metrics)
     yield "<h2>The test</h2>"
     yield table(*first)
-    yield figure("Systems and their intervals", "Ours are in colour.", plots.systems, metrics)
-    lines = [*verdict_lines(manifest), *remarks(metrics, manifest["reranker"])]
-    yield bullets([*lines, *disagreement(manifest)])
+    caption = "What answers with several sources is in orange, each source alone in blue."
+    yield figure("Systems and their intervals", caption, plots.systems, metrics)
+    yield bullets([*remarks(metrics, manifest["reranker"]), *data_lines(manifest)])
     yield from (table(*other) for other in (*gate_tables(manifest), *others))
 
 
@@ -140,6 +148,28 @@ def _searched(bundle: Bundle) -> str:
     return figure("Search: recall by time", caption, plots.recall_by_time, rows, k)
 
 
+def _learned(manifest: Mapping[str, Any]) -> Iterator[str]:
+    features = (manifest.get("importance") or {}).get("features")
+    picked = [*picks_tables(manifest)]
+    if picked or features:
+        yield "<h2>What was learned</h2>"
+    if features:
+        measure = manifest["importance"]["measure"]
+        caption = f"The {min(FEATURES, len(features))} features that stage 2 relies on most."
+        yield figure("Importance of features", caption, plots.importance, features, measure)
+    # The features of the figure are not shown twice.
+    yield from (table(*one) for one in [*importance_tables(manifest)][1:])
+    yield from (table(*one) for one in picked)
+
+
+def _examples(bundle: Bundle) -> Iterator[str]:
+    found = [*example_tables(bundle)]
+    if found:
+        yield "<h2>Users</h2>"
+        yield "<p>What some users had, and what this bundle recommends to them now.</p>"
+        yield from (table(*one) for one in found)
+
+
 def _items(bundle: Bundle) -> Iterator[str]:
     euclidean = bundle.manifest["config"].get("tower", {}).get("score") == "euclidean"
     count = bundle.recommender.statistics.item_count
@@ -151,13 +181,13 @@ def _items(bundle: Bundle) -> Iterator[str]:
     )
     if mapped is None:
         return
-    of = f", coloured by {mapped.column}" if mapped.column else ""
+    of = f", colored by {mapped.column}" if mapped.column else ""
     caption = (
         f"The {len(mapped.items):,} most popular items by t-SNE of their vectors{of}: near ones "
         "score alike for the same users; distances between groups far apart mean nothing."
     )
     if mapped.column:
-        caption += " An item with several values has the colour of its rarest frequent one."
+        caption += " An item with several values has the color of its rarest frequent one."
     yield "<h2>Items</h2>"
     yield figure("Map of the items", caption, plots.items_on_a_plane, mapped)
 

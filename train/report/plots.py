@@ -8,6 +8,7 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.report.item_map import ItemMap
+from train.report.learned import strongest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "raytower",
 }
 OURS = ("stage_1", "both_stages")
+SOURCE = "source_"
 
 
 def learning_curves(curve: Sequence[Mapping[str, Any]], kept: int) -> "Figure":
@@ -57,7 +59,7 @@ def systems(metrics: Mapping[str, Any]) -> "Figure":
     for axis, metric in zip(axes, ("ndcg", "recall"), strict=True):
         for row, name in enumerate(names):
             value = metrics["systems"][name][metric]
-            color = ORANGE if name in OURS else GREY
+            color = ORANGE if name in OURS else BLUE if name.startswith(SOURCE) else GREY
             axis.plot([value["low"], value["high"]], [row, row], color=color, linewidth=2)
             axis.plot(value["mean"], row, "o", color=color, markersize=6)
         label = "NDCG" if metric == "ndcg" else "recall"
@@ -65,6 +67,23 @@ def systems(metrics: Mapping[str, Any]) -> "Figure":
         axis.xaxis.get_major_locator().set_params(nbins=4)
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    return figure
+
+
+def importance(features: Mapping[str, float], measure: str) -> "Figure":
+    """Draw the strongest features as bars, to the left where they count against a candidate."""
+    shown = strongest(features)
+    names = [*shown][::-1]
+    figure = empty_figure(8.4, 1.0 + 0.26 * len(names))
+    axis = figure.subplots()
+    values = [shown[name] for name in names]
+    colors = [ORANGE if name.startswith(SOURCE) else GREY for name in names]
+    axis.barh(range(len(names)), values, color=colors, height=0.7)
+    axis.axvline(0, color="#444444", linewidth=0.8)
+    axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axis.set_xlabel(measure)
+    axis.set_title("Features of stage 2; those of sources in orange")
+    axis.grid(axis="y", visible=False)
     return figure
 
 

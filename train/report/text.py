@@ -8,6 +8,7 @@ from train.metrics.ranking import NAMES
 from train.report.beyond import beyond_tables, new_user_lines
 from train.report.data import data_lines
 from train.report.folds import fold_tables
+from train.report.learned import importance_tables, picks_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
 WIDTH = 122
@@ -29,12 +30,12 @@ def render(manifest: Mapping[str, Any]) -> str:
 
     console = Console(width=WIDTH)
     with console.capture() as capture:
-        for one in (*tables(manifest["metrics"]), *gate_tables(manifest)):
+        more = *gate_tables(manifest), *picks_tables(manifest), *importance_tables(manifest)
+        for one in (*tables(manifest["metrics"]), *more):
             console.print(table(*one))
-    sentences = [*data_lines(manifest), *disagreement(manifest), *verdict_lines(manifest)]
-    wrapped = [fill(line, WIDTH) for line in sentences]
-    lines = [*remarks(manifest["metrics"], manifest["reranker"]), *wrapped]
-    return capture.get() + "\n".join(lines) + "\n"
+    sentences = [*remarks(manifest["metrics"], manifest["reranker"]), *data_lines(manifest)]
+    sentences += [*disagreement(manifest), *verdict_lines(manifest)]
+    return capture.get() + "\n".join(fill(line, WIDTH) for line in sentences) + "\n"
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Rows]:

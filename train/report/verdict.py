@@ -8,6 +8,8 @@ Rows = tuple[str, list[str], list[list[str]]]
 
 # With fewer users in the test, an interval is wider than most gains.
 FEW_USERS = 200
+# A verdict that nobody may overlook begins so.
+WARNING = "WARNING:"
 
 
 def verdict_lines(manifest: Mapping[str, Any]) -> list[str]:
@@ -31,7 +33,7 @@ def verdict_lines(manifest: Mapping[str, Any]) -> list[str]:
         line = f"{ours} is {figures} above {theirs} in NDCG@{k}: too little to tell them apart"
         return [f"{line} ({why})" if why else line]
     worse = (
-        f"WARNING: {ours} is no better than {words(verdict['baseline'])} ({figures} in NDCG@{k})"
+        f"{WARNING} {ours} is no better than {words(verdict['baseline'])} ({figures} in NDCG@{k})"
     )
     return [f"{worse}: serve that" + (f". Why that may be: {why}" if why else "")]
 

@@ -88,6 +88,7 @@ class Trees:
 
     name = "catboost"
     file = "reranker.cbm"
+    measure = "share of the changes of the score, % (CatBoost's PredictionValuesChange)"
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -98,6 +99,11 @@ class Trees:
             return np.empty(0, dtype=np.float32)
         scores = self._model.predict(rows.features, thread_count=1)
         return np.asarray(scores, dtype=np.float32)
+
+    def importance(self, training: TrainingSet) -> dict[str, float]:
+        """Return CatBoost's own figures, which need no rows; they add up to 100."""
+        figures = self._model.get_feature_importance(type="PredictionValuesChange")
+        return dict(zip(training.feature_names, map(float, figures), strict=True))
 
     def save(self, folder: Path) -> None:
         """Write `reranker.cbm`, CatBoost's own format."""

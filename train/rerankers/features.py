@@ -114,7 +114,7 @@ def names_of(
         *(("attribute_cosine",) if columns else ()),
         *(f"gap_{name}" for name in columns),
         *(REPEATS if repeats else ()),
-        *(f"{name}_{of}" for name in sources for of in SOURCE),
+        *(f"source_{name}_{of}" for name in sources for of in SOURCE),
     )
 
 
