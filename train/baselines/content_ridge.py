@@ -78,15 +78,15 @@ class ContentRidge(Baseline):
         """Return the kernel between the items at `warm` `[W]` and all items, float32 `[W, I]`."""
         share = self.dense if items.vocabulary else 1.0
         share = share if items.dense_names else 0.0
-        numbers = _numbers(items)
+        numbers = unit_numbers(items)
         similarity = share * (numbers[warm] @ numbers.T)
         if share < 1:
-            categories = _categories(items)
+            categories = unit_categories(items)
             similarity += (1 - share) * (categories[warm] @ categories.T).toarray()
         return np.asarray(np.exp(self.sharpness * (similarity - 1)), np.float32)
 
 
-def _numbers(items: Features) -> Array:
+def unit_numbers(items: Features) -> Array:
     """Return the dense attributes around their mean, with length 1, float32 `[I, A]`.
 
     An item that has the mean of every column has none: the rounding of float32 columns, which is
@@ -99,7 +99,7 @@ def _numbers(items: Features) -> Array:
     return np.where(lengths > noise, rows / np.maximum(lengths, 1e-9), 0).astype(np.float32)
 
 
-def _categories(items: Features) -> scipy.sparse.csr_array:
+def unit_categories(items: Features) -> scipy.sparse.csr_array:
     """Return the categories weighted by inverse document frequency, with length 1, `[I, V]`."""
     from sklearn.feature_extraction.text import TfidfTransformer
 

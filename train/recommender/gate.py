@@ -21,7 +21,7 @@ from train.recommender.retrieval import find_candidates, proposals
 from train.sources.merge import fused
 
 # Of what is served to a request alone, from the simplest.
-SHAPES = ("list", "repeats", "item_to_item", "vectors", "tower")
+SHAPES = ("list", "grouped_list", "repeats", "item_to_item", "vectors", "tower")
 # Users whose proposals are searched for at a time: the scores of a catalogue are in memory.
 BLOCK = 1024
 

@@ -12,6 +12,8 @@ from train.sources.collaborative import (
     SLIMSource,
     SVDSource,
 )
+from train.sources.groups import CategoryPopularitySource, SegmentPopularitySource
+from train.sources.new_items import NewItemsSource
 from train.sources.popularity import PopularitySource, RecentPopularitySource, TrendingSource
 
 
@@ -31,5 +33,8 @@ SOURCES: Mapping[str, type[SourceSettings]] = {
     "popularity": PopularitySource,
     "recent_popularity": RecentPopularitySource,
     "trending": TrendingSource,
+    "category_popularity": CategoryPopularitySource,
+    "segment_popularity": SegmentPopularitySource,
+    "new_items": NewItemsSource,
     "buy_again": BuyAgainSource,
 }

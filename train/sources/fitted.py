@@ -5,15 +5,27 @@ from dataclasses import fields
 
 from train.core.ragged import Array
 from train.sources.base import Source
+from train.sources.grouped_lists import GroupedListSource
 from train.sources.item_to_item import ItemToItemSource
 from train.sources.lists import ListSource
 from train.sources.repeats import RepeatSource
 from train.sources.vectors import VectorSource
 
-Shape = type[VectorSource] | type[ItemToItemSource] | type[ListSource] | type[RepeatSource]
-SHAPES: Mapping[str, Shape] = {
-    kind.shape: kind for kind in (VectorSource, ItemToItemSource, ListSource, RepeatSource)
-}
+Shape = (
+    type[VectorSource]
+    | type[ItemToItemSource]
+    | type[ListSource]
+    | type[GroupedListSource]
+    | type[RepeatSource]
+)
+KINDS: tuple[Shape, ...] = (
+    VectorSource,
+    ItemToItemSource,
+    ListSource,
+    GroupedListSource,
+    RepeatSource,
+)
+SHAPES: Mapping[str, Shape] = {kind.shape: kind for kind in KINDS}
 
 
 def from_arrays(name: str, shape: str, arrays: Mapping[str, Array]) -> Source:

@@ -14,10 +14,8 @@ from scipy.sparse import csr_array
 from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
+from train.sources.sums import BLOCK, Sums, best_of_sums, in_blocks, picked_of_sums
 from train.sources.vectors import distinct_items
-
-# Floats of dense scores in memory at once: 64 MB.
-BLOCK = 2**24
 
 
 @dataclass(frozen=True)
@@ -63,24 +61,12 @@ class ItemToItemSource:
 
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Return the items with the greatest sums; none without a weight is a candidate."""
-        width = min(count, len(self.catalogue))
-        items = np.full((len(requests.user), count), -1, dtype=np.int32)
-        scores = np.full(items.shape, -np.inf, dtype=np.float32)
-        for rows, sums in self._blocks(requests.history):
-            sums[:, self._outside] = 0
-            exclude = requests.exclude.take(rows)
-            sums[exclude.rows, exclude.values] = 0
-            best, values = top_k(np.where(sums == 0, -np.inf, sums), width)
-            items[rows, :width] = np.where(np.isfinite(values), best, -1)
-            scores[rows, :width] = values
-        return Candidates(items, scores)
+        sums = self._blocks(requests.history)
+        return best_of_sums(sums, requests, self._outside, count)
 
     def score(self, requests: Queries, items: Array) -> Array:
         """Return the sums of items `[B, C]`, float32 `[B, C]`; 0 for items without a weight."""
-        scores = np.zeros(items.shape, dtype=np.float32)
-        for rows, sums in self._blocks(requests.history):
-            scores[rows] = np.take_along_axis(sums, items[rows].astype(np.int64) % sums.shape[1], 1)
-        return scores
+        return picked_of_sums(self._blocks(requests.history), items)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""
@@ -100,13 +86,11 @@ class ItemToItemSource:
         size = len(self.catalogue)
         return csr_array((self.values, self.columns, self.offsets), shape=(size, size))
 
-    def _blocks(self, history: Ragged) -> Any:
+    def _blocks(self, history: Ragged) -> Sums:
         """Yield rows `[b]` and their sums, float32 `[b, I]`: in the order of the items, always."""
         size = len(self.catalogue)
         distinct = distinct_items(history, size)
-        step = max(1, BLOCK // max(size, 1))
-        for start in range(0, len(history), step):
-            rows = np.arange(start, min(start + step, len(history)))
+        for rows in in_blocks(len(history), size):
             some = distinct.take(rows)
             ones = np.ones(len(some.values), np.float32)
             matrix = csr_array((ones, some.values, some.offsets), shape=(len(rows), size))

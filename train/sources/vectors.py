@@ -42,9 +42,15 @@ class VectorSource:
     shape: ClassVar[str] = "vectors"
 
     def candidates(self, requests: Queries, count: int) -> Candidates:
-        """Search the items' vectors exactly."""
-        found, scores = self._index.search(self.users(requests.history), count, requests.exclude)
-        return Candidates(found, scores)
+        """Search the items' vectors exactly; a user of whom they say nothing has no candidates."""
+        users = self.users(requests.history)
+        items = np.full((len(users), count), -1, dtype=np.int32)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        some = np.flatnonzero(users.any(axis=1))
+        if len(some) and self.catalogue.any():
+            exclude = requests.exclude if len(some) == len(users) else requests.exclude.take(some)
+            items[some], scores[some] = self._index.search(users[some], count, exclude)
+        return Candidates(items, scores)
 
     def score(self, requests: Queries, items: Array) -> Array:
         """Return the inner products with items `[B, C]`, float32 `[B, C]`."""
