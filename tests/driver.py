@@ -120,6 +120,7 @@ def make_run(data: Path, storage: Path, /, **changes: Any) -> Run:
             "patience": 9,
             "tolerance": 0.99,
             "learning_rate": 0.02,
+            "weight_decay": 0.1,
         },
         # What is measured of time decides nothing.
         "index": {"kind": "exact", "recall_k": 10},

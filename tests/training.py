@@ -62,7 +62,14 @@ def make_job(**changes: Any) -> Job:
         "tower": TwoTower(width=8, history=5),
         "loss": InBatchSoftmax(),
         "training": Training(
-            **{"batch_size": 64, "epochs": 3, "context_length": 5, "threads": 1, **changes}
+            **{
+                "batch_size": 64,
+                "epochs": 3,
+                "weight_decay": 0.1,
+                "context_length": 5,
+                "threads": 1,
+                **changes,
+            }
         ),
         "seed": 0,
         "inputs": known.inputs,

@@ -281,8 +281,8 @@ def settled(run: Run, known: Snapshot) -> Run:
     examples = run.tower.count_examples(known.interactions, run.train.examples)
     training = run.train.settled(examples)
     logger.info(
-        "train: %s examples an epoch: batches of %s, learning rate %g, weight decay %g, at most "
-        "%s epochs",
+        "train: %s examples in batches of %s, learning rate %g, weight decay %g, each seen at most "
+        "%s times",
         f"{examples:,}",
         f"{(training.batch_size or 0) * max(1, training.workers):,}",
         training.learning_rate,

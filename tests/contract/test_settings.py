@@ -211,6 +211,7 @@ SPLIT_BASE: Bases = {
     "random.warm_users": {"min_user_train": 8},
     "random.warm_items": {"min_item_train": 14},
     "random.validation": {"validation": 0.4},
+    "random.users": {"users": 0.2},
     "hold_out_items": {"test": 0.2, "validation": 0.2},
     "hold_out_items.warm_users": {"min_user_train": 8},
 }
@@ -268,7 +269,7 @@ RERANKER_BASE: Bases = {
     "catboost": {"iterations": 12, "negatives": 10},
     "catboost.patience": {"iterations": 60, "patience": 60, "learning_rate": 0.5},
     "mlp": {"epochs": 3, "hidden": (16, 8), "negatives": 10},
-    "mlp.patience": {"epochs": 10, "patience": 10, "learning_rate": 0.3},
+    "mlp.patience": {"epochs": 40, "patience": 40, "learning_rate": 0.5},
     "logit": {"negatives": 10},
 }
 RERANKER_OTHERS = {

@@ -175,13 +175,10 @@ def test_where_the_split_lets_cold_ones_in_they_are_counted(with_cold: bool) -> 
     found_any = any(of["recall"]["mean"] > 0 for of in cold_item["systems"].values())
     assert found_any == (report["cold_catalogue"] > 0) == with_cold
     cold = f"{cold_user['users']} users without a history, and {cold_item['pairs']} pairs"
-    assert cold in render({"metrics": report, "reranker": {}})
-    assert ("which no system can recommend" in render({"metrics": report, "reranker": {}})) == (
-        not with_cold
-    )
-    assert (
-        "which only attributes tell apart" in render({"metrics": report, "reranker": {}})
-    ) == with_cold
+    said = " ".join(render({"metrics": report, "reranker": {}}).split())
+    assert cold in said
+    assert ("which no system can recommend" in said) == (not with_cold)
+    assert ("which only attributes tell apart" in said) == with_cold
 
 
 def test_the_test_is_the_same_whatever_else_the_data_has() -> None:
