@@ -44,7 +44,7 @@ def known(items: Features = ITEMS, users: Features = USERS, day: int = 1) -> Sna
 def scores(name: str, snapshot: Snapshot, user: int, history: list[int], **table: Any) -> Array:
     source = SOURCES[name].model_validate({"name": name, **table}).source(snapshot, 0)
     asked = Queries(np.array([user], np.int32), histories([history]), histories([[]]))
-    return source.score(asked, np.arange(5, dtype=np.int32)[None])[0]
+    return np.asarray(source.score(asked, np.arange(5, dtype=np.int32)[None])[0])
 
 
 def candidates(name: str, snapshot: Snapshot, history: list[int], exclude: list[int]) -> list[int]:

@@ -140,7 +140,8 @@ def debiased_ndcg(ranked: Array, relevant: Ragged, weights: Array, k: int) -> Ar
     hits = np.isin(shown, keys) & (ranked[:, :k] >= 0)
     reached = np.where(hits, weights[ranked[:, :k]], 0.0) @ discount
     best = _ideal(relevant, weights, discount)
-    return np.divide(reached, best, out=np.full(len(ranked), np.nan), where=best > 0)
+    ndcg: Array = np.divide(reached, best, out=np.full(len(ranked), np.nan), where=best > 0)
+    return ndcg
 
 
 def _ideal(relevant: Ragged, weights: Array, discount: Array) -> Array:
