@@ -20,6 +20,7 @@ SPLITS: dict[str, dict[str, Any]] = {
     "time": {"at": None, "quantile": 0.8},
     "last_days": {"days": 30, "validation_days": 30},
     "leave_last": {},
+    "auto": {},
 }
 TREES = {"iterations": 5}
 BASELINES: dict[str, dict[str, Any]] = {"catboost_content": TREES, "warp": {"epochs": 1}}
