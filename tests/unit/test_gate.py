@@ -128,7 +128,10 @@ def test_what_is_not_there_cannot_be_served(changes: dict[str, Any], message: st
     [
         (["tower", "als", "als"], "more than once: als"),
         (["als"], "expected the tower among them"),
-        (["tower", "alz"], "unknown source 'alz'; available: als, buy_again, ease"),
+        (
+            ["tower", "alz"],
+            "unknown source 'alz'; available: als, buy_again, category_popularity, ease",
+        ),
         (["tower", {"name": "als", "quota": 0}], "greater than or equal to 1"),
     ],
 )
