@@ -1,4 +1,4 @@
-"""`python -m train fit | evaluate | compare | ...`: from a run file to a bundle and its answers."""
+"""`python -m train inspect | fit | evaluate | ...`: from a run file to a bundle and its answers."""
 
 import argparse
 import json
@@ -24,6 +24,17 @@ def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     place = fit(settings, arguments.address)
     _print_report(check(place)[1])
     print(place)
+
+
+def inspect(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Read the tables of a run and say what was read, before anything is trained."""
+    from train.run_files import read_run
+
+    settings = read_run(arguments.run, flags)
+    from train.inspect import inspect, lines
+
+    found = inspect(settings)
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
 
 
 def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -154,6 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run", metavar="RUN.toml", help="a run file, or the name of a preset")
     one.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
     one.set_defaults(call=fit)
+    zero = commands.add_parser("inspect", help=inspect.__doc__, allow_abbrev=False)
+    zero.add_argument("run", metavar="RUN.toml", help="a run file, or the name of a preset")
+    zero.add_argument("--json", action="store_true", help="as JSON")
+    zero.set_defaults(call=inspect)
     two = commands.add_parser("evaluate", help=evaluate.__doc__)
     two.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     two.add_argument("--json", action="store_true", help="the report as JSON")

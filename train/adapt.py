@@ -10,6 +10,7 @@ from typing import Any
 from train.baselines.base import Baseline
 from train.config import Run
 from train.data.encoded import Encoded
+from train.data.profile import profile
 from train.data.splits.auto import AutoSplit
 from train.data.splits.times import LastDays, Time
 
@@ -134,4 +135,5 @@ def described(data: Encoded) -> dict[str, Any]:
         "items": len(data.items),
         "timed": data.interactions.timed,
         "tied_users": data.tied_users,
+        "profile": profile(data),
     }

@@ -15,6 +15,7 @@ from train.adapt import adapted, check_asked, tell_of_times
 from train.config import Run
 from train.core.ragged import Array
 from train.data.encoded import Encoded, encode
+from train.data.profile import profile, profile_lines
 from train.data.repeats import Repeats
 from train.data.snapshot import (
     Holdout,
@@ -67,6 +68,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     """
     tables = run.data.load()
     data = encode(tables)
+    for line in profile_lines(profile(data)):
+        logger.info("%s", line)
     asked, run = run, adapted(run, data)
     parts = run.train, run.tower, run.linear_score, *run.evaluation.baselines
     if any(getattr(part, "weighted", False) for part in parts):

@@ -67,7 +67,12 @@ def beauty(data: Path, _tables: Path) -> dict[str, Any]:
     folder = data / "amazon-beauty"
     columns = {"brand": "category", "categories": "categories", "price": "number"}
     items = {"items": str(folder / "items.parquet"), "title": "title", "item_columns": columns}
-    table = {**files(folder / "interactions.parquet"), "timestamp": "position", **items}
+    table = {
+        **files(folder / "interactions.parquet"),
+        "timestamp": "position",
+        "timestamp_unit": "order",
+        **items,
+    }
     return {"data": table, "split": {"name": "leave_last"}}
 
 

@@ -103,7 +103,12 @@ def beauty(data: Path, _storage: Path) -> dict[str, Any]:
     """Amazon Beauty, leave-last-one."""
     events = str(data / "amazon-beauty" / "interactions.parquet")
     return sequences(
-        {"name": "files", "interactions": events, "timestamp": "position"},
+        {
+            "name": "files",
+            "interactions": events,
+            "timestamp": "position",
+            "timestamp_unit": "order",
+        },
         tower={"history": 50, "dropout": 0.4},
         loss={"count": 1024},
         train={"batch_size": 128, "epochs": 25, "weight_decay": 0.05, "patience": 3},

@@ -28,6 +28,7 @@ def load(place: Path, rows: pa.Table, **options: Any) -> Tables:
     pq.write_table(rows, place / "lines.parquet")
     table = {
         "interactions": str(place / "lines.parquet"),
+        "timestamp_unit": "order",
         "items": "interactions",
         "title": "label",
         "item_columns": KINDS,

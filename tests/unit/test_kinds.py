@@ -37,7 +37,11 @@ WEIGHTS = {"view": 0.25, "cart": 0.5, "buy": 1, "hide": -1, "ping": 0}
 
 def load(place: Path, text: str = EVENTS, **options: Any) -> Tables:
     (place / "events.csv").write_text(text)
-    table = {"interactions": str(place / "events.csv"), "events": WEIGHTS}
+    table = {
+        "interactions": str(place / "events.csv"),
+        "events": WEIGHTS,
+        "timestamp_unit": "order",
+    }
     return Files.model_validate(table | options).load()
 
 

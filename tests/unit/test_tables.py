@@ -13,16 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from train.core.schema import Tables
-from train.datasets.columns import Column, categories, category, embedding, flag, number, text
+from train.datasets.columns import Column
+from train.datasets.convert import categories, category, embedding, flag, number, text
 from train.datasets.files import Files
-from train.datasets.tables import one_id_type
-from train.datasets.times import timestamps
+from train.datasets.ids import ids_of
+from train.datasets.times import TimeForm, timestamps
 
 EVENTS = "user_id,item_id,timestamp\n7,a,100\n8,b,200\n7,b,50\n"
 
 
 def column(values: Any, kind: pa.DataType | None = None) -> Column:
-    return Column("t.csv", "c", pa.chunked_array([pa.array(values, kind)]))
+    array = pa.array(values, kind)
+    written = kind is None and pa.types.is_string(array.type)
+    return Column("t.csv", "c", pa.chunked_array([array]), written=written)
 
 
 def load(folder: Path, files: dict[str, str], **settings: Any) -> Tables:
@@ -30,7 +33,9 @@ def load(folder: Path, files: dict[str, str], **settings: Any) -> Tables:
         (folder / name).write_text(content, encoding="utf-8")
     sides = {side: str(folder / f"{side}.csv") for side in ("items", "users")}
     given = {side: path for side, path in sides.items() if f"{side}.csv" in files}
-    return Files(interactions=str(folder / "events.csv"), **{**given, **settings}).load()
+    # Times of these tables are small numbers, which are no seconds.
+    order = {"timestamp_unit": "order"}
+    return Files(interactions=str(folder / "events.csv"), **{**order, **given, **settings}).load()
 
 
 def test_csv_with_all_kinds_of_columns(tmp_path):
@@ -108,13 +113,18 @@ def test_parquet_folder_and_uri_and_other_column_names(tmp_path):
 
 def test_tabs_gzip_and_other_encodings(tmp_path):
     (tmp_path / "events.tsv").write_bytes(EVENTS.replace(",", "\t").encode())
-    assert len(Files(interactions=str(tmp_path / "events.tsv")).load().interactions) == 3
+    place = str(tmp_path / "events.tsv")
+    tables = Files(interactions=place, timestamp_unit="order").load()
+    assert len(tables.interactions) == 3
     with gzip.open(tmp_path / "events.csv.gz", "wt", encoding="latin-1") as file:
         file.write("user_id,item_id,timestamp\n1,café,3\n")
     path = str(tmp_path / "events.csv.gz")
-    tables = Files(interactions=path, encoding="latin-1").load()
+    tables = Files(interactions=path, encoding="latin-1", timestamp_unit="order").load()
     assert tables.interactions["item_id"].to_pylist() == ["café"]
-    with pytest.raises(ValueError, match=r"events.csv.gz: cannot be read as CSV: .*UTF8"):
+    with pytest.raises(
+        ValueError,
+        match=r"events.csv.gz: column 'item_id' is not in utf-8; set data.encoding \(cp1252",
+    ):
         Files(interactions=path).load()
 
 
@@ -127,19 +137,120 @@ def test_weights_and_semicolons(tmp_path):
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.text("07a-", min_size=1), min_size=1))
 def test_ids_are_integers_or_stay_as_they_were_written(ids):
     written = [str(value) for value in ids]
-    found = one_id_type([column(written)])[0].to_pylist()
+    plain = [re.fullmatch("0|-?[1-9][0-9]*", value) is not None for value in written]
+    if not all(plain) and sum(plain) > len(plain) / 2:
+        with pytest.raises(ValueError, match=r"expected integers, as .* set data.id_type"):
+            ids_of([column(written)])
+        found = ids_of([column(written)], "string")[0].to_pylist()
+    else:
+        found = ids_of([column(written)])[0].to_pylist()
     assert [str(value) for value in found] == written
-    plain = all(re.fullmatch("0|-?[1-9][0-9]*", value) for value in written)
-    fits = plain and all(-(2**63) <= int(value) < 2**63 for value in written)
+    fits = all(plain) and all(-(2**63) <= int(value) < 2**63 for value in written)
     assert all(isinstance(value, int) for value in found) == fits
 
 
 def test_ids_of_two_tables_have_one_type():
-    numbers, words = one_id_type([column(["1", "2"]), column(["1", "b"])])
+    numbers, words = ids_of([column(["1", "2"]), column(["1", "b", "c"])])
     assert numbers.to_pylist() == ["1", "2"]
-    assert words.to_pylist() == ["1", "b"]
-    for ids in one_id_type([column([1, 2], pa.int32()), column(["1", "2"])]):
+    assert words.to_pylist() == ["1", "b", "c"]
+    for ids in ids_of([column([1, 2], pa.int32()), column(["1", "2"])]):
         assert ids.to_pylist() == [1, 2]
+    # Text of CSV is what the strings of Parquet are.
+    for ids in ids_of([column(["1", "2"]), column(["1", "2"], pa.string())]):
+        assert ids.to_pylist() == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary()]
+)
+def test_strings_of_parquet_stay_strings(kind):
+    for of in (kind, pa.dictionary(pa.int32(), kind)) if kind != pa.string_view() else (kind,):
+        values = pa.array(["1", "2", "1"]).cast(kind).cast(of)
+        assert ids_of([column(values, of)])[0].to_pylist() == ["1", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["7.0", "8.0"], None),
+        (["7", "8.00"], None),
+        ([7.0, 8.0], pa.float64()),
+        (["7", "8"], pa.decimal128(38, 0)),
+        ([7, 8], pa.uint64()),
+    ],
+)
+def test_whole_numbers_are_integers_however_they_are_written(values, kind):
+    array = pa.array(values).cast(kind) if kind else pa.array(values)
+    assert ids_of([column(array, kind)])[0].to_pylist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "message"),
+    [
+        ([(["1", "2", "x"], None)], None, r"as 66\.7% of the ids are; 1 is not: 'x' \(row 3\)"),
+        ([(["1", "x"], None)], "integer", r"expected integers .*: 'x' \(row 2\)"),
+        ([([1, 2], pa.int64()), (["1"], pa.string())], None, "expected ids of one type in both"),
+        ([([1.5], None)], None, r"1 is not: 1.5 \(row 1\). Write whole numbers"),
+        ([([2**63, 1], pa.uint64())], None, r"integers of at most 9.*: 9223372036854775808 \(row"),
+        ([([b"\xff"], pa.binary())], None, "expected text in UTF-8"),
+        ([([True], None)], None, "expected ids, integers or strings; it holds bool"),
+    ],
+)
+def test_ids_that_may_be_mistakes_are_refused(columns, kind, message):
+    with pytest.raises(ValueError, match=message):
+        ids_of([column(*of) for of in columns], kind)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["nan", "NaN", "None", "null", "NULL", "NA", "N/A", "<NA>", "undefined", "\\N", " ", "NaT"],
+)
+def test_what_stands_for_missing_is_no_id_and_no_category(tmp_path, word):
+    events = EVENTS + f"{word},a,300\n7,{word},400\n"
+    with pytest.raises(ValueError, match=r"an id in every row; 1 is not: .* \(row 5\)"):
+        load(tmp_path, {"events.csv": events})
+    tables = load(tmp_path, {"events.csv": events}, missing_ids="drop")
+    assert len(tables.interactions) == 3
+    assert tables.reading["dropped"]["without an id"] == 2
+    pa.parquet.write_table(pa.table({"c": ["x", word]}), tmp_path / "t.parquet")
+    assert category(column(["x", word])).to_pylist() == ["x", None]
+    assert number(column(["1", word])).to_pylist() == [1.0, None]
+    assert categories(column([f"x|{word}", word])).to_pylist() == [["x"], []]
+
+
+def test_rows_are_named_as_they_are_in_the_file_where_others_were_dropped(tmp_path):
+    events = "user_id,item_id,timestamp\n,a,1\n7,a,soon\n7,b,3\n8,b,4\n"
+    with pytest.raises(ValueError, match=r"1 is not: 'soon' \(row 2\)"):
+        load(tmp_path, {"events.csv": events}, missing_ids="drop")
+
+
+def test_tables_that_do_not_join_are_refused_and_half_of_them_is_told(tmp_path, caplog):
+    items = "item_id,year\n"
+    for ids, hint in (("A\nB\n", "the case of letters"), ("a \nb \n", "spaces around them")):
+        files = {"events.csv": EVENTS, "items.csv": "item_id\n" + ids}
+        with pytest.raises(ValueError, match=rf"items.csv: .* 0 of 2 ids .* 'a', 'b', .*{hint}"):
+            load(tmp_path, files)
+    some = EVENTS + "7,c,1\n7,d,2\n"
+    load(tmp_path, {"events.csv": some, "items.csv": items + "a,1\nz,2\n"})
+    assert "1 of 4 ids of the interactions are there; not there are 'b', 'c', 'd'" in caplog.text
+    caplog.clear()
+    tables = load(tmp_path, {"events.csv": some, "items.csv": items + "a,1\nb,2\nz,3\n"})
+    assert not caplog.records
+    assert tables.reading["ids"]["item_id"]["in_table"] == (2, 4, 3)
+
+
+def test_ids_may_have_other_names_in_their_tables(tmp_path):
+    files = {"events.csv": EVENTS, "items.csv": "id,year\na,1\nb,2\n", "users.csv": "uid\n7\n8\n"}
+    tables = load(tmp_path, files, items_id="id", users_id="uid", item_columns={"year": "number"})
+    assert tables.items["item_id"].to_pylist() == ["a", "b"]
+    assert tables.users["user_id"].to_pylist() == [7, 8]
+
+
+def test_types_of_ids_may_be_said(tmp_path):
+    tables = load(tmp_path, {"events.csv": EVENTS}, id_type={"user_id": "string"})
+    assert tables.interactions["user_id"].to_pylist() == ["7", "8", "7"]
+    with pytest.raises(ValueError, match=r"column 'item_id' .*expected integers of at most"):
+        load(tmp_path, {"events.csv": EVENTS}, id_type="integer")
 
 
 NOON = int(datetime(2024, 3, 1, 12, tzinfo=UTC).timestamp())
@@ -160,27 +271,107 @@ NOON = int(datetime(2024, 3, 1, 12, tzinfo=UTC).timestamp())
         ([datetime(2024, 3, 1, 12)], "s", NOON),
         ([date(2024, 3, 1)], "s", NOON - 12 * 3600),
         (["2024-03-01"], "s", NOON - 12 * 3600),
-        ([-1.5], "s", -2),
+        ([-1.5], "order", -2),
     ],
 )
 def test_times_of_every_form(values, unit, seconds):
-    ticks, per_second = timestamps(column(values), unit)
-    assert (ticks // per_second).tolist() == [seconds]
+    times = timestamps(column(values), TimeForm(unit))
+    assert (times.ticks // times.per_second).tolist() == [seconds]
 
 
 def test_dates_with_and_without_zone_mix():
-    ticks, per_second = timestamps(
-        column(["2024-03-01", "2024-03-01T12:00", "2024-03-01T12:00:01+01"])
-    )
+    times = timestamps(column(["2024-03-01", "2024-03-01T12:00", "2024-03-01T12:00:01+01"]))
     hour = 3600
-    assert (ticks // per_second - NOON).tolist() == [-12 * hour, 0, 1 - hour]
+    assert (times.ticks // times.per_second - NOON).tolist() == [-12 * hour, 0, 1 - hour]
 
 
 @given(st.lists(st.integers(0, 10**18), min_size=1))
+def test_an_order_loses_nothing(values):
+    times = timestamps(column(values), TimeForm("order"))
+    assert times.ticks.tolist() == values
+
+
+@given(st.lists(st.integers(7 * 10**17, 17 * 10**17), min_size=1))
 def test_nanoseconds_lose_nothing(values):
-    ticks, per_second = timestamps(column(values), "ns")
-    assert ticks.tolist() == values
-    assert per_second == 10**9
+    times = timestamps(column(values), TimeForm("ns"))
+    assert times.ticks.tolist() == values
+    assert times.per_second == 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "others"),
+    [
+        ("2024-03-01 12:00:00 UTC", ()),
+        ("2024/3/1 12:00", ()),
+        ("2024.03.01T12:00:00.5 GMT", ()),
+        ("Fri, 01 Mar 2024 12:00:00 +0000", ()),
+        ("1 March 2024 13:00:00 +0100", ()),
+        ("Fri, 1 Mar 2024 12:00:00 +0000 (UTC)", ()),
+        ("01-03-2024 12:00", ("27-04-2015",)),
+        ("01.03.2024, 12:00:00", ("27.04.2015, 00:00:00",)),
+        ("3/1/2024 12:00:00 PM", ("12/25/2020 1:02:03 AM",)),
+    ],
+)
+def test_usual_forms_of_times(text, others):
+    times = timestamps(column([text, *others]))
+    assert times.ticks[0] // times.per_second == NOON
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("01/03/2024 12:00", "%d/%m/%Y %H:%M"),
+        ("2024-03-01 12:00:00.250", "%Y-%m-%d %H:%M:%S.%f"),
+        ("2024-03-01 13:00 +0100", "%Y-%m-%d %H:%M %z"),
+        (202403011200, "%Y%m%d%H%M"),
+        (202403011200.0, "%Y%m%d%H%M"),
+    ],
+)
+def test_times_of_a_given_form(text, form):
+    times = timestamps(column([text]), TimeForm(format=form))
+    assert times.ticks.tolist() == [
+        NOON * times.per_second + times.per_second // 4 * ("%f" in form)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "message"),
+    [
+        ([20240131, 20240201], TimeForm(), r'Set data.timestamp_format = "%Y%m%d"'),
+        (["20240131101112"], TimeForm(), r'Set data.timestamp_format = "%Y%m%d%H%M%S"'),
+        ([2019, 2024], TimeForm(), r'Years\? Set data.timestamp_format = "%Y"'),
+        ([19700, 19800], TimeForm(), r'Set data.timestamp_unit = "d"'),
+        ([45000.5, 45001.25], TimeForm(), "Days of a spreadsheet"),
+        ([NOON * 1000], TimeForm(), r'Set data.timestamp_unit = "ms"'),
+        ([NOON], TimeForm("ms"), r'as ms since 1970; .* Set data.timestamp_unit = "s"'),
+        ([NOON, NOON * 1000], TimeForm(), "1 is not: .*These read as ms: write all times in one"),
+        ([NOON, NOON * 1000], TimeForm("ms"), "1 is not: .*These read as s: write all times in"),
+        (
+            [NOON, 0],
+            TimeForm(),
+            r"read as 1970-01-01 00:00:00 to 2024-03-01 .*; 1 is not: 0 \(row 2",
+        ),
+        ([1, 2, 3], TimeForm(), r'to "order" where numbers give an order alone'),
+        (["1970-01-01", "2024-01-01"], TimeForm(), "Are these placeholders"),
+        ([datetime(9999, 12, 31)], TimeForm(), "Are these placeholders"),
+        (["08/11/2020", "01/02/2020"], TimeForm(), r"one day only.*Set data.timestamp_format"),
+        (["13/11/2020", "11/13/2020"], TimeForm(), r"one order of day and month in all rows"),
+        (["2024-13-01"], TimeForm(), r"times that exist; 1 is not: '2024-13-01' \(row 1\)"),
+        (["1 Foo 2024"], TimeForm(), "times that exist"),
+        (["30-02-2024"], TimeForm(format="%d-%m-%Y"), "times of the form '%d-%m-%Y'; 1 is not"),
+        (["2024"], TimeForm(format="%d-%m-%Y"), "times of the form '%d-%m-%Y'; 1 is not"),
+        ([""], TimeForm(format="%d-%m-%Y"), "expected a time in every row"),
+    ],
+)
+def test_times_that_may_be_others_are_refused(values, form, message):
+    with pytest.raises(ValueError, match=message):
+        timestamps(column(values), form)
+
+
+def test_times_that_are_said_to_be_right_are_taken():
+    assert timestamps(column([0, 86400]), TimeForm("s")).ticks.tolist() == [0, 86400]
+    assert timestamps(column([1, 2.5]), TimeForm("d")).ticks.tolist() == [86400, 216000]
+    assert timestamps(column(["1900-01-01"]), TimeForm("s")).ticks[0] < 0
 
 
 def test_order_within_a_second_is_kept(tmp_path):
@@ -263,8 +454,8 @@ WRONG_FILES = {
     "date": (
         {"events.csv": "user_id,item_id,timestamp\n1,2,2024-01-01\n1,3,yesterday\n"},
         {},
-        "(2 rows): expected ISO dates or times (2024-01-31, 2024-01-31T23:59:59Z) in every row; "
-        "1 is not: 'yesterday' (row 2).",
+        "(2 rows): expected ISO dates or times (2024-01-31, 2024-01-31T23:59:59Z), or another "
+        "usual form, in every row; 1 is not: 'yesterday' (row 2).",
     ),
     "no such date": (
         {"events.csv": "user_id,item_id,timestamp\n1,2,2024-02-31\n"},
@@ -273,9 +464,10 @@ WRONG_FILES = {
     ),
     "milliseconds": (
         {"events.csv": f"user_id,item_id,timestamp\n1,2,{NOON}000\n"},
-        {},
-        "expected times before the year 5000, as s since 1970; 1 is not: "
-        f"'{NOON}000' (row 1). In a finer unit? Set timestamp_unit to ms, us or ns",
+        {"timestamp_unit": None},
+        "expected times from 1990 to tomorrow, as s since 1970; they are read as 1.70929e+12 s "
+        f"to 1.70929e+12 s; 1 is not: '{NOON}000' (row 1). "
+        'Set data.timestamp_unit = "ms"',
     ),
     "weight": (
         {"events.csv": "user_id,item_id,timestamp,stars\n1,2,3,\n1,2,3,4\n"},
@@ -337,18 +529,18 @@ def test_a_folder_without_tables_or_with_both_kinds(tmp_path):
     (tmp_path / "notes.txt").touch()
     dataset = Files(interactions=str(tmp_path))
     with pytest.raises(
-        ValueError, match=r"expected a folder of CSV or of Parquet.* it has 1 other"
+        ValueError, match=r"expected a folder with .csv .* it has 1 hidden or empty ones"
     ):
         dataset.load()
-    (tmp_path / "a.csv").touch()
-    (tmp_path / "a.parquet").touch()
+    (tmp_path / "a.csv").write_text(EVENTS)
+    pa.parquet.write_table(pa.table({"user_id": [1]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="it has both"):
         dataset.load()
 
 
 def test_a_file_that_is_no_parquet(tmp_path):
     (tmp_path / "events.parquet").write_text("a,b\n")
-    with pytest.raises(ValueError, match=r"events.parquet: cannot be read as Parquet"):
+    with pytest.raises(ValueError, match=r"events.parquet: expected Parquet, .* begins with b'a,b"):
         Files(interactions=str(tmp_path / "events.parquet")).load()
 
 
@@ -363,7 +555,7 @@ def test_a_file_that_is_no_parquet(tmp_path):
         (flag, [2], r"expected flags: .* 1 is not: 2 \(row 1\)"),
         (flag, [0.5], r"expected flags: .* 1 is not: 0.5 \(row 1\)"),
         (lambda c: embedding([c]), [[1.0], [1.0, 2.0]], r"expected 2 numbers in every row; 1 is"),
-        (lambda c: one_id_type([c]), [1.5], "expected ids, integers or strings; it holds double"),
+        (lambda c: ids_of([c]), [[1.5]], "expected ids, integers or strings; it holds list"),
         (timestamps, [["a"]], "expected numbers; it holds list"),
         (timestamps, [None, datetime(2024, 1, 1)], "expected a time in every row"),
     ],
@@ -378,7 +570,5 @@ def test_ids_written_in_two_ways_are_named(tmp_path):
     pa.parquet.write_table(pa.table(items), tmp_path / "items.parquet")
     with pytest.raises(ValueError) as caught:
         load(tmp_path, {"events.csv": EVENTS}, items=str(tmp_path / "items.parquet"))
-    assert "events.csv: column 'item_id' (3 rows): expected integers, as in " in str(caught.value)
-    assert "items.parquet, column 'item_id'; 3 are not: 'a' (row 1), 'b' (row 2)" in str(
-        caught.value
-    )
+    assert "events.csv: column 'item_id' (3 rows): expected integers of " in str(caught.value)
+    assert "; 3 are not: 'a' (row 1), 'b' (row 2)" in str(caught.value)

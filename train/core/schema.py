@@ -1,7 +1,7 @@
 """A data set as three tables with canonical column names, and its interactions as flat arrays."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +23,9 @@ class Tables:
 
     Attributes:
         interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
-            1970, or any order; all 0 where there are no times), `weight` (float32); where times are
-            finer than seconds, `fraction` (int64), in any unit; where there are kinds of events,
+            1970, or any order; all 0 where there are no times), `weight` (float32, or
+            as fine as it was read, until `min_weight` was seen to); where times are finer than
+            seconds, `fraction` (int64), in any unit; where there are kinds of events,
             `role` (int8): 1 for those that the test counts, 0 for other positive ones, -1 for those
             that hide an item from its user.
         items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
@@ -34,6 +35,7 @@ class Tables:
             a string, an embedding a fixed-size list of float32.
         user_columns: the same for users.
         ties: what orders a user's interactions of one time.
+        reading: what was read, for people: files, rows, ids, times; see `datasets.reading`.
     """
 
     interactions: pa.Table
@@ -42,6 +44,7 @@ class Tables:
     item_columns: Mapping[str, Kind]
     user_columns: Mapping[str, Kind]
     ties: Ties = "hash"
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +23,7 @@ class Encoded:
         attributes: sha256 over those of users and items as they were read. What they are encoded
             to differs in the last bits between processors and numbers of threads.
         tied_users: users who have several items at their last time.
+        reading: what was read, as `Tables` says.
     """
 
     users: IdMap
@@ -34,6 +36,7 @@ class Encoded:
     titles: pa.Array
     attributes: str
     tied_users: int = 0
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def encode(tables: Tables) -> Encoded:
@@ -57,6 +60,7 @@ def encode(tables: Tables) -> Encoded:
         titles=item_table["title"].combine_chunks(),
         attributes=_digest((user_table, tables.user_columns), (item_table, tables.item_columns)),
         tied_users=tied_users,
+        reading=tables.reading,
     )
 
 

@@ -18,7 +18,8 @@ import pyarrow.json
 
 from train.core.schema import Kind, Tables
 from train.datasets.base import Dataset, given_path
-from train.datasets.columns import Column, categories, category, fail, number, text
+from train.datasets.columns import Column, fail
+from train.datasets.convert import categories, category, number, text
 
 ITEM_COLUMNS: dict[str, Kind] = {
     "title_text": "text",
@@ -57,9 +58,8 @@ def read(reviews: Path, products: Path | None) -> Tables:
         if pc.any(missing).as_py():
             fail(Column(str(reviews), name, table[name]), missing, "a value", "Drop these lines")
     events = table.rename_columns(["user_id", "item_id", "timestamp", "weight"])
-    weight = events["weight"].cast(pa.float32())
     return Tables(
-        interactions=events.set_column(3, "weight", weight),
+        interactions=events,
         items=_items(products) if products else _only_ids(events),
         users=pa.table({"user_id": events["user_id"].unique()}),
         item_columns=ITEM_COLUMNS if products else {},

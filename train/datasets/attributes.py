@@ -1,5 +1,8 @@
 """Tables of attributes of items or users: which columns they have, and what becomes of them."""
 
+import difflib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from train.core.schema import Kind
-from train.datasets.columns import CONVERT, Column, categories, embedding, text
+from train.datasets.columns import Column
+from train.datasets.convert import CONVERT, categories, embedding, text
 from train.datasets.readers import TableFile
+
+# The name of a column that is none, but a value of the first row.
+_NUMBER = re.compile(r"-?[0-9.:T -]+")
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,23 @@ def present(where: str, there: Sequence[str], names: Sequence[str]) -> list[str]
     if missing:
         raise ValueError(
             f"{where}: no column {', '.join(map(repr, missing))}; it has: {', '.join(there)}. "
-            "Set the column names in [data]"
+            f"{_advice(missing, there)}"
         )
     return list(names)
+
+
+def _advice(missing: Sequence[str], there: Sequence[str]) -> str:
+    """Return what to do about columns that are not there: what may be meant is looked for."""
+    for delimiter in ("\t", ";", "|", ","):
+        if len(there) == 1 and delimiter in there[0]:
+            return f"Set data.delimiter = {json.dumps(delimiter)}"
+    if all(_NUMBER.fullmatch(name) for name in there):
+        return "Is its first row no header? Name the columns in data.csv.header"
+    plain = {name.strip().lower().replace(" ", "_").replace("-", "_"): name for name in there}
+    meant = {n: difflib.get_close_matches(n.lower(), plain, n=1, cutoff=0.75) for n in missing}
+    close = [f"{name!r}: {plain[near[0]]!r}" for name, near in meant.items() if near]
+    hint = f" (did you mean {', '.join(close)}?)" if close else ""
+    return f"Set the column names in [data]{hint}"
 
 
 def _prefixed(name: str, there: Sequence[str]) -> list[str]:

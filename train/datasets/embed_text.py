@@ -15,6 +15,8 @@ from ray.util import ActorPool
 from cluster import storage
 from cluster.session import connect, scaling
 from train.core.ragged import Array
+from train.datasets.columns import Column, every, integers, matches
+from train.datasets.ids import PLAIN_INTEGER
 from train.datasets.readers import TableFile
 from train.datasets.sentence_encoder import SentenceEncoder, joined_texts, model_folder
 
@@ -72,13 +74,21 @@ def embed_text(
     session = connect(encoding.address)
     useful = min(int(session.gpus or session.cpus), -(-len(texts) // BLOCK))
     pool = _pool(folder, encoding.workers or max(useful, 1))
-    table = pa.table({column: values.values for column, values in read.items()})
+    kept = {name: of.values if name in columns else _typed(of) for name, of in read.items()}
+    table = pa.table(kept)
     vectors = list(_encoded(pool, texts, encoding.batch_size))
     table = table.append_column(name, _lists(np.concatenate(vectors), texts))
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     storage.write_bytes(target, sink.getvalue())
     return storage.absolute(target)
+
+
+def _typed(column: Column) -> pa.ChunkedArray:
+    """Return a column of CSV as int64 where all are integers, as its ids are read from CSV too."""
+    plain = column.written and every(matches(column.values, PLAIN_INTEGER))
+    found = integers(column.values) if plain else None
+    return column.values if found is None else found
 
 
 def _pool(folder: str, workers: int) -> ActorPool:

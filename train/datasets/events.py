@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from train.core.ragged import Array
 from train.datasets.attributes import AttributeTable, present
-from train.datasets.columns import Column, fail, numbers
+from train.datasets.columns import Column, fail
+from train.datasets.convert import numbers, single
 from train.datasets.kinds import Kinds, with_kinds
 from train.datasets.readers import TableFile
-from train.datasets.times import TimeUnit, timestamps
+from train.datasets.times import TimeForm, Times, timestamps
 
 logger = logging.getLogger(__name__)
 # Column of the times where none is named.
@@ -25,6 +25,7 @@ class Events:
     """A table of interactions, and the names of its columns.
 
     Attributes:
+        form: of the times.
         timestamp: None for the column `timestamp` where there is one, and no times where not.
         kinds: of events, where they are told apart.
     """
@@ -33,7 +34,7 @@ class Events:
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str | None = "timestamp"
-    timestamp_unit: TimeUnit = "s"
+    form: TimeForm = field(default_factory=TimeForm)
     weight: str | None = None
     kinds: Kinds = field(default_factory=Kinds)
 
@@ -69,17 +70,17 @@ class Events:
         """The column of the times, if there is one."""
         return self.timestamp or TIMESTAMP
 
-    def times(self, read: Mapping[str, Column]) -> tuple[Array, int]:
-        """Return the times, int64 `[N]`, and how many of their units make a second; 0 for none."""
+    def times(self, read: Mapping[str, Column]) -> Times:
+        """Return the times of the interactions; all 0 where there are none."""
         if self.time_column in read:
-            return timestamps(read[self.time_column], self.timestamp_unit)
-        return np.zeros(len(read[self.user_id].values), np.int64), 1
+            return timestamps(read[self.time_column], self.form)
+        return Times(np.zeros(len(read[self.user_id].values), np.int64), 1, "")
 
 
 def interactions(
     events: Events,
     read: Mapping[str, Column],
-    times: tuple[Array, int],
+    times: Times,
     ids: tuple[pa.ChunkedArray, pa.ChunkedArray],
 ) -> pa.Table:
     """Return the interactions in canonical columns; see `Tables`.
@@ -93,19 +94,14 @@ def interactions(
     Raises:
         ValueError: a weight is missing or no number.
     """
-    ticks, per_second = times
-    if events.weight:
-        weight = numbers(read[events.weight])
-        if weight.null_count:
-            missing = pc.is_null(weight)
-            fail(read[events.weight], missing, "a weight in every row", "Fill these rows in")
-    else:
-        weight = pa.chunked_array([np.ones(len(ticks), np.float32)])
+    ticks, per_second = times.ticks, times.per_second
     columns = {
         "user_id": ids[0],
         "item_id": ids[1],
         "timestamp": ticks // per_second,
-        "weight": weight.cast(pa.float32(), safe=False),
+        "weight": _weights(read[events.weight])
+        if events.weight
+        else np.ones(len(ticks), np.float32),
     }
     # Whole seconds lose an order that finer times had.
     fraction = ticks % per_second
@@ -115,3 +111,13 @@ def interactions(
         table, kept = with_kinds(table, events.kinds, read[events.kinds.column])
         ticks = ticks[kept]
     return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
+
+
+def _weights(column: Column) -> pa.ChunkedArray:
+    """Return weights in the type that they were read in, float32 or float64."""
+    weight = numbers(column)
+    if weight.null_count:
+        fail(column, pc.is_null(weight), "a weight in every row", "Fill these rows in")
+    single(column, weight)
+    read_as = column.plain().values.type
+    return weight.cast(pa.float32()) if pa.types.is_float32(read_as) else weight

@@ -2,16 +2,20 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from train.core.schema import Kind, Tables
 from train.datasets.attributes import AttributeTable
 from train.datasets.base import Dataset
+from train.datasets.csv_format import CsvFormat, known_encoding
 from train.datasets.events import Events
+from train.datasets.ids import IdType
 from train.datasets.kinds import Kinds
 from train.datasets.readers import TableFile
-from train.datasets.tables import read_tables
-from train.datasets.times import TimeUnit
+from train.datasets.tables import IdRules, read_tables
+from train.datasets.time_checks import TimeUnit
+from train.datasets.time_forms import check_format
+from train.datasets.times import TimeForm
 
 
 def _known_kinds(value: Any) -> Any:
@@ -34,10 +38,17 @@ Columns = Annotated[dict[str, Kind], BeforeValidator(_known_kinds)]
 class Files(Dataset):
     """Your own tables, CSV or Parquet: each one file, a folder of them, or a URI.
 
+    Of a folder every file is read, `.csv`, `.tsv`, `.txt` (also compressed) or `.parquet`, and
+    files that are none are refused. Files and folders whose names begin with `.` or `_` are passed
+    over. The names of folders such as `day=2024-01-31` are columns.
+
     Ids are integers or strings and stay what they are; in CSV a column of plain integers (7, not
-    007) has integers. Times are numbers in `timestamp_unit` since 1970 (or any order), ISO
-    dates and times, or datetimes; without a zone they are UTC. They are kept in whole seconds,
-    after the rows were put in the order that finer times give.
+    007) has integers. Missing is, in ids, categories and numbers: nothing, and in any case of
+    letters `nan`, `none`, `null`, `na`, `n/a`, `#n/a`, `<na>`, `nat`, `undefined` and `\\N`.
+
+    Times are dates and times as usually written, datetimes, or numbers since 1970; without a zone
+    they are UTC. They are kept in whole seconds, after the rows were put in the order that finer
+    times give.
 
     Attributes:
         interactions: a row for each event.
@@ -52,7 +63,11 @@ class Files(Dataset):
         timestamp: column of the times, or of any order; `timestamp` where that is there, and if it
             is not, interactions have no times: what needs them is left out, and the split is
             random.
-        timestamp_unit: of times that are numbers: s, ms, us or ns.
+        timestamp_unit: of times that are numbers: s, ms, us, ns, d (days), or order, where they
+            give an order and nothing else. Where it is not set they are seconds, and refused where
+            one then lies before 1990 or after tomorrow.
+        timestamp_format: of times, as strptime has it (`%d/%m/%Y %H:%M`, `%Y%m%d`), where they are
+            in no usual form.
         weight: column of a weight or rating; every interaction weighs 1 when it is not set.
         event: column of the kinds of events, where `events` has any.
         events: weight of each kind of event (`{ view = 0.1, cart = 0.5, buy = 1 }`), multiplied by
@@ -61,14 +76,20 @@ class Files(Dataset):
             Every event of the table needs a weight. In `[train]` they count as with `weighted`.
         test_events: those that the test and the validation count; all of a weight above 0 by
             default. The others are history all the same.
+        items_id: column of the item ids in the item table, where it has another name there.
+        users_id: the same of user ids in the user table.
+        id_type: "integer" or "string", where ids are not what they look like; or one of each:
+            `{ user_id = "integer", item_id = "string" }`.
+        missing_ids: "refuse" rows without a user or an item, or "drop" them.
         title: column of the item table that names an item for people.
         item_columns: kind of each attribute in the item table: category, categories, number, flag,
             text or embedding. An embedding is a list column, or the common start of the names of
             its columns (`clip_text_`).
         user_columns: the same for the user table.
         separator: between categories in one text column.
-        delimiter: between the columns of a CSV file.
-        encoding: of CSV files.
+        delimiter: between the columns of a CSV file; the same as `csv.delimiter`.
+        encoding: of CSV files; the same as `csv.encoding`.
+        csv: how CSV files are written.
     """
 
     name: Literal["files"] = "files"
@@ -78,17 +99,23 @@ class Files(Dataset):
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str | None = None
-    timestamp_unit: TimeUnit = "s"
+    timestamp_unit: TimeUnit | None = None
+    timestamp_format: Annotated[str, AfterValidator(check_format)] | None = None
     weight: str | None = None
     event: str = "event"
     events: dict[str, Weight] = Field(default_factory=dict)
     test_events: tuple[str, ...] = ()
+    items_id: str | None = None
+    users_id: str | None = None
+    id_type: IdType | dict[Literal["user_id", "item_id"], IdType] | None = None
+    missing_ids: Literal["refuse", "drop"] = "refuse"
     title: str | None = None
     item_columns: Columns = Field(default_factory=dict)
     user_columns: Columns = Field(default_factory=dict)
     separator: str = Field(default="|", min_length=1)
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    encoding: str = "utf-8"
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    encoding: Annotated[str, AfterValidator(known_encoding)] | None = None
+    csv: CsvFormat = Field(default_factory=CsvFormat)
 
     @model_validator(mode="after")
     def _check(self) -> "Files":
@@ -126,6 +153,25 @@ class Files(Dataset):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_once(self) -> "Files":
+        twice = [
+            k
+            for k in ("delimiter", "encoding")
+            if getattr(self, k) and k in self.csv.model_fields_set
+        ]
+        if twice:
+            raise ValueError(
+                f"{twice[0]} is set twice: leave out data.{twice[0]} or data.csv.{twice[0]}"
+            )
+        if self.timestamp_format and self.timestamp_unit == "order":
+            raise ValueError('timestamp_format is of dates, and timestamp_unit = "order" of none')
+        if (self.items_id and not self.items) or (self.items_id and self.items == INSIDE):
+            raise ValueError("items_id is of the item table: set items to its file")
+        if self.users_id and not self.users:
+            raise ValueError("users_id is of the user table: set users to its file")
+        return self
+
     def read(self) -> Tables:
         """Read, check and convert the files."""
         events = Events(
@@ -133,7 +179,7 @@ class Files(Dataset):
             self.user_id,
             self.item_id,
             self.timestamp,
-            self.timestamp_unit,
+            TimeForm(self.timestamp_unit, self.timestamp_format),
             self.weight,
             Kinds(self.event, self.events, self.test_events),
         )
@@ -141,12 +187,26 @@ class Files(Dataset):
         if self.items:
             source = self._source(self.interactions if self.items == INSIDE else self.items)
             items = AttributeTable(
-                source, self.item_id, self.item_columns, self.title, self.separator
+                source,
+                self.items_id or self.item_id,
+                self.item_columns,
+                self.title,
+                self.separator,
             )
         if self.users:
             source = self._source(self.users)
-            users = AttributeTable(source, self.user_id, self.user_columns, None, self.separator)
-        return read_tables(events, items, users, self.ties)
+            users = AttributeTable(
+                source, self.users_id or self.user_id, self.user_columns, None, self.separator
+            )
+        return read_tables(events, items, users, self.ties, self._id_rules())
+
+    def _id_rules(self) -> IdRules:
+        kinds = self.id_type if isinstance(self.id_type, dict) else {}
+        both = self.id_type if isinstance(self.id_type, str) else None
+        users, items = kinds.get("user_id", both), kinds.get("item_id", both)
+        return IdRules(users, items, self.missing_ids == "drop")
 
     def _source(self, location: str) -> TableFile:
-        return TableFile(location, self.delimiter, self.encoding)
+        given = {"delimiter": self.delimiter, "encoding": self.encoding}
+        own = {key: value for key, value in given.items() if value}
+        return TableFile(location, self.csv.model_copy(update=own))

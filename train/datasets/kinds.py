@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.core.ragged import Array
-from train.datasets.columns import Column, category, fail
+from train.datasets.columns import Column, fail
+from train.datasets.convert import category
 
 logger = logging.getLogger(__name__)
 SHOWN = 10  # kinds of events in an error, at most
@@ -31,7 +32,7 @@ class Kinds:
     tested: Collection[str] = ()
 
     def read(self, column: Column) -> tuple[Array, Array]:
-        """Return weights, float32 `[N]`, and roles, int8 `[N]`; see `Interactions`.
+        """Return weights, float64 `[N]`, and roles, int8 `[N]`; see `Interactions`.
 
         Raises:
             ValueError: an event is missing or has no weight, or one with a weight never occurs.
@@ -54,7 +55,7 @@ class Kinds:
             ),
         )
         rows = names.indices.to_numpy()
-        return weight.astype(np.float32)[rows], role.astype(np.int8)[rows]
+        return weight[rows], role.astype(np.int8)[rows]
 
     def _check(self, column: Column, counts: Mapping[str, int]) -> None:
         lacking = [name for name in counts if name not in self.weights]
@@ -87,7 +88,7 @@ def with_kinds(table: pa.Table, kinds: Kinds, column: Column) -> tuple[pa.Table,
     """
     weight, role = kinds.read(column)
     # A negative event hides an item however much it weighs.
-    product = np.where(role < 0, weight, weight * table["weight"].to_numpy()).astype(np.float32)
+    product = np.where(role < 0, weight, weight * table["weight"].to_numpy())
     place, kept = table.column_names.index("weight"), weight != 0
     table = table.set_column(place, "weight", pa.array(product))
     return table.append_column("role", pa.array(role)).filter(pa.array(kept)), kept

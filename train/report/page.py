@@ -8,6 +8,7 @@ from cluster import storage
 from train.bundle import evaluation_arrays
 from train.bundle.bundle import Bundle, open_bundle
 from train.core.ragged import Array
+from train.data.profile import profile_lines
 from train.index.build import sweep
 from train.report import plots
 from train.report.data import data_lines
@@ -51,7 +52,7 @@ def page(bundle: Bundle) -> str:
     manifest = bundle.manifest
     has_arrays = evaluation_arrays.FILE in manifest["files"]
     test = evaluation_arrays.read(str(bundle.folder), manifest) if has_arrays else {}
-    parts = [*_head(bundle), *_measured(manifest), *_trained(manifest)]
+    parts = [*_head(bundle), *_read(manifest), *_measured(manifest), *_trained(manifest)]
     parts += [*_retrieval(bundle, test), *_learned(manifest), *_items(bundle)]
     parts += [*_examples(bundle), *_configuration(manifest)]
     return document(f"{manifest.get('name', 'bundle')}: report", parts)
@@ -79,6 +80,14 @@ def _head(bundle: Bundle) -> Iterator[str]:
     if verdict:
         alarming = verdict[0].startswith(WARNING)
         yield box([*verdict, *disagreement(manifest)], alarming)
+
+
+def _read(manifest: Mapping[str, Any]) -> Iterator[str]:
+    profile = (manifest.get("data") or {}).get("profile")
+    # Bundles of an earlier version do not say what was read.
+    if profile:
+        yield "<h2>The data</h2>"
+        yield bullets(list(profile_lines(profile)))
 
 
 def _measured(manifest: Mapping[str, Any]) -> Iterator[str]:

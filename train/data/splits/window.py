@@ -22,6 +22,8 @@ class Window:
         others: of these, the rest of those that do not count: too few before the test or in it, an
             event that the test does not count, an item that is hidden, what is no repeat.
         count: those that are the test. New ones are among them where the split tests these.
+        users: that have a row.
+        cold_users: those of them without an interaction before.
     """
 
     rows: int = 0
@@ -30,6 +32,8 @@ class Window:
     repeats: int = 0
     others: int = 0
     count: int = 0
+    users: int = 0
+    cold_users: int = 0
 
     @classmethod
     def of(
@@ -60,6 +64,8 @@ class Window:
             repeats=int(repeat.sum()),
             others=int((~repeat).sum()),
             count=int(counted.sum()),
+            users=len(np.unique(window.user)),
+            cold_users=len(np.unique(window.user[new_user])),
         )
 
     def record(self) -> dict[str, int]:
@@ -83,8 +89,11 @@ def sentence(window: Mapping[str, int]) -> str:
     ]
     if window["others"]:
         parts.append(f"{window['others']:,} left out by the split's minimums or as events")
-    both = window["rows"] < sum(window.values()) - window["rows"]
+    kinds = "new_users", "new_items", "repeats", "others", "count"
+    both = window["rows"] < sum(window[kind] for kind in kinds)
+    # Bundles of an earlier version do not count users.
+    users = f"; {window['cold_users']:,} of its {window['users']:,} users are new"
     return (
         f"test window {window['rows']:,} rows: {', '.join(parts)}, {window['count']:,} count"
-        f"{', new ones too' if both else ''}"
+        f"{', new ones too' if both else ''}{users if window.get('users') else ''}"
     )
