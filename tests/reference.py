@@ -170,6 +170,21 @@ def _entry(title: str, model: type[Settings], base: type[Settings]) -> Iterator[
     own = [name for name in _shown(model) if _differs(model, base, name)]
     if own:
         yield _table(model, own)
+    for name, inner in _within(model):
+        yield f"#### [{title.split(':')[0]}.{name}]\n\n{summary(inner)}\n"
+        yield _table(inner)
+
+
+def _within(model: type[Settings]) -> Iterator[tuple[str, type[Settings]]]:
+    """Yield the tables within an entry's table, which are chosen by no name."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, Settings)
+            and "name" not in kind.model_fields
+        ):
+            yield name, kind
 
 
 def _shown(model: type[BaseModel]) -> list[str]:
@@ -241,6 +256,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "not set"
+    if isinstance(value, Settings) and not hasattr(value, "name"):
+        return "see below"
     if isinstance(value, Settings):
         return f"`{json.dumps(value.model_dump()['name'])}`"
     if isinstance(value, tuple):
@@ -255,7 +272,9 @@ def every_model() -> Iterator[type[Settings]]:
         if isinstance(field.default, Settings):
             yield type(field.default)
     for entries in (*ENTRIES.values(), *(entries for entries, _ in LISTED.values())):
-        yield from entries.values()
+        for entry in entries.values():
+            yield entry
+            yield from (inner for _, inner in _within(entry))
 
 
 if __name__ == "__main__":

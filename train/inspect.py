@@ -37,4 +37,6 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if "refused" in test:
         yield f"split: refused: {test['refused']}"
         return
-    yield f"split: {test['split']['name']}; {sentence(test['window'])}"
+    window = test["window"]
+    yield f"split: {test['split']['name']}; {sentence(window)}"
+    yield f"{window['cold_users']:,} of the {window['users']:,} users of the test window are new"

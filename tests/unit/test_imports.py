@@ -45,6 +45,7 @@ RUN = (
     "identity",
     "picks",
     "adapt",
+    "inspect",
     "steps",
     "evaluate",
     "fit",

@@ -84,7 +84,7 @@ def test_lines_say_it_in_words(table: dict[str, Any]) -> None:
     assert "rows: 11 read; dropped: 1 without an id, 1 below min_weight" in text
     assert "item: 4 strings ('a', 'b', 'd', ...); 2 of 4 are in their table, which has 1" in text
     assert "times: 2024-01-01 00:00:00 to 2024-01-09 00:00:00; 4 at the same time" in text
-    assert "2 of its 3 users are new" in text
+    assert "2 of the 3 users of the test window are new" in text
 
 
 def test_a_split_that_cannot_be_is_told_after_the_figures(table: dict[str, Any]) -> None:

@@ -287,4 +287,4 @@ def test_a_recommender_without_hidden_items_has_none() -> None:
 def test_the_window_has_no_negative_rows_and_tells_what_is_no_purchase() -> None:
     # Of user 0: 1 again, a view of 4, its purchase, and 2 again; of user 1: 6, 1, which nobody
     # else kept, and 5, which is returned.
-    assert folds().window == Window(rows=7, repeats=2, others=3, count=2)
+    assert folds().window == Window(rows=7, repeats=2, others=3, count=2, users=2)

@@ -178,6 +178,7 @@ def test_an_order_without_times_is_a_timestamp(tmp_path: Path) -> None:
         interactions=str(tmp_path / "events.csv"),
         items=str(tmp_path / "items.csv"),
         timestamp="position",
+        timestamp_unit="order",
         item_columns={"price": "number", "categories": "categories"},
     )
     tables = dataset.load()

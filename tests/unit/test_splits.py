@@ -235,10 +235,13 @@ def test_a_part_is_a_share_or_a_whole_number():
         Random(validation=0)
 
 
+USERS = {"users": 3, "cold_users": 1}
+
+
 def test_what_the_test_window_has_is_counted_before_the_filter():
     # From 80 on user 0 has 3, 0 again and 9, a new item; user 1 has 1, and user 2 is new.
     found = folds(Time(at=80, validation_at=60), EVENTS).window
-    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=2)
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=2, **USERS)
     assert sentence(found.record()) == (
         "test window 6 rows: 2 of new users, 1 of new items, 1 repeats, 2 count"
     )
@@ -247,14 +250,14 @@ def test_what_the_test_window_has_is_counted_before_the_filter():
 def test_new_users_and_items_that_count_are_told():
     split = Time(at=80, validation_at=60, warm_users=False, warm_items=False)
     found = folds(split, EVENTS).window
-    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=5)
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=0, count=5, **USERS)
     assert sentence(found.record()).endswith("1 repeats, 5 count, new ones too")
 
 
 def test_what_minimums_leave_out_is_told():
     split = Time(at=80, validation_at=60, min_item_train=2, warm_users=False)
     found = folds(split, EVENTS).window
-    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=2, count=1)
+    assert found == Window(rows=6, new_users=2, new_items=1, repeats=1, others=2, count=1, **USERS)
     assert "1 repeats, 2 left out by the split's minimums or as events, 1 count" in sentence(
         found.record()
     )
@@ -270,7 +273,7 @@ def test_repeats_of_a_window_are_those_that_do_not_count(seen, repeats, others, 
         (1, 0, 15), (1, 3, 40), (1, 3, 70), (1, 1, 95),
     )  # fmt: skip
     found = Time(at=80, validation_at=60).folds(events, 5, 10, seen).window
-    assert found == Window(4, 0, 0, repeats, others, count)
+    assert found == Window(4, 0, 0, repeats, others, count, users=2)
 
 
 def test_whole_users_are_held_out():

@@ -208,7 +208,7 @@ def _whole(column: Column, values: pa.ChunkedArray) -> Array:
 def _from_columns(columns: Sequence[Column]) -> pa.ChunkedArray:
     read = [numbers(column) for column in columns]
     missing = np.column_stack([np.asarray(values.is_null().to_numpy()) for values in read])
-    present: Array = ~missing.all(axis=1)
+    present = np.asarray(~missing.all(axis=1))
     partly = missing & present[:, None]
     if partly.any():
         at = int(np.flatnonzero(partly.any(axis=0))[0])

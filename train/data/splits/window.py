@@ -91,9 +91,7 @@ def sentence(window: Mapping[str, int]) -> str:
         parts.append(f"{window['others']:,} left out by the split's minimums or as events")
     kinds = "new_users", "new_items", "repeats", "others", "count"
     both = window["rows"] < sum(window[kind] for kind in kinds)
-    # Bundles of an earlier version do not count users.
-    users = f"; {window['cold_users']:,} of its {window['users']:,} users are new"
     return (
         f"test window {window['rows']:,} rows: {', '.join(parts)}, {window['count']:,} count"
-        f"{', new ones too' if both else ''}{users if window.get('users') else ''}"
+        f"{', new ones too' if both else ''}"
     )
