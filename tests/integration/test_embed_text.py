@@ -75,6 +75,7 @@ def test_the_command_writes_what_a_run_reads(
         interactions=str(tmp_path / "events.csv"),
         items=str(target),
         item_id="sku",
+        timestamp_unit="order",
         title="label",
         item_columns={"meaning": "embedding"},
     )

@@ -25,6 +25,7 @@ storage = "{folder}/runs"
 [data]
 name = "files"
 interactions = "{folder}/events.csv"
+timestamp_unit = "order"
 items = "{folder}/items.csv"
 title = "title"
 

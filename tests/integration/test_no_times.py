@@ -174,6 +174,8 @@ def test_a_column_that_is_named_has_to_be_there(folder: Path) -> None:
 def test_the_usual_column_is_taken_where_it_is_there(folder: Path) -> None:
     rows = table()
     rows = rows.append_column("timestamp", pa.array(np.arange(len(rows))))
-    data, _ = prepare(untimed(folder / "usual", rows))
+    run = untimed(folder / "usual", rows)
+    order = run.data.model_copy(update={"timestamp_unit": "order"})
+    data, _ = prepare(run.model_copy(update={"data": order}))
     assert data.interactions.timed
     assert data.interactions.timestamp.max() == len(rows) - 1

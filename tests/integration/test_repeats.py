@@ -49,7 +49,11 @@ def shop(place: Path, seen: str, **changes: Any) -> Run:
     table: dict[str, Any] = {
         "name": seen,
         "seen": seen,
-        "data": {"name": "files", "interactions": str(purchases(place))},
+        "data": {
+            "name": "files",
+            "interactions": str(purchases(place)),
+            "timestamp_unit": "order",
+        },
         "sources": ["tower", "recent_popularity", *(["buy_again"] if seen != "exclude" else [])],
         "final_fit": "before_test",
         "evaluation": {"resamples": 200, "folds": 2 if seen == "allow" else 1},

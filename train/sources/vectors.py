@@ -62,8 +62,18 @@ class VectorSource:
     def users(self, history: Ragged) -> Array:
         """Return the vectors of users with these histories, float32 `[B, d]`; 0 for empty ones.
 
-        An item of a history counts once.
+        An item of a history counts once. The newest vectors are kept: candidates of a list of
+        requests, and scores of what others propose to it, want the same.
         """
+        newest: tuple[Ragged, Array] | None = self.__dict__.get("_newest")
+        if newest is not None and newest[0] is history:
+            return newest[1]
+        vectors = self._users(history)
+        vectors.setflags(write=False)
+        self.__dict__["_newest"] = history, vectors
+        return vectors
+
+    def _users(self, history: Ragged) -> Array:
         distinct = distinct_items(history, len(self.items))
         if float(self.confidence) == 1.0:
             return self._summed(distinct)
@@ -106,17 +116,38 @@ class VectorSource:
 
     @cached_property
     def _folded(self) -> Array:
-        return (self.items.astype(np.float64) @ self._gram_inverse).astype(np.float32)
+        return self._folded_items.astype(np.float32)
+
+    @cached_property
+    def _folded_items(self) -> Array:
+        return self.items.astype(np.float64) @ self._gram_inverse
 
     def _solved(self, history: Array) -> Array:
-        """Solve for the users of histories `[B, h]`, -1 for none: each has a matrix of its own."""
-        confidence = float(self.confidence)
-        own = self.items[history].astype(np.float64) * (history >= 0)[..., None]
-        # A stack of products, one a user: a single one rounds a row by how many others there are.
-        first = ((confidence * own.sum(axis=1))[:, None] @ self._gram_inverse)[:, 0]
+        """Solve for the users of histories `[B, h]`, -1 for none: each has a matrix of its own.
+
+        It is of the h items, or of the d elements, whichever are fewer: with Y of the history, G
+        the folding and c the confidence, `(G^-1 + (c - 1) Y^T Y)^-1 Y^T` is also
+        `G Y^T (I + (c - 1) Y G Y^T)^-1` (the push-through identity).
+        """
+        present = (history >= 0).astype(np.float64)
+        own = self.items[history].astype(np.float64) * present[..., None]
+        # Stacks of products, one a user: a single one rounds a row by how many others there are.
+        if history.shape[1] < len(self.folding):
+            return self._solved_by_items(own, self._folded_items[history], present)
+        first = ((float(self.confidence) * own.sum(axis=1))[:, None] @ self._gram_inverse)[:, 0]
         squares = own.transpose(0, 2, 1) @ own
-        left = np.eye(len(self.folding)) + (confidence - 1) * self._gram_inverse @ squares
+        left = np.eye(len(self.folding)) + self._extra * self._gram_inverse @ squares
         return np.linalg.solve(left, first[..., None])[..., 0].astype(np.float32)
+
+    def _solved_by_items(self, own: Array, folded: Array, present: Array) -> Array:
+        folded *= present[..., None]
+        left = np.eye(own.shape[1]) + self._extra * (own @ folded.transpose(0, 2, 1))
+        shares = np.linalg.solve(left, float(self.confidence) * present[..., None])
+        return (shares.transpose(0, 2, 1) @ folded)[:, 0].astype(np.float32)
+
+    @property
+    def _extra(self) -> float:
+        return float(self.confidence) - 1
 
 
 def distinct_items(history: Ragged, n_items: int) -> Ragged:
