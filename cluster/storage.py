@@ -35,7 +35,17 @@ def is_uri(uri: str | os.PathLike[str]) -> bool:
 
 def join(uri: str | os.PathLike[str], *names: str) -> str:
     """Return the path or URI of a file or folder below another one."""
-    return "/".join([os.fspath(uri).rstrip("/"), *names])
+    text = os.fspath(uri)
+    # The query of a URI (`?endpoint_override=...`) is of the store, and stays at the end.
+    path, mark, query = text.partition("?") if is_uri(text) else (text, "", "")
+    return "/".join([path.rstrip("/"), *names]) + mark + query
+
+
+def parent(uri: str | os.PathLike[str]) -> str:
+    """Return the path or URI of the folder that a file or folder is in."""
+    text = os.fspath(uri)
+    path, mark, query = text.partition("?") if is_uri(text) else (text, "", "")
+    return path.rstrip("/").rpartition("/")[0] + mark + query
 
 
 def filesystem(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
@@ -109,6 +119,29 @@ def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
         # An object appears when its stream is closed.
         with place.open_output_stream(path) as stream:
             stream.write(content)
+
+
+def remove(uri: str | os.PathLike[str]) -> None:
+    """Delete a file, or a folder with all that is in it; nothing where there is none."""
+    place, path = filesystem(uri)
+    kind = place.get_file_info(path).type
+    # It may go while it is looked at.
+    with contextlib.suppress(FileNotFoundError):
+        if kind == pafs.FileType.Directory:
+            place.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            place.delete_file(path)
+
+
+def sweep(uri: str | os.PathLike[str]) -> None:
+    """Delete what processes that were killed left of unfinished files in a folder and below.
+
+    Nothing else may write there. At a URI there is nothing: objects appear whole.
+    """
+    place, path = filesystem(uri)
+    if isinstance(place, pafs.LocalFileSystem):
+        for part in [*Path(path).rglob(".*.part"), *Path(path).rglob(".draft-*")]:
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink()
 
 
 def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster import storage
+from cluster.lease import check_free, leased
 from cluster.session import connect, scaling
 from train.adapt import adapted, described
 from train.bundle import bundle, evaluation_arrays
@@ -28,9 +29,10 @@ from train.evaluation.diagnostics import diagnose
 from train.evaluation.evaluate import evaluate
 from train.evaluation.folds import summarized
 from train.evaluation.new_users import measure_new_users
-from train.identity import RUN, check_name, run_identity
+from train.identity import DONE, check_name, complete, recorded, run_identity
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
+from train.report.page import FILE as PAGE
 from train.report.page import write_page
 from train.report.verdict import WARNING, verdict_lines
 from train.steps import (
@@ -50,16 +52,19 @@ from train.steps import (
 from train.towers.encode import align
 from train.towers.model import TwoTowerModel
 from train.towers.weights import state_bytes
-from train.tracking.base import Tracker
+from train.tracking.base import NoTracking, Tracker
 
 logger = logging.getLogger(__name__)
+# Says that the tracker has the results.
+TRACKED = "tracked.json"
 
 
 def fit(run: Run, address: str | None = None) -> str:
     """Run the whole line, reusing whatever this run already finished; return the bundle's place.
 
     Nothing is started before the data is checked, and nothing of the run is written before the
-    workers are there. The MLflow store of `run.tracking` is reached before both.
+    workers are there. The MLflow store of `run.tracking` is reached before both. One process at a
+    time writes a run; a page or results that a complete run lacks are made up.
 
     Args:
         run: what to do.
@@ -67,47 +72,65 @@ def fit(run: Run, address: str | None = None) -> str:
 
     Raises:
         ValueError: the data, the number of workers, a run of the same name with another
-            configuration, or a store of `run.tracking` that cannot be reached.
+            configuration or that is being fitted, or a store of `run.tracking` that cannot be
+            reached.
     """
     home = storage.join(storage.absolute(run.storage), run.name)
+    check_free(home)
     data, folds = prepare(run)
     run = adapted(run, data)
     identity = run_identity(run, data)
     check_name(home, identity)
     _warn_of_ignored(run)
-    done = storage.join(home, "done.json")
-    if storage.exists(done):
-        place = storage.join(home, "bundles", json.loads(storage.read_bytes(done))["version"])
-        logger.info("this run is complete; its bundle is %s", place)
-        return place
-    # What an earlier cut lacks is said here, before any tower is trained.
-    earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
-    tracker = run.tracking.tracker(run.name, home)
-    if on_ray(run):
-        connect(address)
-        scaling(run.train.workers, run.train.gpu)
-    storage.write_bytes(storage.join(home, RUN), json.dumps(identity, indent=2).encode())
-    with tracker:
+    if not complete(home):
+        # What an earlier cut lacks is said here, before any tower is trained.
+        earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
+        tracker = run.tracking.tracker(run.name, home)
+        if on_ray(run):
+            connect(address)
+            scaling(run.train.workers, run.train.gpu)
+        with leased(home), recorded(home, identity), tracker:
+            tracker.begin(identity["config"])
+            result = _fitted(home, run, data, folds, tracker)
+            _add_folds(home, run, result, folds.t2, earlier)
+            version = _write(home, run, data, result)
+            storage.write_bytes(storage.join(home, DONE), json.dumps({"version": version}).encode())
+            return _report(run, home, tracker)
+    logger.info("this run is complete; its bundle is %s", _bundle(home))
+    if _reported(run, home):
+        return _bundle(home)
+    with leased(home), run.tracking.tracker(run.name, home) as tracker:
         tracker.begin(identity["config"])
-        result = _fitted(home, run, data, folds, tracker)
-        _add_folds(home, run, result, folds.t2, earlier)
-        version = _write(home, run, data, result)
-        storage.write_bytes(done, json.dumps({"version": version}).encode())
-        place = storage.join(home, "bundles", version)
-        _report(run, place, tracker)
-    return place
+        return _report(run, home, tracker)
 
 
-def _report(run: Run, place: str, tracker: Tracker) -> None:
+def _bundle(home: str) -> str:
+    version = json.loads(storage.read_bytes(storage.join(home, DONE)))["version"]
+    return storage.join(home, "bundles", version)
+
+
+def _reported(run: Run, home: str) -> bool:
+    """Whether page and tracker have all that there is of a run that is complete."""
+    if run.page and not storage.exists(storage.join(home, PAGE)):
+        return False
+    return isinstance(run.tracking, NoTracking) or storage.exists(storage.join(home, TRACKED))
+
+
+def _report(run: Run, home: str, tracker: Tracker) -> str:
     """Log the results; then draw the page, last: whatever plots fail at, the bundle is there."""
+    place = _bundle(home)
     text = storage.read_bytes(storage.join(place, storage.MANIFEST)).decode()
     for line in verdict_lines(json.loads(text)):
         logger.warning("%s", line) if line.startswith(WARNING) else logger.info("%s", line)
     tracker.results(place, text)
     if run.page:
+        logger.info("report: drawing the page")
         page = write_page(place)
         tracker.report(page)
         logger.info("report: %s", page)
+    if not isinstance(run.tracking, NoTracking):
+        storage.write_bytes(storage.join(home, TRACKED), json.dumps({"bundle": place}).encode())
+    return place
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 # Users that a source's marginal recall is measured on: its interval is narrow enough by then.
 MEASURED_USERS = 2000
+# Users of a validation window below which there is a warning.
+FEW_USERS = 20
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,35 @@ def _feature_names(run: Run, data: Encoded) -> tuple[str, ...]:
 
 
 def select_holdout(run: Run, data: Encoded, folds: Folds) -> Holdout:
-    """Return the validation users of [t1, t2), with the snapshot before t1."""
+    """Return the validation users of [t1, t2), with the snapshot before t1.
+
+    Raises:
+        ValueError: there are none.
+    """
     known = _known(run, data, folds.before_validation, folds.t1)
-    return validation_holdout(data, folds, with_asked(known, data, folds.asked(VALIDATION)))
+    asked = with_asked(known, data, folds.asked(VALIDATION))
+    holdout = validation_holdout(data, folds, asked)
+    _check_users(holdout, data, folds)
+    return holdout
+
+
+def _check_users(holdout: Holdout, data: Encoded, folds: Folds) -> None:
+    """Raise ValueError where nobody of the validation window can be ranked for, warn of few."""
+    window = data.interactions.take(folds.fold == VALIDATION)
+    users = len(np.unique(window.user))
+    if not len(holdout.users):
+        raise ValueError(
+            f"the validation window has {len(window):,} interactions of {users:,} users, and 0 "
+            "users can be ranked for: none of them has both an interaction before it and an item "
+            "in it that was there before. What is chosen by it would be chance; take another cut "
+            "(split.validation_quantile or validation_at), or another split: leave_last, random"
+        )
+    if len(holdout.users) < FEW_USERS:
+        logger.warning(
+            "the validation window has %d users that can be ranked for: what is chosen by them is "
+            "much by chance",
+            len(holdout.users),
+        )
 
 
 def refit_snapshot(run: Run, data: Encoded, folds: Folds) -> Snapshot:

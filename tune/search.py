@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune import Tuner
 
 from cluster import storage
+from cluster.lease import check_free, leased
 from cluster.session import check_room, connect
 from train.adapt import adapted
 from train.config import Run
@@ -62,11 +63,12 @@ def search(
         resume: go on with a sweep that was interrupted.
 
     Raises:
-        ValueError: a sweep of this name exists, or is another one than is to be resumed; the data;
-            or more resources than any node has.
+        ValueError: a sweep of this name exists, is running, or is another one than is to be
+            resumed; the data; or more resources than any node has.
         KeyboardInterrupt: it was interrupted; finished trials are kept.
     """
     home = sweep_folder(sweep, run)
+    check_free(home)
     data, folds = prepare(run)
     run = adapted(run, data)
     identity = _identity(sweep, run, data)
@@ -76,8 +78,8 @@ def search(
     connect(address)
     check_room(tuner.resources(sweep, run), "a trial")
     tracker = sweep.tracking.tracker(sweep.name, home)
-    storage.write_bytes(storage.join(home, SWEEP), _json(identity))
-    with tracker:
+    with leased(home), tracker:
+        storage.write_bytes(storage.join(home, SWEEP), _json(identity))
         tracker.begin(identity["sweep"])
         shared = sweep.subject.prepare(run, data, folds, home)
         trials = tuner.trials_in(home)

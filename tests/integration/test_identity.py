@@ -1,5 +1,6 @@
 """A name stands for one run: the same settings and data go on with it, others are refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.lease import leased
 from tests.driver import events, make_run, write
 from train.config import Run
 from train.data.encoded import encode
 from train.data.snapshot import fingerprint
 from train.fit import fit
+from train.identity import run_identity
 from train.tracking.mlflow_tracker import MLflow
 
 REFUSED = "exists with another configuration"
@@ -29,12 +32,100 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_run_goes_on_however_it_is_told_of(ran: tuple[Run, str], tmp_path: Path) -> None:
+def changed(run: Run, **tables: dict[str, Any]) -> Run:
+    """Return a run with keys of some tables replaced."""
+    every = {name: getattr(run, name).model_copy(update=of) for name, of in tables.items()}
+    return run.model_copy(update=every)
+
+
+def test_the_same_run_goes_on_however_the_work_is_shared_out(
+    ran: tuple[Run, str], tmp_path: Path
+) -> None:
     run, place = ran
     files = contents(tmp_path / "runs")
     assert fit(run) == place
-    assert fit(run.model_copy(update={"page": True, "tracking": MLflow()})) == place
+    assert run.train.workers == 0
+    assert fit(changed(run, train={"workers": 1, "threads": 1, "max_failures": 7})) == place
     assert contents(tmp_path / "runs") == files
+
+
+def test_the_same_data_in_another_place_are_the_same(ran: tuple[Run, str], tmp_path: Path) -> None:
+    _, place = ran
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert fit(make_run(tmp_path / "moved", tmp_path / "runs", reranker="none")) == place
+
+
+def test_what_a_complete_run_lacks_is_made_up(ran: tuple[Run, str], tmp_path: Path) -> None:
+    run, place = ran
+    told = run.model_copy(update={"page": True, "tracking": MLflow()})
+    assert fit(told) == place
+    page = Path(run.storage) / run.name / "report.html"
+    assert page.exists()
+    assert (tmp_path / "runs" / "mlflow.db").exists()
+    files = contents(tmp_path / "runs")
+    assert fit(told) == place
+    assert contents(tmp_path / "runs") == files
+    page.unlink()
+    assert fit(told) == place
+    assert page.exists()
+
+
+def test_a_bundle_without_the_record_of_its_run_is_no_complete_run(ran: tuple[Run, str]) -> None:
+    run, place = ran
+    (Path(run.storage) / run.name / "run.json").unlink()
+    assert fit(run) != place
+
+
+def test_a_run_that_ended_with_an_error_leaves_its_name(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", events())
+    diverging = make_run(data, tmp_path / "runs", reranker="none", train={"learning_rate": 1e30})
+    with pytest.raises(ValueError, match=r"loss is nan .* lower train.learning_rate"):
+        fit(diverging)
+    record = json.loads((tmp_path / "runs" / diverging.name / "run.json").read_text())
+    assert "lower train.learning_rate" in record["error"]
+    place = fit(make_run(data, tmp_path / "runs", reranker="none"))
+    assert "error" not in json.loads((Path(place).parents[1] / "run.json").read_text())
+
+
+def test_what_was_trained_before_an_error_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(write(tmp_path / "data", events()), tmp_path / "runs", reranker="none")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.bundle.bundle.write", full)
+        with pytest.raises(OSError, match="No space"):
+            fit(run)
+    with pytest.raises(ValueError, match=rf"{REFUSED} .*it ended with: .*No space left"):
+        fit(changed(run, train={"learning_rate": 0.5}))
+    assert fit(run)
+
+
+def test_a_run_is_fitted_by_one_process(ran: tuple[Run, str]) -> None:
+    run, place = ran
+    home = str(Path(run.storage) / run.name)
+    with leased(home), pytest.raises(ValueError, match="is being written by process"):
+        fit(run.model_copy(update={"page": True}))
+    assert fit(run) == place
+
+
+def test_titles_make_it_other_data(tmp_path: Path) -> None:
+    write(tmp_path, events())
+    run = changed(make_run(tmp_path, tmp_path), data={"title": "kind", "item_columns": {}})
+    first = run_identity(run, encode(run.data.load()))
+    column(tmp_path, "items.parquet", "kind", 0, "another kind")
+    assert run_identity(run, encode(run.data.load())) != first
+
+
+@pytest.mark.parametrize("reranker", ["none", "catboost"])
+def test_equal_runs_are_equal_bytes(tmp_path: Path, reranker: str) -> None:
+    data = write(tmp_path / "data", events())
+    places = [fit(make_run(data, tmp_path / n, reranker={"name": reranker})) for n in ("a", "b")]
+    versions = [Path(place).name.rpartition("-")[2] for place in places]
+    assert versions[0] == versions[1]
 
 
 @pytest.mark.parametrize(

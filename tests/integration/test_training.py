@@ -38,9 +38,10 @@ from train.losses.softmax import InBatchSoftmax
 from train.towers import TOWERS
 from train.towers.history_transformer import HistoryTransformer
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import PhaseResult, State, read_phases
+from train.trainer.checkpoint import PhaseResult, State
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
+from train.trainer.phases import finished
 from train.trainer.workers import train_here, train_on_ray
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -283,6 +284,6 @@ def test_on_ray_an_interrupted_run_goes_on_and_a_diverged_loss_says_what_to_chan
     with pytest.raises(ValueError, match=r"loss is nan in epoch 1; lower train.learning_rate"):
         train_on_ray(both, str(tmp_path))
     assert epochs_logged(caplog).count(("select", 1)) == 1
-    done = read_phases(both, str(tmp_path))
+    done = finished(both, str(tmp_path))
     assert done.keys() == {"select"}
     assert same_weights(done["select"], train(rest, Worker()))

@@ -193,6 +193,9 @@ def _fill(
 def _publish(draft: Path, target: Path) -> None:
     """Flush every file to the disk, then give the folder its name."""
     draft.chmod(0o755)
+    # Arrays are written for their owner alone, whatever the user's mask says.
+    for path in draft.iterdir():
+        path.chmod((draft / storage.MANIFEST).stat().st_mode)
     for path in [*draft.iterdir(), draft]:
         _sync(path)
     draft.rename(target)

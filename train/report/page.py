@@ -60,10 +60,11 @@ def page(bundle: Bundle) -> str:
 
 def _beside(location: str) -> str:
     """Return the path of the page in the run's folder, or beside a bundle outside of one."""
-    place = storage.absolute(location).rstrip("/")
+    place = storage.absolute(location)
     if storage.MANIFEST in storage.names(place):
-        place = place.rpartition("/")[0]
-        place = place.removesuffix("/bundles")
+        bundles = storage.parent(place)
+        home = storage.parent(bundles)
+        place = home if storage.join(home, "bundles") == bundles else bundles
     return storage.join(place, FILE)
 
 

@@ -106,7 +106,9 @@ class Trees:
         return dict(zip(training.feature_names, map(float, figures), strict=True))
 
     def save(self, folder: Path) -> None:
-        """Write `reranker.cbm`, CatBoost's own format."""
+        """Write `reranker.cbm`, CatBoost's own format; equal models are equal bytes."""
+        for key in ("train_finish_time", "model_guid"):
+            self._model.get_metadata()[key] = ""
         self._model.save_model(str(folder / self.file))
 
     @classmethod

@@ -55,7 +55,7 @@ class MLflow(Tracking):
 
 
 def _local(home: str) -> str:
-    folder = home.rpartition("/")[0]
+    folder = storage.parent(home)
     if storage.is_uri(folder):
         raise ValueError(
             f"tracking.uri: is needed where storage is a URI ({folder}); expected that of an "

@@ -5,7 +5,8 @@ the state kept after a phase completes, with the weights that its towers are use
 """
 
 import io
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from cluster import storage
 
+logger = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.pt"
 
 Curve = list[dict[str, Any]]
@@ -37,6 +39,7 @@ class State(TypedDict):
         model: weights after the newest epoch.
         optimizer: its state; towers that are fitted in closed form have none.
         phase: that it is of; `train` itself knows of no phases.
+        job: the identity of its job; towers of another one are not taken for its own.
     """
 
     epoch: int
@@ -45,6 +48,7 @@ class State(TypedDict):
     model: dict[str, Tensor]
     optimizer: NotRequired[dict[str, Any]]
     phase: NotRequired[str]
+    job: NotRequired[str]
 
 
 class PhaseResult(TypedDict):
@@ -53,6 +57,7 @@ class PhaseResult(TypedDict):
     epoch: int
     best: Best
     curve: Curve
+    job: NotRequired[str]
 
 
 def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -84,17 +89,35 @@ def write_phase(place: str, phase: str, state: State) -> PhaseResult:
 
 def phase_result(state: State) -> PhaseResult:
     """Return the result of a phase, from the state after its last epoch."""
-    return {"epoch": state["epoch"], "best": state["best"], "curve": state["curve"]}
+    result: PhaseResult = {"epoch": state["epoch"], "best": state["best"], "curve": state["curve"]}
+    if "job" in state:
+        result["job"] = state["job"]
+    return result
 
 
-def read_phases(phases: Iterable[str], place: str) -> dict[str, PhaseResult]:
-    """Read the results of those phases that are complete."""
-    files = {phase: _phase_file(place, phase) for phase in phases}
-    return {
-        phase: read_checkpoint(storage.read_bytes(file))
-        for phase, file in files.items()
-        if storage.exists(file)
-    }
+def read_phases(jobs: Mapping[str, str], place: str) -> dict[str, PhaseResult]:
+    """Read the results of those phases that are complete.
+
+    Args:
+        jobs: the identity of the job of each phase; results of another job are left where they are.
+        place: folder or URI of the results.
+    """
+    found = {}
+    for phase, job in jobs.items():
+        file = _phase_file(place, phase)
+        if not storage.exists(file):
+            continue
+        result: PhaseResult = read_checkpoint(storage.read_bytes(file))
+        if is_of(result, job):
+            found[phase] = result
+        else:
+            logger.warning("%s has towers of other settings or data: they are trained anew", file)
+    return found
+
+
+def is_of(state: State | PhaseResult, job: str) -> bool:
+    """Whether a state is of a job; those of an earlier version do not say."""
+    return state.get("job", job) == job
 
 
 def _phase_file(place: str, phase: str) -> str:

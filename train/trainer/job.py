@@ -1,5 +1,7 @@
 """Inputs of a training: its job (settings, data, validation), and the worker that it runs on."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -125,6 +127,18 @@ class Job:
     interactions: Interactions
     validation: Validation | None = None
     stop_after: int | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """A sha256 over what decides the weights: settings, seed and interactions."""
+        training = self.training.model_dump(mode="json", exclude={"threads", "max_failures"})
+        training["workers"] = max(1, self.training.workers)
+        settings = [part.model_dump(mode="json") for part in (self.tower, self.loss)]
+        sha = hashlib.sha256(json.dumps([*settings, training, self.seed]).encode())
+        rows = self.interactions
+        for array in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role):
+            sha.update(b"" if array is None else array.tobytes())
+        return sha.hexdigest()
 
     @cached_property
     def schedule(self) -> Schedule:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from train.trainer.checkpoint import PhaseResult, State, phase_result, read_phases, write_phase
+from train.trainer.checkpoint import (
+    PhaseResult,
+    State,
+    is_of,
+    phase_result,
+    read_phases,
+    write_phase,
+)
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
 
@@ -26,15 +33,22 @@ def train_phases(
     Raises:
         ValueError: the loss is no longer finite.
     """
-    done = read_phases(jobs, place)
+    done = finished(jobs, place)
     for phase, job in jobs.items():
         if phase in done:
             continue
-        begun = state if state and state["phase"] == phase else None
-        last = train(_as_long(job, done), _with_phase(worker, phase), begun)
+        own = state and state["phase"] == phase and is_of(state, job.identity)
+        named = _with_phase(worker, phase, job.identity)
+        last = train(_as_long(job, done), named, state if own else None)
+        last["job"] = job.identity
         # Workers all have the result, and rank 0 writes it.
         done[phase] = write_phase(place, phase, last) if worker.rank == 0 else phase_result(last)
     return done
+
+
+def finished(jobs: Mapping[str, Job], place: str) -> dict[str, PhaseResult]:
+    """Return the results of those jobs that are complete, by phase."""
+    return read_phases({phase: job.identity for phase, job in jobs.items()}, place)
 
 
 def _as_long(job: Job, done: Mapping[str, PhaseResult]) -> Job:
@@ -43,12 +57,12 @@ def _as_long(job: Job, done: Mapping[str, PhaseResult]) -> Job:
     return job if first is None else replace(job, stop_after=first["best"]["epoch"])
 
 
-def _with_phase(worker: Worker, phase: str) -> Worker:
-    """Return a worker whose reports name the phase."""
+def _with_phase(worker: Worker, phase: str, identity: str) -> Worker:
+    """Return a worker whose reports name the phase, and its job's identity."""
 
     def report(metrics: dict[str, Any], state: State | None) -> None:
         # The phase comes first in the file, where it has always been.
-        named: State | None = None if state is None else {"phase": phase, **state}
+        named: State | None = None if state is None else {"phase": phase, "job": identity, **state}
         worker.report({"phase": phase, **metrics}, named)
 
     return replace(worker, report=report)

@@ -22,12 +22,11 @@ from train.trainer.checkpoint import (
     CHECKPOINT,
     PhaseResult,
     State,
-    read_phases,
     read_state,
     write_state,
 )
 from train.trainer.job import Job, Worker
-from train.trainer.phases import train_phases
+from train.trainer.phases import finished, train_phases
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +53,14 @@ def train_on_ray(
         ValueError: training diverged.
     """
     _announce(jobs)
-    done = read_phases(jobs, place)
+    done = finished(jobs, place)
     if len(done) == len(jobs):
         return done
     with _logged(watch) as epochs, interruptible():
         result: Any = _trainer(jobs, place, epochs).fit()
     if result.return_value:
         raise ValueError(result.return_value)
-    return read_phases(jobs, place)
+    return finished(jobs, place)
 
 
 def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.torch.TorchTrainer:
