@@ -6,6 +6,7 @@ traceback too.
 """
 
 import difflib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,10 @@ def run(
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         code = 130
+    except BrokenPipeError:
+        # Who reads (`| head`) has had enough; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None:

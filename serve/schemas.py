@@ -37,7 +37,11 @@ class Answer(BaseModel):
     items: list[Item]
     source: Source = Field(description="Basis of the items: the user, a history, or popularity.")
     bundle: str = Field(description="Version of the bundle that answered.")
-    ignored: list[Id] | None = Field(None, description="Ids of the history that are unknown.")
+    ignored: list[Id] | None = Field(
+        None,
+        description="Ids of history and exclude that are unknown, and a user's id that is a string "
+        "where those of the bundle are integers, or the other way round.",
+    )
 
 
 class Problem(BaseModel):

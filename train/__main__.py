@@ -2,12 +2,13 @@
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.cli import run
+from cluster.verbosity import add_flags, set_up
+from train.entries import ENTRIES, listed
 
 if TYPE_CHECKING:
     from train.bundle.bundle import Bundle
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Train both stages, evaluate them and write a bundle; print the table and its place."""
+    if arguments.run is None:
+        _without_a_file(flags)
+        return
     from train.run_files import read_run
 
     settings = read_run(arguments.run, flags)
@@ -26,6 +30,24 @@ def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     print(place)
 
 
+FIT_HELP = """usage: python -m train fit RUN.toml [--address HOST:PORT] [--KEY VALUE ...]
+
+{doc}
+
+RUN.toml is a run file, or the name of a preset. Every key of a run is a flag (--train.epochs 3,
+--loss.name bpr, --sources tower ease): with a file, `fit RUN.toml --help` lists them with its
+values; docs/configuration.md says what each one means. What a run may name:
+
+{entries}
+"""
+
+
+def _without_a_file(flags: list[str]) -> None:
+    if not {"-h", "--help"} & set(flags):
+        raise ValueError("fit: expected a run file or the name of a preset; see fit --help")
+    print(FIT_HELP.format(doc=fit.__doc__, entries=listed(ENTRIES)))
+
+
 def inspect(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Read the tables of a run and say what was read, before anything is trained."""
     from train.run_files import read_run
@@ -35,6 +57,29 @@ def inspect(arguments: argparse.Namespace, flags: list[str]) -> None:
 
     found = inspect(settings)
     print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+
+
+def runs(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """List the runs and sweeps in a folder, how far they are, and their bundles."""
+    _no_more(flags)
+    from train.runs import lines, runs
+
+    found = runs(arguments.storage)
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines(found)))
+
+
+def remove(arguments: argparse.Namespace, flags: list[str]) -> None:
+    """Delete a run or a sweep with its bundles; it asks first, or takes --yes."""
+    _no_more(flags)
+    from train.runs import remove
+
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise ValueError("nobody is there to be asked; say --yes to delete it")
+        if input(f"delete {arguments.run} with its bundles? [y/N] ").strip().lower() != "y":
+            raise ValueError("nothing is deleted")
+    remove(arguments.run)
+    print(f"deleted {arguments.run}")
 
 
 def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -69,9 +114,10 @@ def report(arguments: argparse.Namespace, flags: list[str]) -> None:
 
 
 def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
-    """Print what one user is recommended, as JSON."""
+    """Print what one user is recommended, on what, and the newest of the history, as JSON."""
     _no_more(flags)
     from train.bundle.bundle import open_bundle
+    from train.recommender.answers import newest_of_history
     from train.recommender.answers import recommend as answer
     from train.recommender.requests import Request
 
@@ -82,9 +128,9 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     users = _ids(asked, bundle.recommender.users.is_integer, "--user-id")
     history = _ids(arguments.history, bundle.recommender.items.is_integer, "--history")
     request = Request(user_id=users[0] if users else None, history=history, k=arguments.k)
-    print(
-        json.dumps(answer(bundle.recommender, [request])[0]["items"], indent=2, ensure_ascii=False)
-    )
+    found = answer(bundle.recommender, [request])[0]
+    found["history"] = newest_of_history(bundle.recommender, request)
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def export(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -127,7 +173,7 @@ def embed_text(arguments: argparse.Namespace, flags: list[str]) -> None:
     _no_more(flags)
     from train.datasets.embed_text import Encoding, embed_text
 
-    options = {key: value for key, value in vars(arguments).items() if key != "call"}
+    options = {k: of for k, of in vars(arguments).items() if k not in ("call", "verbosity")}
     encoding = {key: options.pop(key) for key in ("model", "workers", "batch_size", "address")}
     print(embed_text(**options, encoding=Encoding(**encoding)))
 
@@ -159,10 +205,11 @@ def _print_report(manifest: dict[str, object]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    add_flags(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     # `fit RUN.toml --help` is answered with every setting of the run.
     one = commands.add_parser("fit", help=fit.__doc__, allow_abbrev=False, add_help=False)
-    one.add_argument("run", metavar="RUN.toml", help="a run file, or the name of a preset")
+    one.add_argument("run", metavar="RUN.toml", nargs="?", help="a run file, or a preset's name")
     one.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
     one.set_defaults(call=fit)
     zero = commands.add_parser("inspect", help=inspect.__doc__, allow_abbrev=False)
@@ -202,14 +249,23 @@ def _parser() -> argparse.ArgumentParser:
     five.add_argument("--batch-size", type=_positive, default=64, help="texts at a time")
     five.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
     five.set_defaults(call=embed_text)
+    six = commands.add_parser("runs", help=runs.__doc__)
+    six.add_argument("storage", nargs="?", default="runs", help="folder or URI; by default runs")
+    six.add_argument("--json", action="store_true", help="as JSON")
+    six.set_defaults(call=runs)
+    seven = commands.add_parser("remove", help=remove.__doc__)
+    seven.add_argument("run", metavar="RUN", help="folder or URI of a run or a sweep")
+    seven.add_argument("--yes", action="store_true", help="do not ask")
+    seven.set_defaults(call=remove)
+    for command in commands.choices.values():
+        add_flags(command, argparse.SUPPRESS)
     return parser
 
 
 def main(arguments: list[str]) -> None:
     """Run one command."""
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("train").setLevel(logging.INFO)
     chosen, flags = _parser().parse_known_args(arguments)
+    set_up(chosen.verbosity, "train")
     chosen.call(chosen, flags)
 
 

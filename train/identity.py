@@ -12,14 +12,14 @@ from train.config import Run
 from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import fingerprint
+from train.datasets.base import PLACES
 
 logger = logging.getLogger(__name__)
 RUN = "run.json"
 DONE = "done.json"
 # Experiment tracking and the report change no result.
 NOT_PART = ("tracking", "page")
-# Nor does where the same data lie, nor how the work is shared out on one machine.
-PLACES = ("folder", "path", "interactions", "items", "users", "reviews", "products")
+# Nor does how the work is shared out on one machine.
 SHARING = ("threads", "max_failures")
 # What a run has made before it has a bundle.
 UNFINISHED = ("training", "folds")

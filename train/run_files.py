@@ -8,7 +8,13 @@ from typing import Any
 
 from cluster import storage
 from train.config import Run
+from train.datasets.base import PLACES
+from train.datasets.files import INSIDE
 from train.flags import apply_flags
+
+# Keys whose values are files or presets, and those whose values are folders.
+FILES = {"extends", "run"}
+FOLDERS = {"storage", "after"}
 
 
 def read_run(source: str, flags: Sequence[str] = ()) -> Run:
@@ -22,12 +28,16 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
         FileNotFoundError: there is neither such a file nor such a preset.
         ValueError: not TOML, or a key or value that is not known.
     """
-    return apply_flags(read_table(source), flags)
+    table = read_table(source)
+    if "data" not in table and {"run", "space"} & table.keys():
+        raise ValueError(f"{source} is a sweep, not a run: python -m tune {source}")
+    return apply_flags(table, flags)
 
 
 def read_table(source: str, package: str = "train") -> dict[str, Any]:
     """Read a TOML file, or a preset by its name, over the one that its key `extends` names.
 
+    Paths in a file are relative to the file, those of presets and flags to the current folder.
     Tables are merged key by key, but a table with another `name` takes the whole place of that in
     the extended file, and so does every other value.
 
@@ -42,7 +52,7 @@ def _extended(source: str, package: str, chain: tuple[str, ...]) -> dict[str, An
     """Return the table of a source that those in the chain extend, one after the other."""
     if source in chain:
         raise ValueError(f"extends goes in a circle: {' -> '.join([*chain, source])}")
-    table = _table(source, package)
+    table = _placed(_table(source, package), source, package)
     base = table.pop("extends", None)
     if base is None:
         return table
@@ -77,6 +87,37 @@ def _table(source: str, package: str) -> dict[str, Any]:
         return tomllib.loads(_text(source, package))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{source} is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{source}: TOML is UTF-8, and line {line} has the byte {byte:#04x}; save it as UTF-8"
+        ) from error
+
+
+def _placed(table: dict[str, Any], source: str, package: str) -> dict[str, Any]:
+    """Return a file's table with its paths relative to the file."""
+    if source in presets(package) or storage.is_uri(source):
+        return table
+    folder, placed = Path(source).parent, dict(table)
+    for key in FILES & table.keys():
+        # The name of a preset is no path; another name without a suffix is a mistake.
+        if Path(str(table[key])).suffix:
+            placed[key] = _beside(folder, table[key])
+    for key in FOLDERS & table.keys():
+        placed[key] = _beside(folder, table[key])
+    data = table.get("data")
+    if isinstance(data, dict):
+        placed["data"] = {k: _beside(folder, v) if k in PLACES else v for k, v in data.items()}
+    return placed
+
+
+def _beside(folder: Path, place: Any) -> Any:
+    """Return a relative path as one below a folder; a URI, or what is no path, as it is."""
+    if not isinstance(place, str) or storage.is_uri(place) or place == INSIDE:
+        return place
+    path = Path(place)
+    return place if path.is_absolute() or place.startswith("~") else str(folder / path)
 
 
 def presets(package: str = "train") -> dict[str, str]:
@@ -92,10 +133,11 @@ def _text(source: str, package: str) -> str:
         return known[source]
     path = Path(source)
     if storage.is_uri(source) and storage.exists(source):
-        return storage.read_bytes(source).decode()
+        return storage.read_bytes(source).decode("utf-8-sig")
     if not path.is_file():
         available = ", ".join(sorted(known))
         raise FileNotFoundError(
             f"no file {source!r}; expected a TOML file or one of the presets: {available}"
         )
-    return path.read_text(encoding="utf-8")
+    # Editors of Windows begin a file with a byte order mark.
+    return path.read_text(encoding="utf-8-sig")

@@ -1,6 +1,5 @@
 """Steps that runs and sweeps share: prepare, snapshots, towers, both stages."""
 
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -270,11 +269,22 @@ def stage_two(run: Run, selected: Recommender, holdout: Holdout) -> StageTwo:
     holdout = reranker_holdout(run, holdout)
     logger.info("rerank: candidates of %s users", f"{len(holdout.users):,}")
     second = fit_stage_two(run.rerankers(), selected, holdout, run.seed, available_cpus())
-    logger.info("rerank: %s", json.dumps(second.facts))
+    logger.info("rerank: %s", _told(second.facts))
     for row in second.gate.get("ladder", ()):
         logger.info("gate: %s NDCG@%d %.4f", row["system"], second.gate["k"], row["ndcg"])
     logger.info("gate: %s is served", second.gate["served"])
     return second
+
+
+def _told(facts: Mapping[str, Any]) -> str:
+    """Return what a reranker reached on the validation users, or why there is none, in words."""
+    if "gain" not in facts:
+        return f"none: {facts.get('reason', '')}"
+    gain = f"{facts['gain']:.4f} [{facts['low']:.4f}, {facts['high']:.4f}]"
+    return (
+        f"{facts['name']} NDCG@10 {facts['ndcg']:.4f}, stage 1 {facts['ndcg_stage1']:.4f}, gain "
+        f"{gain} on {facts['queries']:,} users"
+    )
 
 
 def on_ray(run: Run) -> bool:

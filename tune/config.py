@@ -3,14 +3,15 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from cluster.cli import unknown
 from train.config import Run
-from train.core.settings import Settings, one_of
+from train.core.settings import one_of
 from train.run_files import read_run, read_table
 from train.tracking import TRACKING
 from train.tracking.base import NoTracking, Tracking
+from tune.settings import SweepSettings
 from tune.space.draws import check, corners, override
 from tune.space.points import Point, point
 from tune.space.ranges import Range, parse
@@ -23,57 +24,17 @@ def _space(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _words(given: Any) -> Any:
-    return given.replace(",", " ").split() if isinstance(given, str) else given
-
-
-class Sweep(Settings):
+class Sweep(SweepSettings):
     """Many trials of one run.
 
     Attributes:
-        name: of the sweep; its files lie in `storage/name`.
-        run: path of a run file, or the name of a preset of `train`.
-        metrics: one or two that trials are compared by, the first one decides; by default
-            "ndcg", the NDCG@10 over the whole catalogue, without seen items, of the validation
-            holdout (never of the test), for sources the recall of the candidates of these
-            users, and for an index its recall and its speed.
-        trials: number of trials, the run as it is included; no limit where only `hours` are given.
-        hours: after which no trial goes on.
-        trials_at_once: maximum number of concurrent trials.
-        cpus: of each trial, which has as many threads.
-        gpus: of each trial; by default one where `run` asks for it.
-        seeds: number of seeds each trial is trained with; the mean counts.
-        search: "tpe" learns from the trials before (Bergstra et al. 2011), "random" does not.
-        scheduler: "asha" stops bad trials early (Li et al. 2020), "none" lets all end.
-        grace_epochs: epochs that every trial gets before it can be stopped as a bad one.
-        seed: of the search; trials train with the run's own seed and those after it.
-        storage: folder or URI of the sweep and of the winner's bundle; by default that of the run.
-        optuna: URL of the database that Optuna keeps its study in; by default a SQLite file
-            beside the trials, where these lie in a folder.
         tracking: tracker that logs each trial, such as MLflow.
         start: overrides of trials that are tried first.
-        after: folder of an earlier sweep, whose trials warm-start the search.
         space: search space, see `tune.space.ranges`.
     """
 
-    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    run: str
-    metrics: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(default=(), max_length=2)
-    trials: int | None = Field(default=None, ge=1)
-    hours: float | None = Field(default=None, gt=0)
-    trials_at_once: int = Field(default=2, ge=1)
-    cpus: float = Field(default=1, gt=0)
-    gpus: float | None = Field(default=None, ge=0)
-    seeds: int = Field(default=1, ge=1)
-    search: Literal["tpe", "random"] = "tpe"
-    scheduler: Literal["asha", "none"] = "asha"
-    grace_epochs: int = Field(default=2, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    storage: str | None = None
-    optuna: str | None = None
     tracking: Annotated[Tracking, one_of("tracking", TRACKING)] = NoTracking()
     start: tuple[dict[str, Any], ...] = ()
-    after: str | None = None
     space: Annotated[dict[str, Any], AfterValidator(_space)]
 
     @model_validator(mode="after")
@@ -139,7 +100,10 @@ def read_sweep(source: str, flags: Mapping[str, Any] | None = None) -> Sweep:
         FileNotFoundError: there is neither such a file nor such a preset.
         ValueError: not TOML, or a key or value that is not known.
     """
-    return Sweep.model_validate(read_table(source, "tune") | dict(flags or {}))
+    table = read_table(source, "tune") | dict(flags or {})
+    if "data" in table and "run" not in table:
+        raise ValueError(f"{source} is a run, not a sweep: python -m train fit {source}")
+    return Sweep.model_validate(table)
 
 
 def subject_of(keys: Collection[str]) -> str:

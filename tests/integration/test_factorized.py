@@ -76,10 +76,10 @@ def test_the_commands_work_as_for_any_bundle(
     place = bundle.folder
     assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
     (user,) = bundle.recommender.users.external(np.array([5]))
-    known = answer_of(capsys, "recommend", place, "--user-id", user)
+    known = answer_of(capsys, "recommend", place, "--user-id", user)["items"]
     assert known == recommend(bundle.recommender, [Request(user_id=user)])[0]["items"]
     history = bundle.recommender.items.external(np.array([3, 4, 5]))
-    fresh = answer_of(capsys, "recommend", place, "--history", *history)
+    fresh = answer_of(capsys, "recommend", place, "--history", *history)["items"]
     assert len(known) == len(fresh) == 10
     assert not {item["item_id"] for item in fresh} & set(history)
 

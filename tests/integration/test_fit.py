@@ -236,7 +236,7 @@ def test_recommend_names_items_with_titles(
     bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     user = bundle.recommender.users.external(np.array([5]))[0]
-    answer = answer_of(capsys, "recommend", place, "--user-id", user)
+    answer = answer_of(capsys, "recommend", place, "--user-id", user)["items"]
     assert len(answer) == 10
     seen = bundle.recommender.items.external(
         bundle.recommender.histories.take(np.array([5])).values
@@ -260,7 +260,7 @@ def test_a_new_user_is_answered_from_the_history(
     for taste in tastes:
         history = bundle.recommender.items.external(taste[:6])
         words = ("--user-id", NEW, "--history", *history)
-        answer = answer_of(capsys, "recommend", place, *words)
+        answer = answer_of(capsys, "recommend", place, *words)["items"]
         assert not {item["item_id"] for item in answer} & set(history)
         answers.append([item["item_id"] for item in answer])
     assert len(answers[0]) == len(answers[1]) == 10
@@ -280,7 +280,7 @@ def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
     # The test is in what these towers learned: the numbers are those from before.
     assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
     user = bundle.recommender.users.external(np.array([0]))[0]
-    assert len(answer_of(capsys, "recommend", place, "--user-id", user)) == 10
+    assert len(answer_of(capsys, "recommend", place, "--user-id", user)["items"]) == 10
 
 
 def test_what_nobody_took_is_recommended_by_what_is_known_of_it(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_run_is_fitted_and_asked_and_says_so_once(tmp_path: Path) -> None:
     assert "hnswlib" not in logged
     # Here it may be there, and the bundle opens too.
     expected = _items(recommend(opened.recommender, [Request(user_id=user)]))
-    assert [[item["item_id"] for item in json.loads(answer)]] == expected
+    assert [[item["item_id"] for item in json.loads(answer)["items"]]] == expected
 
 
 def test_a_small_catalogue_does_not_need_it_and_says_nothing(tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ MAY_IMPORT = {
 }
 # The modules of a run, each above those before it.
 RUN = (
+    "entries",
     "config",
     "flags",
     "run_files",
     "identity",
     "picks",
+    "runs",
     "adapt",
     "inspect",
     "steps",

@@ -108,11 +108,12 @@ def test_sources_and_ignored_items(bundle: Bundle) -> None:
             Request(history=["nothing", "known"]),
             Request(),
             Request(user_id="1000"),
+            Request(user_id=1000, history=[99999], exclude=["6", 99999, 6]),
         ],
     )
-    expected = ["personal", "personal", "history", "popular", "popular", "popular"]
+    expected = ["personal", "personal", "history", "popular", "popular", "popular", "personal"]
     assert [answer["source"] for answer in answers] == expected
-    ignored = [None, None, ["6", 99999], ["nothing", "known"], None, None]
+    ignored = [None, None, ["new", "6", 99999], ["nothing", "known"], None, ["1000"], [99999, "6"]]
     assert [answer.get("ignored") for answer in answers] == ignored
     assert {answer["bundle"] for answer in answers} == {bundle.version}
 

@@ -1,5 +1,6 @@
 """The base of every settings model, and the choice of entries of a dict by their names."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,4 +61,6 @@ def _unknown(kind: str, name: Any, entries: Mapping[str, Any]) -> str:
     available = ", ".join(sorted(entries))
     if name is None:
         return f"[{kind}] has no name; set name to one of: {available}"
-    return f"unknown {kind} {name!r}; available: {available}"
+    near = difflib.get_close_matches(str(name), list(entries), n=1)
+    guess = f"; did you mean {near[0]}?" if near else ""
+    return f"unknown {kind} {name!r}; available: {available}{guess}"

@@ -7,6 +7,9 @@ from train.core.schema import Tables, Ties
 from train.core.settings import Settings
 from train.datasets.tables import at_least
 
+# Keys of data sets whose values are paths or URIs.
+PLACES = ("folder", "path", "interactions", "items", "users", "reviews", "products")
+
 
 class Dataset(Settings):
     """A data set and how to get it.

@@ -8,7 +8,7 @@ import numpy as np
 from train.core.ragged import Array, Ragged
 from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
-from train.recommender.requests import Id, Request, Retrieved
+from train.recommender.requests import Id, Request, Retrieved, in_indices
 from train.recommender.retrieval import retrieve
 
 
@@ -24,6 +24,18 @@ def recommend(recommender: Recommender, requests: Iterable[Request]) -> list[dic
         return []
     found = retrieve(recommender, asked)
     return answers(recommender, asked, found, *rank_retrieved(recommender, asked, found))
+
+
+def newest_of_history(
+    recommender: Recommender, request: Request, count: int = 10
+) -> list[dict[str, Any]]:
+    """Return the newest items of a request's history, known and given, the newest first."""
+    queries, _ = in_indices(recommender, [request])
+    ids, titles = recommender.item_names
+    newest = queries.history.values[::-1][:count].tolist()
+    return [
+        {"item_id": ids[i]} | ({} if titles[i] is None else {"title": titles[i]}) for i in newest
+    ]
 
 
 def rank_retrieved(

@@ -43,7 +43,7 @@ class Retrieved:
         vectors: float32 `[B, d]`.
         candidates: items and scores `[B, C]`, best first.
         sources: what each answer rests on.
-        ignored: ids of each request's history that the bundle does not know.
+        ignored: ids of each request that say nothing to the bundle; see `in_indices`.
     """
 
     queries: Queries
@@ -56,16 +56,32 @@ class Retrieved:
 def in_indices(
     recommender: Recommender, requests: Sequence[Request]
 ) -> tuple[Queries, list[list[Id]]]:
-    """Return the requests in indices, and the ids of each history that are unknown."""
-    user = recommender.users.index([request.user_id for request in requests])
-    given, ignored = _items(recommender, [request.history for request in requests])
-    excluded, _ = _items(recommender, [request.exclude for request in requests])
+    """Return the requests in indices, and the ids of each that say nothing.
+
+    These are ids of items, in the history or to be excluded, that are unknown; and a user id that
+    is a string where the bundle's are integers, or the other way round. (An id of a new user is no
+    mistake.)
+    """
+    asked = [request.user_id for request in requests]
+    user = recommender.users.index(asked)
+    given, unknown = _items(recommender, [request.history for request in requests])
+    excluded, also = _items(recommender, [request.exclude for request in requests])
+    strange = [_of_another_type(recommender, user_id) for user_id in asked]
+    ignored = [
+        list(dict.fromkeys((*of_user, *of_history, *of_exclude)))
+        for of_user, of_history, of_exclude in zip(strange, unknown, also, strict=True)
+    ]
     history = recommender.histories.take(user)
     if len(given.values):
         history = history.join(given)
     seen = _excluded(recommender, user, history)
     exclude = seen.join(excluded) if len(excluded.values) else seen
     return Queries(user=user, history=history, exclude=exclude), ignored
+
+
+def _of_another_type(recommender: Recommender, user_id: Id | None) -> list[Id]:
+    kind = int if recommender.users.is_integer else str
+    return [] if user_id is None or type(user_id) is kind else [user_id]
 
 
 def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) -> Queries:

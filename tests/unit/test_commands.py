@@ -1,0 +1,130 @@
+"""The command lines: help without a file, versions, verbosity, run files as people write them."""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT
+from train.baselines import BASELINES
+from train.data.splits import SPLITS
+from train.datasets import DATASETS
+from train.entries import ENTRIES, names
+from train.losses import LOSSES
+from train.rerankers import RERANKERS
+from train.run_files import presets, read_run, read_table
+from train.sources.entries import SOURCES
+from train.towers import TOWERS
+from tune.config import read_sweep
+
+# What takes seconds to import.
+SLOW = {"torch", "ray", "catboost", "pyarrow", "optuna"}
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "fit", "--help"), ("train", "--help"), ("tune", "--help")], ids=" ".join
+)
+def test_help_needs_no_file_and_no_library(words: tuple[str, ...]) -> None:
+    ended = python("-X", "importtime", "-m", *words)
+    assert ended.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+    assert not SLOW & imported
+    if words != ("train", "--help"):
+        for place in (ENTRIES["tower"], ENTRIES["loss"], ENTRIES["split"]):
+            assert all(name in ended.stdout for name in names(place))
+
+
+def test_the_entries_that_are_listed_are_those_that_there_are() -> None:
+    every: dict[str, Iterable[str]] = {
+        "dataset": DATASETS,
+        "split": SPLITS,
+        "tower": TOWERS,
+        "loss": LOSSES,
+        "source": SOURCES,
+        "reranker": RERANKERS,
+        "baseline": BASELINES,
+        "preset": presets(),
+    }
+    assert {kind: set(names(place)) for kind, place in ENTRIES.items()} == {
+        kind: set(found) for kind, found in every.items()
+    }
+
+
+def test_a_version_and_a_fit_without_a_file() -> None:
+    assert python("-m", "train", "--version").stdout.startswith("raytower ")
+    ended = python("-m", "train", "fit")
+    assert (ended.returncode, "expected a run file" in ended.stderr) == (2, True)
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m train fit --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+RUN = '[data]\nname = "files"\ninteractions = "events.csv"\nitems = "interactions"\n'
+
+
+def test_paths_in_a_file_are_relative_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "base.toml").write_text(RUN)
+    (tmp_path / "sub" / "run.toml").write_text('extends = "base.toml"\nstorage = "out"\n')
+    (tmp_path / "top.toml").write_text('extends = "sub/run.toml"\nstorage = "s3://b/c"\n')
+    monkeypatch.chdir(tmp_path)
+    table = read_table("sub/run.toml")
+    assert table["storage"] == "sub/out"
+    assert table["data"]["interactions"] == "sub/events.csv"
+    assert table["data"]["items"] == "interactions"
+    assert read_table("top.toml")["storage"] == "s3://b/c"
+    absolute = read_table(str(tmp_path / "sub" / "run.toml"))["data"]["interactions"]
+    assert absolute == str(tmp_path / "sub" / "events.csv")
+    # Flags are relative to the current folder, as those of every command are.
+    run = read_run("sub/run.toml", ["--data.interactions", "other.csv"])
+    assert run.table()["data"]["interactions"] == "other.csv"
+    sweep = 'run = "run.toml"\ntrials = 1\n[space]\ntower.width = { choice = [4, 8] }\n'
+    (tmp_path / "sub" / "sweep.toml").write_text(sweep)
+    assert read_sweep("sub/sweep.toml").run == "sub/run.toml"
+    (tmp_path / "sub" / "sweep.toml").write_text(sweep.replace("run.toml", "demo"))
+    assert read_sweep("sub/sweep.toml").run == "demo"
+
+
+def test_files_as_windows_writes_them(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + RUN.encode())
+    assert "data" in read_table(str(file))
+    file.write_bytes(RUN.encode() + "# é\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"run.toml: TOML is UTF-8, and line 5 has the byte 0xe9"):
+        read_table(str(file))
+
+
+def test_a_run_is_no_sweep_and_a_sweep_no_run(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(RUN)
+    (tmp_path / "sweep.toml").write_text('run = "run.toml"\ntrials = 1\n[space]\n')
+    with pytest.raises(ValueError, match=r"run.toml is a run, not a sweep: python -m train fit"):
+        read_sweep(str(tmp_path / "run.toml"))
+    with pytest.raises(ValueError, match=r"sweep.toml is a sweep, not a run: python -m tune"):
+        read_run(str(tmp_path / "sweep.toml"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('loss = "bprr"', "unknown loss 'bprr'; available: bce, bpr, .*; did you mean bpr?"),
+        (
+            'tower = "two-tower"',
+            r"unknown tower 'two-tower'; available: .*; did you mean two_tower",
+        ),
+    ],
+)
+def test_a_name_that_is_meant_is_proposed(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "run.toml").write_text(f"{line}\n{RUN}")
+    with pytest.raises(ValueError, match=message):
+        read_run(str(tmp_path / "run.toml"))
