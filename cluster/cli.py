@@ -1,13 +1,15 @@
 """Exit codes and error messages of every command line here.
 
 0 done; 1 a defect of ours, with its traceback; 2 a mistake that the user can mend, as one
-message on stderr; 130 interrupted. With `--debug`, anywhere before `--`, mistakes show their
-traceback too.
+message on stderr; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). With `--debug`, anywhere
+before `--`, mistakes show their traceback too.
 """
 
 import difflib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, get_args
@@ -16,20 +18,27 @@ from pydantic import BaseModel, ValidationError
 
 
 def run(
-    main: Callable[[list[str]], int | None], arguments: Sequence[str] | None = None
+    main: Callable[[list[str]], int | None],
+    arguments: Sequence[str] | None = None,
+    grace: float | None = None,
 ) -> NoReturn:
     """Call `main` with the arguments of the command line (without `--debug`) and exit.
+
+    Args:
+        main: returns the exit code, None for 0.
+        arguments: of the command line; by default this process's.
+        grace: seconds after Ctrl-C or SIGTERM within which the process ends; None for no limit.
 
     Raises:
         SystemExit: always; its code is `main`'s result (None is 0), or see this module.
     """
     own, rest = split(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in own
+    end_orderly(grace)
     try:
         code = main([word for word in own if word != "--debug"] + rest)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        code = 130
+        code = _interrupted(grace)
     except BrokenPipeError:
         # Who reads (`| head`) has had enough; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +52,54 @@ def run(
         print(f"error: {message(mistake)}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+# Seconds that a command has to end in order once it is told to end.
+GRACE = 5.0
+# The signal that told this process to end, if one did: Ray makes one exception of all of them.
+_told: list[int] = []
+
+
+def end_orderly(grace: float | None) -> None:
+    """Have SIGTERM raise KeyboardInterrupt, as SIGINT does, and what comes after them end in time.
+
+    Ray takes SIGTERM for itself when it starts, and SIGINT while it trains.
+
+    Args:
+        grace: seconds after which the process ends however far it is; None for no limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(number: int, _: object) -> NoReturn:
+        _told.append(number)
+        if grace is not None:
+            _end_within(grace, 128 + number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End this process after some seconds, with whatever it has started."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
+
+
+def _interrupted(grace: float | None) -> int:
+    """Say what ended the work, see that the rest is short, and return the exit code."""
+    terminated = signal.SIGTERM in _told
+    print("\nterminated" if terminated else "\ninterrupted", file=sys.stderr, flush=True)
+    code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    if threading.current_thread() is threading.main_thread():
+        # It is heard already, and would end what is being put away with a traceback.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+    if grace is not None:
+        _end_within(grace, code)
+    return code
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

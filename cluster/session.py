@@ -1,8 +1,11 @@
 """The connection of a process to Ray, and the resources of a training run."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,10 +70,11 @@ def connect(
 
     target = None if ray.is_initialized() else _target(address)
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": worker_output}
-    if target == "local":
-        _start(options | {"num_cpus": num_cpus, "num_gpus": num_gpus}, dashboard)
-    elif target:
-        _join(target, options)
+    with _sigterm_kept():
+        if target == "local":
+            _start(options | {"num_cpus": num_cpus, "num_gpus": num_gpus}, dashboard)
+        elif target:
+            _join(target, options)
     resources = ray.cluster_resources()
     return Session(
         address=ray.get_runtime_context().gcs_address,
@@ -78,6 +82,17 @@ def connect(
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
     )
+
+
+@contextlib.contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Give SIGTERM back to whom it was before: Ray takes it, to exit with another code."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _target(address: str | None) -> str:

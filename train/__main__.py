@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.cli import run
+from cluster.cli import GRACE, run
 from cluster.verbosity import add_flags, set_up
 from train.entries import ENTRIES, listed
 
@@ -270,4 +270,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, grace=GRACE)

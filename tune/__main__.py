@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cluster.cli import run
+from cluster.cli import GRACE, run
 from cluster.verbosity import add_flags, set_up
 from train.entries import ENTRIES, listed
 from tune.settings import SweepSettings
@@ -51,4 +51,4 @@ def _help(name: str, field: Any) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, grace=GRACE)
