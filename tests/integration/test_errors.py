@@ -116,9 +116,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
     "wrong dtype in Parquet": (
         parquet(user_id=pa.array([0.5] * 64)),
         [],
-        [
-            "events.parquet: column 'user_id' (64 rows): expected ids, integers or strings; 64 are not"
-        ],
+        ["column 'user_id' (64 rows): expected ids, integers or strings; 64 are not"],
     ),
     "empty split": (
         lambda folder: None,
