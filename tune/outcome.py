@@ -9,7 +9,10 @@ import numpy as np
 from cluster import storage
 from train.config import Run
 from train.core.ragged import Array
+from train.datasets.base import PLACES
+from train.datasets.files import INSIDE
 from train.metrics.bootstrap import bootstrap
+from train.run_files import presets
 from tune.config import Sweep
 from tune.report.records import Record, ranked, unbeaten
 from tune.report.text import AS_IT_IS, called, number, toml
@@ -51,9 +54,50 @@ def outcome(sweep: Sweep, run: Run, result: SearchResult) -> Outcome:
         raise ValueError(f"all {len(result.records)} trials failed; the first: {first}")
     top = result.records[order[0]]
     best = override(run, top["overrides"] | {"name": f"{sweep.name}-best"})
-    storage.write_bytes(storage.join(sweep_folder(sweep, run), BEST), toml(best.table()).encode())
+    text = toml(_as_file(sweep, run, best))
+    storage.write_bytes(storage.join(sweep_folder(sweep, run), BEST), text.encode())
     lines = [*_winner(sweep, result.records, order), *_compared(sweep, run, result, order)]
     return Outcome(top["trial"], best, lines)
+
+
+def _as_file(sweep: Sweep, run: Run, best: Run) -> dict[str, Any]:
+    """Return a run file of the winner: what it extends, and what differs.
+
+    It is whole where the base run has a value that is left open in the winner, which TOML cannot
+    say.
+    """
+    differs = differing(run.table(), best.table())
+    differs["storage"] = storage.absolute(best.storage)
+    if not _has_none(differs):
+        is_preset = sweep.run in presets()
+        return {"extends": sweep.run if is_preset else storage.absolute(sweep.run), **differs}
+    table = best.table()
+    data = {k: _placed(v) if k in PLACES else v for k, v in table["data"].items()}
+    return {**table, "storage": differs["storage"], "data": data}
+
+
+def _placed(place: Any) -> Any:
+    """Return a path that is found from every folder; the file lies elsewhere than the run's."""
+    return storage.absolute(place) if isinstance(place, str) and place != INSIDE else place
+
+
+def differing(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a table that differ from a base; a table of another name is whole."""
+    found: dict[str, Any] = {}
+    for key in [*table, *(key for key in base if key not in table)]:
+        old, new = base.get(key), table.get(key)
+        if old == new:
+            continue
+        both = isinstance(old, dict) and isinstance(new, dict)
+        same = both and old.get("name") == new.get("name")
+        found[key] = differing(old, new) if same else new
+    return found
+
+
+def _has_none(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_none, value.values()))
+    return value is None
 
 
 def _winner(sweep: Sweep, records: Sequence[Record], order: Sequence[int]) -> list[str]:

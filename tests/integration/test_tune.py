@@ -142,8 +142,13 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     assert rows[0]["values"]["ndcg"] == pytest.approx(state["best"]["ndcg"])
 
     top = max(done, key=lambda row: row["values"]["ndcg"])
-    best, base = read_run("runs/found/best.toml"), read_run("run.toml")
-    assert best == override(base, top["overrides"] | {"name": "found-best"})
+    # It is found from every folder, and says what differs.
+    best, base = read_run("runs/found/best.toml"), read_run(str(Path("run.toml").absolute()))
+    own = {"name": "found-best", "storage": str(Path("runs").absolute())}
+    assert best == override(base, top["overrides"] | own)
+    text = Path("runs/found/best.toml").read_text()
+    assert f'extends = "{Path("run.toml").absolute()}"' in text
+    assert "[data]" not in text
     assert best.train.workers == 2
 
     # A trial is that run's training, no more and no less.

@@ -12,7 +12,7 @@ from train.bundle.bundle import check
 from train.core.ragged import Array
 from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import NAMES
-from train.report.text import WIDTH, cell, line, table
+from train.report.text import cell, line, table, width
 from train.report.verdict import verdict_lines, words
 
 RESAMPLES = 5000
@@ -154,7 +154,7 @@ def render(comparison: Mapping[str, Any]) -> str:
     """Return a comparison as a table for people, the best run first."""
     from rich.console import Console
 
-    k, console = comparison["k"], Console(width=WIDTH)
+    k, console = comparison["k"], Console(width=width())
     rows = [
         [f"{run['name']}\n({words(run['system'])})", *(cell(run["metrics"][m]) for m in NAMES)]
         for run in comparison["runs"]
@@ -164,7 +164,7 @@ def render(comparison: Mapping[str, Any]) -> str:
     with console.capture() as capture:
         console.print(table(title, ["run", *(f"{words(name)}@{k}" for name in NAMES)], rows))
     own = [f"{run['name']}: {said}" for run in comparison["runs"] for said in run["verdict"]]
-    lines = (fill(said, WIDTH) for said in (*own, *_verdict(comparison)))
+    lines = (fill(said, width()) for said in (*own, *_verdict(comparison)))
     return capture.get() + "\n".join(lines) + "\n"
 
 

@@ -1,5 +1,7 @@
 """The metrics of `evaluate` as tables and remarks for a terminal."""
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -11,6 +13,7 @@ from train.report.folds import fold_tables
 from train.report.learned import importance_tables, picks_tables
 from train.report.verdict import Rows, disagreement, gate_tables, verdict_lines, words
 
+# Of what is written to a file; a terminal may be narrower.
 WIDTH = 122
 CUTS = 2  # further cuts in one table: the columns of more do not fit the width
 PAIR = ("recall", "ndcg")
@@ -28,14 +31,19 @@ def render(manifest: Mapping[str, Any]) -> str:
     """Return a manifest's metrics as tables for a terminal, and the verdict as the last line."""
     from rich.console import Console
 
-    console = Console(width=WIDTH)
+    console = Console(width=width())
     with console.capture() as capture:
         more = *gate_tables(manifest), *picks_tables(manifest), *importance_tables(manifest)
         for one in (*tables(manifest["metrics"]), *more):
             console.print(table(*one))
     sentences = [*remarks(manifest["metrics"], manifest["reranker"]), *data_lines(manifest)]
     sentences += [*disagreement(manifest), *verdict_lines(manifest)]
-    return capture.get() + "\n".join(fill(line, WIDTH) for line in sentences) + "\n"
+    return capture.get() + "\n".join(fill(line, width()) for line in sentences) + "\n"
+
+
+def width() -> int:
+    """Return how wide tables may be: as the terminal that they go to, if they go to one."""
+    return min(WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
 
 
 def tables(metrics: Mapping[str, Any]) -> list[Rows]:
