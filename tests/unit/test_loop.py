@@ -12,6 +12,7 @@ from train.core.ragged import Array
 from train.trainer.checkpoint import State, checkpoint_bytes, read_checkpoint
 from train.trainer.job import Worker
 from train.trainer.loop import train
+from train.trainer.workers import Patience
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, scores: list[float], **changes: Any) -> State:
@@ -85,3 +86,18 @@ def test_a_diverged_loss_names_the_settings() -> None:
         "the loss is nan in epoch 1; lower train.learning_rate (1e+30) "
         "or raise loss.temperature (1.0)"
     )
+
+
+def test_silence_is_spoken_of_when_it_is_longer_than_epochs_are() -> None:
+    """At first after 15 seconds and again each 15, later after three of the longest epochs more."""
+    patience = Patience(since=100.0)
+    assert [patience.is_over(now) for now in (110, 114.9, 115, 116, 129.9, 130)] == [
+        False, False, True, False, False, True,
+    ]  # fmt: skip
+    assert patience.silent(130) == 30
+    patience.heard(140.0)
+    patience.heard(150.0)
+    # The longest took 40 s.
+    assert [patience.is_over(now) for now in (160, 284, 285, 286, 300)] == [
+        False, False, True, False, True,
+    ]  # fmt: skip

@@ -4,8 +4,10 @@ import json
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +33,8 @@ from train.trainer.phases import finished, train_phases
 logger = logging.getLogger(__name__)
 
 FOLDER = "towers"
+# Seconds without a sign of life after which it is said what is waited for.
+SILENCE = 15.0
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Called with the phase and the metrics of an epoch."""
@@ -56,11 +60,15 @@ def train_on_ray(
     done = finished(jobs, place)
     if len(done) == len(jobs):
         return done
-    with _logged(watch) as epochs, interruptible():
+    with _logged(watch, _workers(jobs)) as epochs, interruptible():
         result: Any = _trainer(jobs, place, epochs).fit()
     if result.return_value:
         raise ValueError(result.return_value)
     return finished(jobs, place)
+
+
+def _workers(jobs: Mapping[str, Job]) -> int:
+    return next(iter(jobs.values())).training.workers
 
 
 def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.torch.TorchTrainer:
@@ -189,12 +197,12 @@ class _Epochs(ray.train.UserCallback):
 
 
 @contextmanager
-def _logged(watch: Watch | None) -> Iterator[Path]:
+def _logged(watch: Watch | None, workers: int) -> Iterator[Path]:
     """Yield a file whose lines, the metrics of an epoch each, are logged as they come."""
     with TemporaryDirectory() as folder:
         path, done = Path(folder) / "epochs", threading.Event()
         path.touch()
-        thread = threading.Thread(target=_follow, args=(path, done, watch))
+        thread = threading.Thread(target=_follow, args=(path, done, watch, workers))
         thread.start()
         try:
             yield path
@@ -203,13 +211,60 @@ def _logged(watch: Watch | None) -> Iterator[Path]:
             thread.join()
 
 
-def _follow(path: Path, done: threading.Event, watch: Watch | None) -> None:
+def _follow(path: Path, done: threading.Event, watch: Watch | None, workers: int) -> None:
+    """Log the epochs in a file; where none comes, say what is waited for and what there is."""
+    patience = Patience(time.monotonic())
     with path.open() as lines:
         last = False
         while not last:
             last = done.wait(0.2)
             for line in lines:
+                patience.heard(time.monotonic())
                 _log(json.loads(line), watch)
+            if not last and patience.is_over(time.monotonic()):
+                logger.info("%s", _waiting(patience.silent(time.monotonic()), workers))
+
+
+@dataclass
+class Patience:
+    """How long silence is nothing to speak of: at first some seconds, then what epochs took.
+
+    Attributes:
+        since: when something was heard last, seconds.
+        longest: time between two epochs so far.
+        told: when the silence was spoken of last; None where it was not.
+    """
+
+    since: float
+    longest: float = 0.0
+    told: float | None = None
+
+    def heard(self, now: float) -> None:
+        """Begin to wait again."""
+        self.longest, self.since, self.told = max(self.longest, now - self.since), now, None
+
+    def silent(self, now: float) -> float:
+        """Return for how long nothing was heard, seconds."""
+        return now - self.since
+
+    def is_over(self, now: float) -> bool:
+        """Whether to speak of the silence, once every `SILENCE` seconds at the most."""
+        begun = self.since + 3 * self.longest if self.told is None else self.told
+        over = now - begun >= SILENCE
+        self.told = now if over else self.told
+        return over
+
+
+def _waiting(seconds: float, workers: int) -> str:
+    try:
+        every = ray.available_resources(), ray.cluster_resources()
+        free, total = (of.get("CPU", 0.0) for of in every)
+    except Exception as error:  # Ray raises no class of its own where its head is gone
+        return f"no epoch for {seconds:.0f} s, and Ray does not answer: {error}"
+    return (
+        f"no epoch for {seconds:.0f} s; asked for: {workers} workers with 1 CPU each; free: "
+        f"{free:g} of the cluster's {total:g} CPUs"
+    )
 
 
 def _log(metrics: Mapping[str, Any], watch: Watch | None) -> None:
