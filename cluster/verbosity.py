@@ -45,7 +45,8 @@ def add_flags(parser: argparse.ArgumentParser, default: Any = 0) -> None:
     Parsers of commands below another parser take `argparse.SUPPRESS` as the default, so that they
     leave what that one has read.
     """
-    parser.add_argument("--version", action=_Version, nargs=0, help="say it, and end")
+    hidden = argparse.SUPPRESS
+    parser.add_argument("--version", action=_Version, nargs=0, default=hidden, help="say it")
     level = parser.add_mutually_exclusive_group()
     for flags, said, words in (
         (("-q", "--quiet"), -1, "log warnings alone"),
