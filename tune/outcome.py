@@ -88,9 +88,10 @@ def differing(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, An
         old, new = base.get(key), table.get(key)
         if old == new:
             continue
-        both = isinstance(old, dict) and isinstance(new, dict)
-        same = both and old.get("name") == new.get("name")
-        found[key] = differing(old, new) if same else new
+        if isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name"):
+            found[key] = differing(old, new)
+        else:
+            found[key] = new
     return found
 
 

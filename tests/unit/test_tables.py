@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from hypothesis import given
@@ -372,6 +373,34 @@ def test_times_that_are_said_to_be_right_are_taken():
     assert timestamps(column([0, 86400]), TimeForm("s")).ticks.tolist() == [0, 86400]
     assert timestamps(column([1, 2.5]), TimeForm("d")).ticks.tolist() == [86400, 216000]
     assert timestamps(column(["1900-01-01"]), TimeForm("s")).ticks[0] < 0
+
+
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [
+        ([1, 2, 1, 3], True),
+        ([0, 1, 0, 2], True),
+        ([1, 2, 1, 4], False),
+        ([1, 2, 2, 3], False),
+        ([2, 3, 2, 4], False),
+        ([1, 1, 1, 1], False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_numbers_that_count_rows_of_users_are_an_order(tmp_path, times, read, kind):
+    table = pa.table({"user_id": [7, 7, 8, 7], "item_id": [1, 2, 3, 4], "timestamp": times})
+    place = tmp_path / f"events.{kind}"
+    if kind == "csv":
+        pa.csv.write_csv(table, place)
+    else:
+        pa.parquet.write_table(table, place)
+    if read:
+        tables = Files(interactions=str(place)).load()
+        assert tables.interactions["timestamp"].to_pylist() == times
+        assert tables.reading["times"]["as"] == "an order"
+    else:
+        with pytest.raises(ValueError, match="expected times from 1990 to tomorrow"):
+            Files(interactions=str(place)).load()
 
 
 def test_order_within_a_second_is_kept(tmp_path):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.datasets.attributes import AttributeTable, present
-from train.datasets.columns import Column, fail
+from train.datasets.columns import Column, fail, integers
 from train.datasets.convert import numbers, single
 from train.datasets.kinds import Kinds, with_kinds
 from train.datasets.readers import TableFile
@@ -71,10 +71,36 @@ class Events:
         return self.timestamp or TIMESTAMP
 
     def times(self, read: Mapping[str, Column]) -> Times:
-        """Return the times of the interactions; all 0 where there are none."""
+        """Return the times of the interactions; all 0 where there are none.
+
+        Numbers that count each user's interactions are an order, which no other numbers look like.
+        """
         if self.time_column in read:
-            return timestamps(read[self.time_column], self.form)
+            times, form = read[self.time_column].plain(), self.form
+            if form == TimeForm() and are_positions(read[self.user_id].plain(), times):
+                logger.info("%s: it counts each user's interactions: an order", times.where)
+                form = TimeForm("order")
+            return timestamps(times, form)
         return Times(np.zeros(len(read[self.user_id].values), np.int64), 1, "")
+
+
+def are_positions(users: Column, values: Column) -> bool:
+    """Whether values number the rows of each user, from 0 or from 1."""
+    whole = values.values
+    if values.is_text:
+        # What is no integer in the first rows need not be looked at in all.
+        head = integers(whole.slice(0, 1000))
+        whole = None if head is None else integers(whole)
+    if whole is None or not pa.types.is_integer(whole.type) or whole.null_count:
+        return False
+    numbered = whole.cast(pa.int64(), safe=False).to_numpy()
+    if numbered.min() not in (0, 1) or users.values.null_count:
+        return False
+    codes = users.values.combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((numbered, codes))
+    starts = np.searchsorted(codes[order], codes[order], side="left")
+    places = np.arange(len(order)) - starts
+    return bool((numbered[order] - places == numbered.min()).all())
 
 
 def interactions(

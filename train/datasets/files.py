@@ -65,7 +65,7 @@ class Files(Dataset):
             random.
         timestamp_unit: of times that are numbers: s, ms, us, ns, d (days), or order, where they
             give an order and nothing else. Where it is not set they are seconds, and refused where
-            one then lies before 1990 or after tomorrow.
+            one then lies before 1990 or after tomorrow, unless they count each user's rows.
         timestamp_format: of times, as strptime has it (`%d/%m/%Y %H:%M`, `%Y%m%d`), where they are
             in no usual form.
         weight: column of a weight or rating; every interaction weighs 1 when it is not set.
