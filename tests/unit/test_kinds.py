@@ -270,7 +270,7 @@ def test_requests_exclude_what_is_hidden_from_their_user(seen: Any) -> None:
             True,
         ]
     asked = [Request(user_id=0, exclude=[3]), Request(user_id=7), Request(history=[1])]
-    queries, _ = in_indices(ours, asked)
+    queries, _, _ = in_indices(ours, asked)
     given = [set(queries.exclude.take(np.array([n])).values.tolist()) for n in range(3)]
     history = {0, 2, 3, 5, 6} if seen == "exclude" else set()
     assert given == [{1, 3, *history}, set(), {1} if seen == "exclude" else set()]

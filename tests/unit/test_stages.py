@@ -247,6 +247,18 @@ def test_a_history_of_unknown_items_changes_nothing(towered: Bundle) -> None:
     assert plain == other
 
 
+@pytest.mark.parametrize("user_id", [1000, None])
+def test_what_is_excluded_without_effect_changes_nothing(
+    towered: Bundle, user_id: int | None
+) -> None:
+    plain = recommend(towered.recommender, [Request(user_id, history=[6])])[0]
+    for exclude in (["unknown"], ["6", 99999, "6"]):
+        request = Request(user_id, history=[6], exclude=exclude)
+        other = recommend(towered.recommender, [request])[0]
+        assert other.pop("ignored") == list(dict.fromkeys(exclude))
+        assert plain == other
+
+
 @settings(max_examples=20, deadline=None)
 @given(batch=st.lists(requests, min_size=2, max_size=8))
 def test_with_a_tower_an_answer_does_not_depend_on_its_batch(

@@ -30,7 +30,7 @@ def newest_of_history(
     recommender: Recommender, request: Request, count: int = 10
 ) -> list[dict[str, Any]]:
     """Return the newest items of a request's history, known and given, the newest first."""
-    queries, _ = in_indices(recommender, [request])
+    queries, _, _ = in_indices(recommender, [request])
     ids, titles = recommender.item_names
     newest = queries.history.values[::-1][:count].tolist()
     return [

@@ -55,12 +55,12 @@ class Retrieved:
 
 def in_indices(
     recommender: Recommender, requests: Sequence[Request]
-) -> tuple[Queries, list[list[Id]]]:
-    """Return the requests in indices, and the ids of each that say nothing.
+) -> tuple[Queries, Array, list[list[Id]]]:
+    """Return the requests in indices, whether each gives a history, and its ids that say nothing.
 
-    These are ids of items, in the history or to be excluded, that are unknown; and a user id that
-    is a string where the bundle's are integers, or the other way round. (An id of a new user is no
-    mistake.)
+    A history is given where an item of it is known, bool `[B]`. Ids that say nothing are those of
+    unknown items, in the history or to be excluded, and a user id that is a string where the
+    bundle's are integers, or the other way round. (An id of a new user is no mistake.)
     """
     asked = [request.user_id for request in requests]
     user = recommender.users.index(asked)
@@ -76,7 +76,8 @@ def in_indices(
         history = history.join(given)
     seen = _excluded(recommender, user, history)
     exclude = seen.join(excluded) if len(excluded.values) else seen
-    return Queries(user=user, history=history, exclude=exclude), ignored
+    queries = Queries(user=user, history=history, exclude=exclude)
+    return queries, given.lengths > 0, ignored
 
 
 def _of_another_type(recommender: Recommender, user_id: Id | None) -> list[Id]:

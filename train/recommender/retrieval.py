@@ -22,9 +22,8 @@ CELLS = 2**18
 
 def retrieve(recommender: Recommender, requests: Sequence[Request]) -> Retrieved:
     """Return the candidates of every request: as many as the reranker orders, or `k` if larger."""
-    queries, ignored = in_indices(recommender, requests)
-    given = [len(r.history) > len(i) for r, i in zip(requests, ignored, strict=True)]
-    vectors = vectors_of(recommender, queries, np.array(given, dtype=bool))
+    queries, given, ignored = in_indices(recommender, requests)
+    vectors = vectors_of(recommender, queries, given)
     counts = np.array([max(recommender.candidates, request.k) for request in requests])
     candidates = find_candidates(recommender, queries, vectors, counts)
     return Retrieved(queries, vectors, candidates, _sources(queries), ignored)
