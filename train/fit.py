@@ -85,13 +85,14 @@ def fit(run: Run, address: str | None = None) -> str:
     if not complete(home):
         # What an earlier cut lacks is said here, before any tower is trained.
         earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
+        holdout = select_holdout(run, data, folds)
         tracker = run.tracking.tracker(run.name, home)
         if on_ray(run):
             connect(address)
             scaling(run.train.workers, run.train.gpu)
         with leased(home), recorded(home, identity), tracker:
             tracker.begin(identity["config"])
-            result = _fitted(home, run, data, folds, tracker)
+            result = _fitted(home, run, data, folds, holdout, tracker)
             _add_folds(home, run, result, folds.t2, earlier)
             version = _write(home, run, data, result)
             storage.write_bytes(storage.join(home, DONE), json.dumps({"version": version}).encode())
@@ -152,9 +153,10 @@ class Result:
     arrays: dict[str, Array]
 
 
-def _fitted(home: str, run: Run, data: Encoded, folds: Folds, tracker: Tracker) -> Result:
+def _fitted(
+    home: str, run: Run, data: Encoded, folds: Folds, holdout: Holdout, tracker: Tracker
+) -> Result:
     laps = Laps()
-    holdout = select_holdout(run, data, folds)
     phases = _phases(run, data, folds, holdout)
     run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
@@ -216,7 +218,8 @@ def _add_folds(
         file, begun = storage.join(place, "metrics.json"), time.monotonic()
         if not storage.exists(file):
             logger.info("fold %d of %d: test from %d", number, run.evaluation.folds, folds.t2)
-            facts = _fitted(place, of, data, folds, Tracker()).facts
+            holdout = select_holdout(of, data, folds)
+            facts = _fitted(place, of, data, folds, holdout, Tracker()).facts
             storage.write_bytes(file, json.dumps(plain(facts["metrics"])).encode())
             took = time.monotonic() - begun
             logger.info("fold %d of %d: %.0f s", number, run.evaluation.folds, took)

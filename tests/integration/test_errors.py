@@ -91,6 +91,17 @@ def parquet(**columns: pa.Array) -> Callable[[Path], None]:
     return change
 
 
+def strangers(folder: Path) -> None:
+    """Write interactions whose validation window is of users who are not there before."""
+    rows = []
+    for user in range(1, 9):
+        items = [(user + step) % 8 + 1 for step in range(8)]
+        rows += [f"{user},{item},{item}\n" for item in items[:4]]
+        rows += [f"{user + 10},{item},{100 + item}\n" for item in items[:2]]
+        rows += [f"{user},{item},{200 + item}\n" for item in items[4:6]]
+    (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
+
+
 def all_at_once(folder: Path) -> None:
     rows = [f"{user},{item},5\n" for user in range(9) for item in range(1, 5)]
     (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
@@ -122,6 +133,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         lambda folder: None,
         ["--split.min-user-test", "9"],
         ["empty split: no ", "interactions are left", "Move the cut or lower the minimum counts"],
+    ),
+    "a validation window of new users": (
+        strangers,
+        ["--split.name", "time", "--split.at", "200", "--split.validation-at", "100"],
+        ["the validation window has 16 interactions of 8 users, and 0 users can be ranked for"],
     ),
     "a split in time of one time": (
         all_at_once,

@@ -135,6 +135,24 @@ def test_weights_and_semicolons(tmp_path):
     assert tables.interactions["weight"].to_pylist() == [4.5]
 
 
+@pytest.mark.parametrize("least", [0.1, 0.7, 0.9, 3.6, 4.8])
+@pytest.mark.parametrize("kind", ["csv", pa.float64(), pa.float32(), pa.decimal128(4, 2)], ids=str)
+def test_a_weight_equal_to_the_minimum_is_kept(tmp_path, least, kind):
+    weights = pa.array([f"{least:.2f}", f"{least - 0.01:.2f}", f"{least + 1:.2f}"])
+    table = pa.table({"user_id": [1, 1, 2], "item_id": [1, 2, 3], "stars": weights})
+    place = tmp_path / "events"
+    if kind == "csv":
+        pa.csv.write_csv(table, place)
+    else:
+        table = table.set_column(2, "stars", weights.cast(pa.float64()).cast(kind, safe=False))
+        if pa.types.is_decimal(kind):
+            table = table.set_column(2, "stars", weights.cast(kind))
+        pa.parquet.write_table(table, place)
+    tables = Files(interactions=str(place), weight="stars", min_weight=least).load()
+    assert tables.interactions["item_id"].to_pylist() == [1, 3]
+    assert tables.interactions.schema.field("weight").type == pa.float32()
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.text("07a-", min_size=1), min_size=1))
 def test_ids_are_integers_or_stay_as_they_were_written(ids):
     written = [str(value) for value in ids]
@@ -577,6 +595,8 @@ def test_a_file_that_is_no_parquet(tmp_path):
     ("convert", "values", "message"),
     [
         (number, [["a"]], r"expected numbers; it holds list<.*>: \['a'\]"),
+        (number, [1, -1e39], r"expected numbers of at most 3.4e\+38.* 1 is not: -1e\+39 \(row 2\)"),
+        (lambda c: embedding([c]), [[1e39]], "expected numbers of at most"),
         (number, [date(2024, 1, 1)], "expected numbers; it holds date32"),
         (category, [["a"]], "expected one category a row; it holds list"),
         (categories, [1], r"expected lists, or text with the separator '\|'; it holds int64: 1"),
