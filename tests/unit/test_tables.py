@@ -153,6 +153,13 @@ def test_a_weight_equal_to_the_minimum_is_kept(tmp_path, least, kind):
     assert tables.interactions.schema.field("weight").type == pa.float32()
 
 
+def test_a_weight_just_below_the_minimum_is_left_out(tmp_path):
+    """As float32, both would be the same number."""
+    events = "user_id,item_id,timestamp,stars\n1,a,1,3.6\n1,b,2,3.599999999\n"
+    tables = load(tmp_path, {"events.csv": events}, weight="stars", min_weight=3.6)
+    assert tables.interactions["item_id"].to_pylist() == ["a"]
+
+
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.text("07a-", min_size=1), min_size=1))
 def test_ids_are_integers_or_stay_as_they_were_written(ids):
     written = [str(value) for value in ids]
