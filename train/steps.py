@@ -85,6 +85,8 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     first, warm = (len(np.unique(item[of])) for of in (folds.fold == TRAIN, before))
     run.tower.check(first, features)
     check_kind(run.index)
+    if run.catalogue == "all":
+        _check_cold(data, folds, before)
     for baseline in run.evaluation.baselines:
         baseline.check(warm, features)
     for reranker in run.rerankers():
@@ -98,6 +100,27 @@ def prepare(run: Run) -> tuple[Encoded, Folds]:
     logger.info("%s", sentence(folds.window.record()))
     tell_of_times(asked, run, data)
     return data, folds
+
+
+def _check_cold(data: Encoded, folds: Folds, before: Array) -> None:
+    """Raise ValueError where the test's new items all look alike, warn where many do.
+
+    What ranks them by their attributes would put them in an order of chance.
+    """
+    item = data.interactions.item
+    new = np.setdiff1d(item[folds.fold == TEST], item[before])
+    kinds = data.item_features.distinct(new) if len(new) > 1 else len(new)
+    said = (
+        f"the test has {len(new):,} items without an earlier interaction, and their attributes "
+        f"tell {kinds:,} of them apart"
+    )
+    if len(new) > 1 and kinds == 1:
+        raise ValueError(
+            f"{said}: their order would be chance. Give items other attributes in "
+            "data.item_columns, or take a split that tests items with interactions"
+        )
+    if kinds < len(new) / 2:
+        logger.warning("%s: equal ones are in an order of chance", said)
 
 
 def earlier_fold(run: Run, data: Encoded, steps: int) -> tuple[Run, Encoded, Folds]:

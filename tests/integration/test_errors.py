@@ -102,6 +102,13 @@ def strangers(folder: Path) -> None:
     (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
 
 
+def alike(folder: Path) -> None:
+    """Write items that all have the same attribute."""
+    head, *lines = (folder / "items.csv").read_text().splitlines()
+    rows = [f"{line.rpartition(',')[0]},1990" for line in lines]
+    (folder / "items.csv").write_text("\n".join([head, *rows, ""]))
+
+
 def all_at_once(folder: Path) -> None:
     rows = [f"{user},{item},5\n" for user in range(9) for item in range(1, 5)]
     (folder / "events.csv").write_text("user_id,item_id,timestamp\n" + "".join(rows))
@@ -138,6 +145,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], list[str], list[str]]] = {
         strangers,
         ["--split.name", "time", "--split.at", "200", "--split.validation-at", "100"],
         ["the validation window has 16 interactions of 8 users, and 0 users can be ranked for"],
+    ),
+    "held-out items that look alike": (
+        alike,
+        [
+            *("--split.name", "hold_out_items", "--split.test", "0.3", "--split.validation", "0.3"),
+            *("--catalogue", "all"),
+        ],
+        ["the test has 3 items without an earlier interaction, and their attributes tell 1 of"],
     ),
     "a split in time of one time": (
         all_at_once,

@@ -34,6 +34,16 @@ class Features:
         """Return the features of `count` rows that have no attributes."""
         return cls(np.zeros((count, 0), np.float32), (), Ragged.empty(count), ())
 
+    def distinct(self, rows: Array) -> int:
+        """Return how many different rows there are among some, `[m]`."""
+        _, dense = np.unique(self.dense[rows], axis=0, return_inverse=True)
+        part = self.categories.take(rows)
+        # Sums of a random number a code tell sets of codes apart.
+        numbers = np.random.default_rng(0).integers(2**62, size=len(self.vocabulary) + 1)
+        sums = np.zeros(len(rows), np.int64)
+        np.add.at(sums, part.rows, numbers[part.values])
+        return len(np.unique(np.column_stack([dense.ravel(), sums]), axis=0))
+
 
 @dataclass(frozen=True)
 class Encoder:
