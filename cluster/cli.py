@@ -7,6 +7,7 @@ before `--`, mistakes show their traceback too.
 
 import difflib
 import os
+import re
 import signal
 import sys
 import threading
@@ -126,12 +127,20 @@ def users_mistake(error: BaseException) -> ValueError | OSError | None:
     return error if isinstance(error, ValueError | OSError) else None
 
 
+# An error of pyarrow's file systems.
+_ARROW = re.compile(
+    r"(\[Errno \d+\] )?(?P<what>.*?)\.? Detail: \[errno \d+\] (?P<why>.*)", re.DOTALL
+)
+
+
 def message(error: ValueError | OSError) -> str:
     """Return the message of an error: configuration errors by key, file errors by file."""
     if isinstance(error, ValidationError):
         return explain(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and (parts := _ARROW.match(str(error))):
+        return f"{parts['what']}: {parts['why']}"
     return str(error) or type(error).__name__
 
 

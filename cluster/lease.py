@@ -119,13 +119,14 @@ def _linked(place: Path, mine: dict[str, Any]) -> bool:
     """Make a file that is not there yet, with its content; return whether this process did it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(f".{place.name}.{mine['token'][:8]}.part")
-    part.write_bytes(_bytes(mine))
     try:
+        with storage.writing(place):
+            part.write_bytes(_bytes(mine))
         os.link(part, place)
     except FileExistsError:
         return False
     finally:
-        part.unlink()
+        part.unlink(missing_ok=True)
     return True
 
 

@@ -6,8 +6,10 @@ folder without one is not there yet.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,6 +19,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 MANIFEST = "manifest.json"
+# Of a place that takes no more, or nothing. Libraries say it in words, by errors of their own.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_WORDS = re.compile("|".join(re.escape(os.strerror(number)) for number in REFUSED))
 
 
 def absolute(uri: str | os.PathLike[str]) -> str:
@@ -86,6 +91,12 @@ def exists(uri: str | os.PathLike[str]) -> bool:
     return bool(place.get_file_info(path).type != pafs.FileType.NotFound)
 
 
+def is_folder(uri: str | os.PathLike[str]) -> bool:
+    """Return whether a folder exists."""
+    place, path = filesystem(uri)
+    return bool(place.get_file_info(path).type == pafs.FileType.Directory)
+
+
 def names(uri: str | os.PathLike[str]) -> list[str]:
     """Return the sorted names of a folder's files and folders; none if there is no such folder."""
     place, path = filesystem(uri)
@@ -119,6 +130,35 @@ def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
         # An object appears when its stream is closed.
         with place.open_output_stream(path) as stream:
             stream.write(content)
+
+
+@contextlib.contextmanager
+def writing(target: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in errors of a full disk, and the like, what could not be written, and where.
+
+    Raises:
+        OSError: with the target as its file, instead of any error that says of a disk that it is
+            full or takes nothing.
+    """
+    try:
+        yield
+    except Exception as error:
+        number, words = getattr(error, "errno", None), _WORDS.search(str(error))
+        if number not in REFUSED and words is None:
+            raise
+        said = words[0] if words else os.strerror(number)
+        number = number or next(of for of in REFUSED if os.strerror(of) == said)
+        raise OSError(number, f"{said}; {_room(Path(target))}", os.fspath(target)) from error
+
+
+def _room(target: Path) -> str:
+    """Return how much room there is for a file or folder, and what to do."""
+    folder = next(of for of in (target, *target.parents) if of.is_dir())
+    free = shutil.disk_usage(folder).free
+    return (
+        f"{free / 1e6:,.1f} MB are free in {folder}: make room there, or choose another place, and "
+        "repeat the command"
+    )
 
 
 def remove(uri: str | os.PathLike[str]) -> None:
@@ -242,9 +282,10 @@ def _appearing(target: Path) -> Iterator[Path]:
     """Yield a temporary name beside the target, renamed at the end, or removed after an error."""
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield part
-        part.rename(target)
-        _sync(target.parent)
+        with writing(target):
+            yield part
+            part.rename(target)
+            _sync(target.parent)
     except BaseException:
         shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
         raise

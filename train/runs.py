@@ -20,10 +20,17 @@ def runs(place: str) -> list[dict[str, Any]]:
     Raises:
         FileNotFoundError: there is no such folder.
     """
+    _check_folder(place)
+    homes = {name: storage.join(place, name) for name in storage.names(place)}
+    folders = {name: home for name, home in homes.items() if storage.is_folder(home)}
+    return [_described(name, home) for name, home in folders.items() if _kind(home)]
+
+
+def _check_folder(place: str) -> None:
     if not storage.exists(place):
         raise FileNotFoundError(f"no folder {place!r} with runs")
-    homes = {name: storage.join(place, name) for name in storage.names(place)}
-    return [_described(name, home) for name, home in homes.items() if _kind(home)]
+    if not storage.is_folder(place):
+        raise NotADirectoryError(f"{place} is a file; expected a folder with runs")
 
 
 def _kind(home: str) -> str | None:
@@ -75,7 +82,7 @@ def remove(home: str) -> None:
     """
     if not storage.exists(home):
         raise ValueError(f"no run {home!r}; see: python -m train runs")
-    if _kind(home) is None:
+    if not storage.is_folder(home) or _kind(home) is None:
         raise ValueError(
             f"{home} is no run: it holds neither {RUN} nor {SWEEP}; nothing is deleted"
         )

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,32 @@ def written(parts: Recommender, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def copy(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [500, 20_000])
+def test_a_bundle_that_cannot_be_written_says_where(
+    parts: Recommender, tmp_path: Path, size: int
+) -> None:
+    with no_file_larger_than(size), pytest.raises(OSError, match="File too large") as caught:
+        bundle.write(tmp_path / "bundles", parts, {"name": "planted"})
+    assert caught.value.filename == str(tmp_path / "bundles")
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+@pytest.mark.skipif(not hnsw.library(), reason="there is no graph without hnswlib")
+def test_a_graph_that_is_cut_off_is_no_index(parts: Recommender, tmp_path: Path) -> None:
+    with no_file_larger_than(5_000), pytest.raises(OSError, match=r"hnsw"):
+        parts.index.save(tmp_path)
 
 
 def test_everything_comes_back(parts: Recommender, written: Path) -> None:

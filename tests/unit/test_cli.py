@@ -122,6 +122,10 @@ def missing_file(_: list[str]) -> None:
     [
         (raises(ValueError("expected 1, got 2")), "error: expected 1, got 2\n"),
         (missing_file, "error: nowhere/run.toml: No such file or directory\n"),
+        (
+            raises(OSError("[Errno 20] Cannot list directory 'x'. Detail: [errno 20] Not so")),
+            "error: Cannot list directory 'x': Not so\n",
+        ),
         (raises(ConnectionError("no Ray answers")), "error: no Ray answers\n"),
         (raises(ExceptionGroup("some", [ValueError("first")])), "error: first\n"),
     ],

@@ -24,6 +24,7 @@ def place(tmp_path: Path) -> Path:
             (tmp_path / name / file).write_text(text)
     (tmp_path / "done" / "bundles" / "20260101T000000000000Z-abc").mkdir(parents=True)
     (tmp_path / "done" / "bundles" / ".draft-x").mkdir()
+    (tmp_path / "mlflow.db").touch()
     return tmp_path
 
 
@@ -47,12 +48,14 @@ def test_runs_are_listed_with_their_states(place: Path, capsys: pytest.CaptureFi
     found = json.loads(said(capsys, "runs", place, "--json")[1])
     assert {of["name"]: of["state"] for of in found}["begun"] == "unfinished; the same fit goes on"
     assert said(capsys, "runs", place / "absent")[0] == 2
+    code, _, err = said(capsys, "runs", place / "mlflow.db")
+    assert (code, err) == (2, f"error: {place}/mlflow.db is a file; expected a folder with runs\n")
 
 
 def test_a_run_is_deleted_and_nothing_else(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "remove", place / "done", "--yes")[0] == 0
     assert not (place / "done").exists()
-    for name, message in (("notes", "is no run"), ("absent", "no run")):
+    for name, message in (("notes", "is no run"), ("mlflow.db", "is no run"), ("absent", "no run")):
         code, _, err = said(capsys, "remove", place / name, "--yes")
         assert (code, message in err) == (2, True)
     with leased(str(place / "sweep")):

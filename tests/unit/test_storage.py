@@ -1,5 +1,6 @@
 """Files and folders by path and by URI; `memory://` is fsspec's object store in this process."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -54,6 +55,38 @@ def test_a_file_comes_back_as_it_was_written(place: str) -> None:
     assert storage.exists(file)
     assert storage.names(storage.join(place, "some")) == ["file.bin"]
     assert storage.names(storage.join(place, "nothing")) == []
+
+
+def test_what_could_not_be_written_is_named(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from cluster import cli, storage
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+cli.run(lambda words: storage.write_bytes(words[0], bytes(2000)))
+"""
+    file = tmp_path / "folder" / "some.bin"
+    command = [sys.executable, "-c", program, str(file)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {file}: File too large; ")
+    assert f" MB are free in {file.parent}: make room there" in ended.stderr
+    assert list(file.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["Error: No space left on device (os error 28)", "Other"])
+def test_a_full_disk_that_a_library_speaks_of_is_an_error_of_the_user(
+    tmp_path: Path, words: str
+) -> None:
+    file, raised = tmp_path / "absent" / "model", RuntimeError(words)
+    with pytest.raises((OSError, RuntimeError)) as caught, storage.writing(file):
+        raise raised
+    if words == "Other":
+        assert caught.value is raised
+    else:
+        assert isinstance(caught.value, OSError)
+        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(file))
 
 
 def test_a_missing_file_is_named(place: str) -> None:

@@ -96,11 +96,12 @@ def write(
         Path(path).mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=path if local else None))
     try:
-        manifest = _fill(draft, recommender, facts, extra_files or {})
-        version = str(manifest["version"])
-        if local:
-            _publish(draft, Path(path) / version)
-        else:
+        with storage.writing(path if local else draft):
+            manifest = _fill(draft, recommender, facts, extra_files or {})
+            version = str(manifest["version"])
+            if local:
+                _publish(draft, Path(path) / version)
+        if not local:
             storage.put_folder(draft, storage.join(bundles, version))
     finally:
         shutil.rmtree(draft, ignore_errors=True)

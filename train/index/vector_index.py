@@ -3,6 +3,8 @@
 Shapes: I items, M of them in the catalogue, d width, B queries.
 """
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -87,8 +89,13 @@ class VectorIndex:
 
     def save(self, folder: Path) -> None:
         """Write the graph, if there is one; vectors, catalogue and report are stored beside."""
-        if self.graph is not None:
-            self.graph.save_index(str(folder / FILE))
+        if self.graph is None:
+            return
+        file = folder / FILE
+        self.graph.save_index(str(file))
+        # It says nothing of a disk that is full.
+        if file.stat().st_size != self.graph.index_file_size():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
 
     @classmethod
     def load(
