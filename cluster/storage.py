@@ -143,11 +143,11 @@ def writing(target: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number, words = getattr(error, "errno", None), _WORDS.search(str(error))
-        if number not in REFUSED and words is None:
+        words = _WORDS.search(str(error))
+        said = words[0] if words else os.strerror(getattr(error, "errno", None) or 0)
+        number = next((of for of in REFUSED if os.strerror(of) == said), None)
+        if number is None:
             raise
-        said = words[0] if words else os.strerror(number)
-        number = number or next(of for of in REFUSED if os.strerror(of) == said)
         raise OSError(number, f"{said}; {_room(Path(target))}", os.fspath(target)) from error
 
 
