@@ -52,7 +52,7 @@ def page(bundle: Bundle) -> str:
     manifest = bundle.manifest
     has_arrays = evaluation_arrays.FILE in manifest["files"]
     test = evaluation_arrays.read(str(bundle.folder), manifest) if has_arrays else {}
-    parts = [*_head(bundle), *_read(manifest), *_measured(manifest), *_trained(manifest)]
+    parts = [*_head(bundle), *_measured(manifest), *_read(manifest), *_trained(manifest)]
     parts += [*_retrieval(bundle, test), *_learned(manifest), *_items(bundle)]
     parts += [*_examples(bundle), *_configuration(manifest)]
     return document(f"{manifest.get('name', 'bundle')}: report", parts)
