@@ -35,11 +35,14 @@ def run(
     """
     own, rest = split(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in own
-    end_orderly(grace)
+    # Called by another program, with arguments, the signals are that program's.
+    alone = arguments is None
+    if alone:
+        end_orderly(grace)
     try:
         code = main([word for word in own if word != "--debug"] + rest)
     except KeyboardInterrupt:
-        code = _interrupted(grace)
+        code = _interrupted(grace, alone)
     except BrokenPipeError:
         # Who reads (`| head`) has had enough; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -89,17 +92,16 @@ def _end_within(seconds: float, code: int) -> None:
     timer.start()
 
 
-def _interrupted(grace: float | None) -> int:
+def _interrupted(grace: float | None, alone: bool) -> int:
     """Say what ended the work, see that the rest is short, and return the exit code."""
     terminated = signal.SIGTERM in _told
     print("\nterminated" if terminated else "\ninterrupted", file=sys.stderr, flush=True)
     code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
-    if threading.current_thread() is threading.main_thread():
+    if alone and grace is not None:
+        _end_within(grace, code)
         # It is heard already, and would end what is being put away with a traceback.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    if grace is not None:
-        _end_within(grace, code)
     return code
 
 

@@ -128,3 +128,36 @@ def test_a_name_that_is_meant_is_proposed(tmp_path: Path, line: str, message: st
     (tmp_path / "run.toml").write_text(f"{line}\n{RUN}")
     with pytest.raises(ValueError, match=message):
         read_run(str(tmp_path / "run.toml"))
+
+
+TOLD = """
+import os, signal, sys, time
+from cluster.cli import run
+
+def main(words):
+    try:
+        os.kill(os.getpid(), getattr(signal, words[0]))
+        time.sleep(60)
+    finally:
+        # What is put away takes longer than it may.
+        time.sleep(60 if "slow" in words else 0)
+
+sys.argv[1:] = {words!r}
+run(main, grace={grace})
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "grace", "code", "said"),
+    [
+        (["SIGTERM"], None, 143, "\nterminated\n"),
+        (["SIGINT"], None, 130, "\ninterrupted\n"),
+        (["SIGTERM", "slow"], 0.1, 143, ""),
+        (["SIGINT", "slow"], 0.1, 130, ""),
+    ],
+)
+def test_a_command_that_is_told_to_end_does(
+    words: list[str], grace: float | None, code: int, said: str
+) -> None:
+    ended = python("-c", TOLD.format(words=words, grace=grace))
+    assert (ended.returncode, ended.stderr) == (code, said)
