@@ -80,7 +80,7 @@ def gowalla_checks(data: Path, tables: Path) -> dict[str, Any]:
     """Gowalla's check-ins by LightGCN's split, in a drawn order: there are no times."""
     place = gowalla(data, tables)
     return {
-        "data": files(place),
+        "data": {**files(place), "timestamp_unit": "order"},
         "split": {"name": "time", "at": TEST, "validation_quantile": 0.9},
     }
 
