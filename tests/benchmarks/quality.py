@@ -129,7 +129,8 @@ def beauty_tables(data: Path, storage: Path, **kinds: str) -> dict[str, Any]:
     columns = {"brand": "category", "categories": "categories", "embedding": "embedding", **kinds}
     items = {"items": str(beauty_items(data, storage)), "title": "title", "item_columns": columns}
     events = str(data / "amazon-beauty" / "interactions.parquet")
-    return {"name": "files", "interactions": events, "timestamp": "position", **items}
+    order = {"timestamp": "position", "timestamp_unit": "order"}
+    return {"name": "files", "interactions": events, **order, **items}
 
 
 def beauty_matching(data: Path, storage: Path) -> dict[str, Any]:
@@ -184,7 +185,11 @@ def gowalla_run(data: Path, storage: Path) -> dict[str, Any]:
     stop = {"validation_users": 4000, "patience": 60}
     train = {**steps, **stop, "weight_decay": 0.0, "workers": 0}
     return {
-        "data": {"name": "files", "interactions": str(gowalla(data, storage))},
+        "data": {
+            "name": "files",
+            "interactions": str(gowalla(data, storage)),
+            "timestamp_unit": "order",
+        },
         "split": {"name": "time", "at": TEST, "validation_quantile": 0.95},
         "tower": tower,
         "loss": {"name": "sampled_softmax", "count": 4096, "temperature": 0.1},

@@ -252,7 +252,8 @@ def test_what_is_excluded_without_effect_changes_nothing(
     towered: Bundle, user_id: int | None
 ) -> None:
     plain = recommend(towered.recommender, [Request(user_id, history=[6])])[0]
-    for exclude in (["unknown"], ["6", 99999, "6"]):
+    excludes: list[list[int | str]] = [["unknown"], ["6", 99999, "6"]]
+    for exclude in excludes:
         request = Request(user_id, history=[6], exclude=exclude)
         other = recommend(towered.recommender, [request])[0]
         assert other.pop("ignored") == list(dict.fromkeys(exclude))
