@@ -9,6 +9,7 @@ from tyro.extras import subcommand_cli_from_dict
 
 from cluster import head, jobs
 from cluster.cli import run, split
+from cluster.verbosity import product_version
 
 
 def start(
@@ -67,6 +68,9 @@ def main(arguments: list[str]) -> int | None:
     """Run one subcommand; `submit` sends what stands after `--`."""
     own, rest = split(arguments)
     command = rest[1:]
+    if "--version" in own:
+        print(product_version())
+        return 0
 
     def submit(address: str | None = None, wait: bool = True) -> int:
         """Run a command on a cluster: submit [--address ...] -- python -m train fit RUN.toml.

@@ -4,6 +4,7 @@ import argparse
 import logging
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,18 @@ def add_flags(parser: argparse.ArgumentParser, default: Any = 0) -> None:
             default=default,
             help=words,
         )
+
+
+def taken(words: Sequence[str]) -> tuple[int, list[str]]:
+    """Take `-q` and `-v` out of arguments that another parser reads, or answer `--version`.
+
+    Returns:
+        -1, 0 or 1, and the other words.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_flags(parser)
+    chosen, rest = parser.parse_known_args(words)
+    return chosen.verbosity, rest
 
 
 def set_up(verbosity: int, *packages: str) -> None:

@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -18,14 +17,16 @@ from tyro.conf import Positional
 
 from cluster import head
 from cluster.cli import run
+from cluster.verbosity import set_up, taken
 from serve.config import Process, ServeArgs, check_port, environment
 from train.bundle import bundle
 
 APPLICATION = "raytower"
+logger = logging.getLogger("serve")
 
 
 class Arguments(Process, ServeArgs):
-    """Serve a bundle over HTTP until Ctrl-C.
+    """Serve a bundle over HTTP until Ctrl-C; -q logs warnings alone, -v what Ray Serve does too.
 
     Attributes:
         bundle: a bundle's folder, a run's folder (its newest bundle) or the URI of either.
@@ -35,11 +36,13 @@ class Arguments(Process, ServeArgs):
 
 
 def main(words: list[str]) -> int:
-    """Serve until interrupted; 0 after a clean end.
+    """Serve until interrupted; 0 after a clean end. Takes `--version`, `-q` and `-v` too.
 
     Raises:
         ValueError: the bundle cannot be opened, or the port is in use.
     """
+    verbosity, words = taken(words)
+    set_up(verbosity, "serve")
     arguments = tyro.cli(Arguments, args=words, prog="python -m serve")
     address = arguments.address or os.environ.get("RAY_ADDRESS") or head.running() or "local"
     if address == "local":
@@ -65,7 +68,7 @@ def _serve(process: Process, args: ServeArgs, version: str) -> None:
     from cluster import session
 
     stop = _on_signals()
-    print("starting Ray ...", file=sys.stderr, flush=True)
+    logger.info("starting Ray ...")
     session.connect(process.address)
     _on_signals(stop)
 
@@ -74,19 +77,20 @@ def _serve(process: Process, args: ServeArgs, version: str) -> None:
 
     from serve.app import build
 
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    more = logger.isEnabledFor(logging.DEBUG)
+    logging.getLogger("ray.serve").setLevel(logging.INFO if more else logging.WARNING)
     fresh = not serve.status().proxies
     try:
         if fresh:
             serve.start(http_options={"host": process.host, "port": process.port})
-        print("loading the bundle ...", file=sys.stderr, flush=True)
+        logger.info("loading the bundle ...")
         serve.run(build(args), name=APPLICATION, route_prefix="/")
         url = f"http://{_reachable(process.host)}:{process.port}"
         if _wait_until_ready(url, stop):
             print(f"serving bundle {version} on {url} (docs: {url}/docs); Ctrl-C stops", flush=True)
         stop.wait()
     finally:
-        print("stopping ...", file=sys.stderr, flush=True)
+        logger.info("stopping ...")
         if fresh:
             serve.shutdown()
         else:

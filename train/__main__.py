@@ -19,9 +19,9 @@ def fit(arguments: argparse.Namespace, flags: list[str]) -> None:
     if arguments.run is None:
         _without_a_file(flags)
         return
-    from train.run_files import read_run
+    from train.run_files import checked_run
 
-    settings = read_run(arguments.run, flags)
+    settings = checked_run(arguments.run, flags)
     from train.bundle.bundle import check
     from train.fit import fit
 
@@ -50,9 +50,9 @@ def _without_a_file(flags: list[str]) -> None:
 
 def inspect(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Read the tables of a run and say what was read, before anything is trained."""
-    from train.run_files import read_run
+    from train.run_files import checked_run
 
-    settings = read_run(arguments.run, flags)
+    settings = checked_run(arguments.run, flags)
     from train.inspect import inspect, lines
 
     found = inspect(settings)

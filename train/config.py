@@ -1,6 +1,6 @@
 """The configuration of a run: defaults, then one TOML file, then flags."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 from train.baselines.base import Baseline
 from train.baselines.buy_again import BuyAgain
 from train.core.schema import Seen
-from train.core.settings import Settings, named_once, one_of
+from train.core.settings import FolderName, Settings, named_once, one_of
 from train.data.linear_score import LinearScore
 from train.data.splits import SPLITS
 from train.data.splits.auto import AutoSplit
@@ -113,7 +113,7 @@ class Draft(Settings):
         tracking: experiment tracking; not part of a run's identity.
     """
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FolderName = "run"
     seed: int = Field(default=0, ge=0, lt=2**20)
     storage: str = "runs"
     candidates: int = Field(default=200, ge=1)
@@ -161,64 +161,67 @@ class Run(Draft):
     """
 
     @model_validator(mode="after")
-    def _loss_suits_the_tower(self) -> "Run":
+    def _goes_together(self) -> "Run":
+        checks = (
+            self._loss_suits_the_tower,
+            self._training_suits_the_tower,
+            self._users_are_examples,
+            self._users_have_no_moment,
+            self._cold_items_are_encoded,
+            self._reranker_suits_the_tower,
+            self._towers_are_a_source,
+            self._repeats_are_allowed,
+        )
+        mistakes = [said for check in checks if (said := _mistake(check))]
+        if mistakes:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def _loss_suits_the_tower(self) -> None:
         lack = self.tower.unmet(self.loss)
         if lack:
             raise ValueError(f"loss {name_of(self.loss.model_dump())!r} needs {lack}")
-        return self
 
-    @model_validator(mode="after")
-    def _training_suits_the_tower(self) -> "Run":
+    def _training_suits_the_tower(self) -> None:
         self.tower.check_training(self.train.examples, self.train.context)
-        return self
 
-    @model_validator(mode="after")
-    def _users_are_examples(self) -> "Run":
-        if self.train.examples != "users":
-            return self
-        if self.loss.in_batch:
+    def _users_are_examples(self) -> None:
+        if self.train.examples == "users" and self.loss.in_batch:
             raise ValueError(
                 "train.examples 'users' needs negatives that are drawn, and those of the batch are "
                 "mostly the user's own: set loss to sampled_softmax or full_softmax"
             )
-        if self.train.context == "before":
+
+    def _users_have_no_moment(self) -> None:
+        if self.train.examples == "users" and self.train.context == "before":
             raise ValueError(
                 "train.context: a user as an example has no moment to be before; expected 'all', "
                 "got 'before'"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _cold_items_are_encoded(self) -> "Run":
+    def _cold_items_are_encoded(self) -> None:
         if self.catalogue == "all":
             self.tower.check_cold_items()
-        return self
 
-    @model_validator(mode="after")
-    def _reranker_suits_the_tower(self) -> "Run":
+    def _reranker_suits_the_tower(self) -> None:
         for reranker in self.rerankers():
             if reranker.reads_vectors:
                 self.tower.check_vector_reader(reranker.name)
-        return self
 
-    @model_validator(mode="after")
-    def _towers_are_a_source(self) -> "Run":
+    def _towers_are_a_source(self) -> None:
         names = [source.name for source in self.sources]
         if "tower" not in names:
             raise ValueError(
                 "sources: expected the tower among them, whose vectors describe candidates, got "
                 f"{', '.join(names) or 'none'}; add 'tower'"
             )
-        return self
 
-    @model_validator(mode="after")
-    def _repeats_are_allowed(self) -> "Run":
+    def _repeats_are_allowed(self) -> None:
         if self.seen == "exclude" and any(source.name == "buy_again" for source in self.sources):
             raise ValueError(
                 "sources: buy_again proposes what users had before, which is never recommended "
                 "with seen = 'exclude'; set seen to 'allow' or 'only', or take it out"
             )
-        return self
 
     def names_baselines(self) -> bool:
         """Return whether somebody asked for these baselines: they are not the default ones."""
@@ -237,6 +240,14 @@ class Run(Draft):
     def table(self) -> dict[str, Any]:
         """Return every setting as plain JSON values; `Run.model_validate` takes it back."""
         return self.model_dump(mode="json", serialize_as_any=True)
+
+
+def _mistake(check: Callable[[], None]) -> str | None:
+    try:
+        check()
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def name_of(entry: Any) -> Any:

@@ -94,6 +94,7 @@ def fit(run: Run, address: str | None = None) -> str:
             tracker.begin(identity["config"])
             result = _fitted(home, run, data, folds, holdout, tracker)
             _add_folds(home, run, result, folds.t2, earlier)
+            logger.info("bundle: writing it")
             version = _write(home, run, data, result)
             storage.write_bytes(storage.join(home, DONE), json.dumps({"version": version}).encode())
             return _report(run, home, tracker)
@@ -161,8 +162,10 @@ def _fitted(
     run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
     laps.end("towers")
+    logger.info("picks: settings of baselines and sources that nobody gave")
     run = pick(run, reranker_holdout(run, holdout))
     laps.end("picks")
+    logger.info("select: indexing items, fitting sources: %s", _names(run.sources))
     selected = stage_one(run, data, holdout.known, towers["select"].model, run.sources)
     selected, contributed = merge_sources(run, selected, holdout)
     laps.end("sources")
@@ -171,12 +174,15 @@ def _fitted(
     laps.end("rerank")
     recommenders = {}
     for phase, known in list(phases.items())[1:]:
+        logger.info("%s: indexing items, fitting sources: %s", phase, _names(sources))
         _align(towers[phase].model, known, selected)
         first = stage_one(run, data, known, towers[phase].model, sources)
         served = second.gate["served"]
         recommenders[phase] = replace(first, reranker=second.reranker, served=served)
     laps.end("refit")
     test = held_out(data, folds, phases["refit"])
+    baselines = _names(run.evaluation.baselines)
+    logger.info("test: ranking for %s users; baselines: %s", f"{len(test.users):,}", baselines)
     evaluated = evaluate(recommenders["refit"], test, run.evaluation, run.seed)
     window = run.split.cut(data.interactions)[0] == TEST
     evaluated.report["new_users"] = measure_new_users(
@@ -203,6 +209,10 @@ def _fitted(
     last = list(phases)[-1]
     as_of, model = phases[last].as_of, towers[last].model
     return Result(recommenders[last], as_of, model, facts, arrays)
+
+
+def _names(entries: Sequence[Any]) -> str:
+    return ", ".join(entry.name for entry in entries) or "none"
 
 
 def _add_folds(

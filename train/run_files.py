@@ -2,22 +2,29 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from cluster import storage
-from train.config import Run
+from cluster.cli import explain
 from train.datasets.base import PLACES
 from train.datasets.files import INSIDE
-from train.flags import apply_flags
 
+if TYPE_CHECKING:
+    from train.config import Run
+
+# The key of a data set for a folder that is made where it is not there.
+DOWNLOADS = "folder"
 # Keys whose values are files or presets, and those whose values are folders.
 FILES = {"extends", "run"}
 FOLDERS = {"storage", "after"}
 
 
-def read_run(source: str, flags: Sequence[str] = ()) -> Run:
+def read_run(source: str, flags: Sequence[str] = ()) -> "Run":
     """Read a run from a TOML file, or a preset by its name, and apply flags over it.
 
     Args:
@@ -31,7 +38,44 @@ def read_run(source: str, flags: Sequence[str] = ()) -> Run:
     table = read_table(source)
     if "data" not in table and {"run", "space"} & table.keys():
         raise ValueError(f"{source} is a sweep, not a run: python -m tune {source}")
+    # Not before the file is known to be one: it takes seconds to import.
+    from train.flags import apply_flags
+
     return apply_flags(table, flags)
+
+
+def checked_run(source: str, flags: Sequence[str] = ()) -> "Run":
+    """Read a run as `read_run`, and look whether its data are there: all mistakes in one message.
+
+    Raises:
+        FileNotFoundError: there is neither such a file nor such a preset.
+        ValueError: not TOML, keys or values that are not known, or files that are not there.
+    """
+    try:
+        run = read_run(source, flags)
+    except ValidationError as error:
+        # Flags may name other files.
+        also = [] if flags else _absent(read_table(source).get("data"))
+        raise ValueError("\n".join([explain(error), *also])) from error
+    absent = _absent(run.table()["data"])
+    if absent:
+        raise ValueError("\n".join(absent))
+    return run
+
+
+def _absent(data: Any) -> list[str]:
+    """Return a line for each file of data that is not there; URIs are seen when they are read."""
+    if not isinstance(data, dict):
+        return []
+    places = {key: data[key] for key in PLACES if key != DOWNLOADS and key in data}
+    return [
+        f"no file or folder {place!r} (data.{key})"
+        for key, place in places.items()
+        if isinstance(place, str)
+        and not storage.is_uri(place)
+        and not is_inside(key, place)
+        and not storage.exists(place)
+    ]
 
 
 def read_table(source: str, package: str = "train") -> dict[str, Any]:
@@ -108,13 +152,21 @@ def _placed(table: dict[str, Any], source: str, package: str) -> dict[str, Any]:
         placed[key] = _beside(folder, table[key])
     data = table.get("data")
     if isinstance(data, dict):
-        placed["data"] = {k: _beside(folder, v) if k in PLACES else v for k, v in data.items()}
+        placed["data"] = {
+            key: _beside(folder, value) if key in PLACES and not is_inside(key, value) else value
+            for key, value in data.items()
+        }
     return placed
+
+
+def is_inside(key: str, value: Any) -> bool:
+    """Whether a table's place says that it is in the table of interactions."""
+    return bool(value == INSIDE and key != INSIDE)
 
 
 def _beside(folder: Path, place: Any) -> Any:
     """Return a relative path as one below a folder; a URI, or what is no path, as it is."""
-    if not isinstance(place, str) or storage.is_uri(place) or place == INSIDE:
+    if not isinstance(place, str) or storage.is_uri(place):
         return place
     path = Path(place)
     return place if path.is_absolute() or place.startswith("~") else str(folder / path)
@@ -135,9 +187,11 @@ def _text(source: str, package: str) -> str:
     if storage.is_uri(source) and storage.exists(source):
         return storage.read_bytes(source).decode("utf-8-sig")
     if not path.is_file():
-        available = ", ".join(sorted(known))
+        near = get_close_matches(source, list(known), n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
         raise FileNotFoundError(
-            f"no file {source!r}; expected a TOML file or one of the presets: {available}"
+            f"no file {source!r}{' (it is a folder)' if path.is_dir() else ''}; expected a TOML "
+            f"file or one of the presets: {', '.join(sorted(known))}{guess}"
         )
     # Editors of Windows begin a file with a byte order mark.
     return path.read_text(encoding="utf-8-sig")

@@ -10,9 +10,8 @@ from cluster import storage
 from train.config import Run
 from train.core.ragged import Array
 from train.datasets.base import PLACES
-from train.datasets.files import INSIDE
 from train.metrics.bootstrap import bootstrap
-from train.run_files import presets
+from train.run_files import is_inside, presets
 from tune.config import Sweep
 from tune.report.records import Record, ranked, unbeaten
 from tune.report.text import AS_IT_IS, called, number, toml
@@ -72,13 +71,14 @@ def _as_file(sweep: Sweep, run: Run, best: Run) -> dict[str, Any]:
         is_preset = sweep.run in presets()
         return {"extends": sweep.run if is_preset else storage.absolute(sweep.run), **differs}
     table = best.table()
-    data = {k: _placed(v) if k in PLACES else v for k, v in table["data"].items()}
+    data = {key: _placed(key, value) for key, value in table["data"].items()}
     return {**table, "storage": differs["storage"], "data": data}
 
 
-def _placed(place: Any) -> Any:
+def _placed(key: str, value: Any) -> Any:
     """Return a path that is found from every folder; the file lies elsewhere than the run's."""
-    return storage.absolute(place) if isinstance(place, str) and place != INSIDE else place
+    is_place = key in PLACES and isinstance(value, str) and not is_inside(key, value)
+    return storage.absolute(value) if is_place else value
 
 
 def differing(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from train.core.settings import Settings
+from train.core.settings import FolderName, Settings
 
 
 def _words(given: Any) -> Any:
@@ -40,7 +40,7 @@ class SweepSettings(Settings):
         after: folder of an earlier sweep, whose trials warm-start the search.
     """
 
-    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FolderName = "sweep"
     run: str
     metrics: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(default=(), max_length=2)
     trials: int | None = Field(default=None, ge=1)

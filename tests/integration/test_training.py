@@ -171,6 +171,10 @@ def test_without_ray_the_same_name_goes_on_where_it_stopped(
             train_here(whole, place, interrupting(stop))
     halves = train_here(whole, place)
     assert epochs_logged(caplog) == in_one_go
+    assert "select: going on after epoch 2" in caplog.messages
+    assert "refit: going on after epoch 1" in caplog.messages
+    kept = straight["select"]["best"]["epoch"]
+    assert f"select: trained before, epoch {kept} of {EPOCHS} is kept" in caplog.messages
     for phase, state in straight.items():
         assert numbers(halves[phase]["curve"]) == numbers(state["curve"])
         assert same_weights(halves[phase], state)

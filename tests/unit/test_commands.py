@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from cluster.cli import explain
+from cluster.verbosity import taken
 from tests.documents import ROOT
 from train.baselines import BASELINES
 from train.data.splits import SPLITS
@@ -14,7 +17,7 @@ from train.datasets import DATASETS
 from train.entries import ENTRIES, names
 from train.losses import LOSSES
 from train.rerankers import RERANKERS
-from train.run_files import presets, read_run, read_table
+from train.run_files import checked_run, presets, read_run, read_table
 from train.sources.entries import SOURCES
 from train.towers import TOWERS
 from tune.config import read_sweep
@@ -56,8 +59,18 @@ def test_the_entries_that_are_listed_are_those_that_there_are() -> None:
     }
 
 
-def test_a_version_and_a_fit_without_a_file() -> None:
-    assert python("-m", "train", "--version").stdout.startswith("raytower ")
+@pytest.mark.parametrize("package", ["train", "tune", "serve", "cluster"])
+def test_every_command_says_its_version(package: str) -> None:
+    assert python("-m", package, "--version").stdout.startswith("raytower ")
+
+
+def test_what_is_said_of_verbosity_may_stand_anywhere() -> None:
+    assert taken(["bundle", "-q", "--port", "1"]) == (-1, ["bundle", "--port", "1"])
+    assert taken(["-v"]) == (1, [])
+    assert taken(["--port", "1"]) == (0, ["--port", "1"])
+
+
+def test_a_fit_without_a_file() -> None:
     ended = python("-m", "train", "fit")
     assert (ended.returncode, "expected a run file" in ended.stderr) == (2, True)
 
@@ -94,6 +107,46 @@ def test_paths_in_a_file_are_relative_to_it(
     assert read_sweep("sub/sweep.toml").run == "sub/run.toml"
     (tmp_path / "sub" / "sweep.toml").write_text(sweep.replace("run.toml", "demo"))
     assert read_sweep("sub/sweep.toml").run == "demo"
+
+
+def test_a_table_that_is_named_as_the_place_of_attributes(tmp_path: Path) -> None:
+    """`interactions` is a folder where it stands for the interactions, and none elsewhere."""
+    (tmp_path / "run.toml").write_text(RUN.replace("events.csv", "interactions"))
+    data = read_table(str(tmp_path / "run.toml"))["data"]
+    assert data["interactions"] == str(tmp_path / "interactions")
+    assert data["items"] == "interactions"
+
+
+def test_every_mistake_of_a_file_is_said_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        f'name = "a/b"\nloss = "bprr"\n{RUN}users = "people.csv"\n[train]\nepochs = 0\n'
+    )
+    with pytest.raises(ValueError, match="unknown loss") as caught:
+        checked_run(str(file))
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["name", "loss", "train.epochs"]
+    assert lines[3:] == [
+        f"no file or folder '{tmp_path}/events.csv' (data.interactions)",
+        f"no file or folder '{tmp_path}/people.csv' (data.users)",
+    ]
+    file.write_text(RUN)
+    with pytest.raises(ValueError, match=r"^no file or folder '.*events.csv' \(data.inter.*\)$"):
+        checked_run(str(file))
+    (tmp_path / "events.csv").touch()
+    assert checked_run(str(file)).name == "run"
+    file.write_text(f'sources = ["als", "buy_again"]\n{RUN}[train]\nexamples = "users"')
+    with pytest.raises(ValidationError) as together:
+        read_run(str(file))
+    for words in ("buy_again proposes", "sources: expected the tower", "train.examples 'users'"):
+        assert words in explain(together.value)
+
+
+def test_a_preset_that_is_meant_is_proposed() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file 'stdy-b'; .*; did you mean study-b"):
+        read_run("stdy-b")
+    with pytest.raises(FileNotFoundError, match=r"no file 'tests' \(it is a folder\)"):
+        read_run("tests")
 
 
 def test_files_as_windows_writes_them(tmp_path: Path) -> None:

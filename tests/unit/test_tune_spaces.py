@@ -354,7 +354,7 @@ def test_a_key_that_no_trial_looks_at_is_refused(key: str) -> None:
         ),
         ("", ["--resume"], "sweep is no sweep to resume; leave --resume out to begin one"),
         ("", ["--after", "elsewhere"], "elsewhere is not the folder of a sweep that has ended"),
-        ("", ["--name", "../x"], "name: String should match pattern"),
+        ("", ["--name", "../x"], "name: expected letters, digits,"),
         ("trails = 3", [], "unknown key 'trails'; did you mean trials?"),
         ("", ["--run", "no.toml"], "no file 'no.toml'; expected a TOML file or one of the presets"),
     ],

@@ -1,8 +1,9 @@
 """The base of every settings model, and the choice of entries of a dict by their names."""
 
 import difflib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -11,6 +12,19 @@ class Settings(BaseModel):
     """Frozen settings that refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            "expected letters, digits, '.', '_' and '-', the first a letter or a digit (it names "
+            f"a folder), got {name!r}"
+        )
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+"""The name of a run or a sweep, which its folder has too."""
 
 
 def one_of(kind: str, entries: Mapping[str, type[Settings]]) -> BeforeValidator:

@@ -1,5 +1,6 @@
 """Rankings of the catalogue for the users of a holdout by every system."""
 
+import logging
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 from train.recommender.requests import of_known_users
 from train.recommender.retrieval import merged, proposals
+
+logger = logging.getLogger(__name__)
 
 # The features of so many users' candidates are in memory at once.
 BLOCK = 1024
@@ -127,6 +130,7 @@ def _by_baselines(
     known, users, unseen, all_items = holdout.known, holdout.users, {}, {}
     excludes = [holdout.hidden, holdout.excluded]
     for baseline in settings.baselines:
+        logger.debug("test: fitting %s", baseline.name)
         score = baseline.fit(known, settings.recent_days, seed)
         all_items[baseline.name], unseen[baseline.name] = rank_excluding(
             holdout.rankable(score), users, known.catalogue, excludes, k

@@ -41,8 +41,9 @@ def suitable(
 
 def fit_sources(sources: Iterable[SourceSettings], known: Snapshot, seed: int) -> dict[str, Source]:
     """Fit every source but the towers, which are trained, on a snapshot."""
-    return {
-        settings.name: settings.source(known, seed)
-        for settings in sources
-        if not isinstance(settings, TowerSource)
-    }
+    fitted = {}
+    for settings in sources:
+        if not isinstance(settings, TowerSource):
+            logger.debug("source %s: fitting", settings.name)
+            fitted[settings.name] = settings.source(known, seed)
+    return fitted

@@ -24,6 +24,7 @@ from train.trainer.checkpoint import (
     CHECKPOINT,
     PhaseResult,
     State,
+    is_of,
     read_state,
     write_state,
 )
@@ -58,6 +59,7 @@ def train_on_ray(
     """
     _announce(jobs)
     done = finished(jobs, place)
+    _tell_of(jobs, done)
     if len(done) == len(jobs):
         return done
     with _logged(watch, _workers(jobs)) as epochs, interruptible():
@@ -120,13 +122,28 @@ def train_here(
         _log(metrics, watch)
 
     worker = Worker(device=torch.device("cuda" if cuda else "cpu"), report=report)
+    state = read_state(folder)
+    _tell_of(jobs, finished(jobs, place), state)
     with _threads(training.threads):
-        return train_phases(jobs, place, worker, read_state(folder))
+        return train_phases(jobs, place, worker, state)
 
 
 def _announce(jobs: Mapping[str, Job]) -> None:
     sizes = ", ".join(f"{phase} {len(job.interactions):,}" for phase, job in jobs.items())
     logger.info("interactions to learn from: %s", sizes)
+
+
+def _tell_of(
+    jobs: Mapping[str, Job], done: Mapping[str, PhaseResult], state: State | None = None
+) -> None:
+    """Say what was trained before, phase by phase."""
+    for phase, result in done.items():
+        kept = result["best"]["epoch"]
+        logger.info("%s: trained before, epoch %d of %d is kept", phase, kept, result["epoch"])
+    left = {phase: job for phase, job in jobs.items() if phase not in done}
+    phase = state["phase"] if state else ""
+    if state and phase in left and is_of(state, left[phase].identity):
+        logger.info("%s: going on after epoch %d", phase, state["epoch"])
 
 
 @contextmanager
