@@ -1,13 +1,17 @@
-# The image that kuberay.yaml names: Ray with the pinned dependencies and none of our code, which
-# comes with each job. Build and push it from the root of the checkout:
+# The image that kuberay.yaml names: Ray with the pinned dependencies, those of the extras included,
+# and none of our code, which comes with each job. Build and push it from the root of the checkout:
 #   docker build -f cluster/image.Dockerfile -t REGISTRY/raytower:2.60.0 .
 FROM rayproject/ray:2.60.0-py311-cpu
-COPY pyproject.toml constraints.txt /tmp/raytower/
-# hnswlib is published as source alone, and would be built for the processor of this machine alone.
+# Ray's image builds as its user `ray` (1000:100), and files are copied as root's unless told.
+COPY --chown=1000:100 pyproject.toml constraints.txt /tmp/raytower/
+# hnswlib is published as source alone; Ray's image has Python's headers and no compiler.
 RUN sudo apt-get update \
     && sudo apt-get install -y --no-install-recommends g++ \
     && sudo rm -rf /var/lib/apt/lists/*
-ENV HNSWLIB_NO_NATIVE=1
+# It would be built for the processor of this machine alone.
+ENV HNSWLIB_NO_NATIVE=1 CC=gcc CXX=g++
+# The folder of what was copied is root's with some builders: nothing is written there.
 RUN cd /tmp/raytower \
-    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["hnsw"], sep="\n")' > requirements.txt \
-    && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt -r requirements.txt
+    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *(r for e in ("hnsw", "mlflow", "onnx", "text") for r in p["optional-dependencies"][e]), sep="\n")' > /tmp/requirements.txt \
+    && pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu -c constraints.txt -r /tmp/requirements.txt \
+    && rm /tmp/requirements.txt
