@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import resource
 import shutil
 from collections.abc import Iterator
@@ -76,6 +77,19 @@ def test_a_bundle_that_cannot_be_written_says_where(
         bundle.write(tmp_path / "bundles", parts, {"name": "planted"})
     assert caught.value.filename == str(tmp_path / "bundles")
     assert list((tmp_path / "bundles").iterdir()) == []
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_all_files_are_for_whom_the_mask_leaves_them(
+    parts: Recommender, tmp_path: Path, mask: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        home = tmp_path / bundle.write(tmp_path, parts, {"name": "planted", "config": {}})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o666 & ~mask}
+    assert home.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
 @pytest.mark.skipif(not hnsw.library(), reason="there is no graph without hnswlib")

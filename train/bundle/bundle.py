@@ -193,10 +193,12 @@ def _fill(
 
 def _publish(draft: Path, target: Path) -> None:
     """Flush every file to the disk, then give the folder its name."""
-    draft.chmod(0o755)
-    # Arrays are written for their owner alone, whatever the user's mask says.
+    # Arrays and the folder are made for their owner alone, whatever the user's mask says.
+    mode = (draft / storage.MANIFEST).stat().st_mode & 0o777
     for path in draft.iterdir():
-        path.chmod((draft / storage.MANIFEST).stat().st_mode)
+        path.chmod(mode)
+    # Whoever may read its files may enter it.
+    draft.chmod(mode | (mode & 0o444) >> 2)
     for path in [*draft.iterdir(), draft]:
         _sync(path)
     draft.rename(target)
