@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from cluster.environment import in_job
 
 
 def run(
@@ -53,7 +56,7 @@ def run(
             raise
         if debug:
             traceback.print_exc()
-        print(f"error: {message(mistake)}", file=sys.stderr)
+        print(f"error: {message(mistake)}{_where(mistake)}", file=sys.stderr)
         code = 2
     sys.exit(code)
 
@@ -144,6 +147,16 @@ def message(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and (parts := _ARROW.match(str(error))):
         return f"{parts['what']}: {parts['why']}"
     return str(error) or type(error).__name__
+
+
+def _where(error: ValueError | OSError) -> str:
+    """Return whose files a job has looked among: not those of the machine it was sent from."""
+    if not (in_job() and isinstance(error, FileNotFoundError)):
+        return ""
+    return (
+        f" (on {socket.gethostname()}, where this job runs: its paths are those of the cluster's "
+        "machines; ship small files with `cluster submit --with FILE`)"
+    )
 
 
 def explain(error: ValidationError) -> str:

@@ -5,12 +5,9 @@ here inherit them; a Ray that is joined keeps its own, except those of Train, wh
 run.
 """
 
-import contextlib
-import logging
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 DEFAULTS: Mapping[str, str] = {
     # Seconds. Every report with a checkpoint waits for one interval, and with Ray's 2 a worker
@@ -41,6 +38,11 @@ LOOPBACK: Mapping[str, str] = {
 }
 
 
+def in_job() -> bool:
+    """Return whether this process is the command of a Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
 def calm_openmp() -> None:
     """Let OpenMP's idle threads sleep soon; call it before torch is imported, which reads it.
 
@@ -67,35 +69,3 @@ def stay_on_loopback() -> None:
 
     # Ray read the switch when it was imported, which may have been before this.
     ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
-
-
-def use_token() -> None:
-    """Send this machine's token, if it has one, to the Ray that is joined next.
-
-    Ray does so by itself for a Ray that it finds, and not for one by its address.
-    """
-    from ray._private.authentication import authentication_token_setup as setup
-
-    # Ray would warn that tokens are on; here that is as it should be.
-    logging.getLogger(setup.__name__).setLevel(logging.ERROR)
-    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-@contextlib.contextmanager
-def explained_token(target: str) -> Iterator[None]:
-    """Raise one PermissionError for Ray's many errors about a wrong token.
-
-    Raises:
-        PermissionError: the Ray at `target` expects another token.
-    """
-    try:
-        yield
-    except Exception as error:
-        # It may be the cause of Ray's exception, or a part of its text alone; what all have in
-        # common is the page that they point to.
-        if "token-auth" not in "".join(traceback.format_exception(error)):
-            raise
-        raise PermissionError(
-            f"the Ray at {target} expects another token than this machine has: put its token into "
-            "~/.ray/auth_token, or the name of its file into RAY_AUTH_TOKEN_PATH"
-        ) from error

@@ -1,25 +1,23 @@
-"""Ray nodes on this machine that outlive the command: start, find and stop them.
+"""Ray nodes on this machine that outlive the command: start and stop them.
 
 `ray start` does the work. It runs with `--block` in a session of its own, so that one process
 stands for a node and ends with all that it started and nothing else: `ray stop` would stop every
 Ray on the machine. Files, logs and the records of running nodes are in one folder.
 """
 
-import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cluster import environment, haproxy
+from cluster import environment, haproxy, token
+from cluster.nodes import Node, end, folder, forget, nodes, record, running, sessions_folder
 from cluster.ports import free_ports, try_port
 
 LOOPBACK_HOST = "127.0.0.1"
@@ -27,7 +25,9 @@ PORT = 6379
 DASHBOARD_PORT = 8265
 # On a machine that does much else, Ray takes ten times as long as on an idle one.
 START_SECONDS = 300
-STOP_SECONDS = 120
+# A node that is stopped waits for what runs on it, for 30 s by default: for the sake of other nodes
+# that Ray Serve moves it to, and in vain where something holds a place for good.
+DRAIN_SECONDS = "2"
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 # Ports that Ray fixes by default are left to chance: two nodes fit one machine then.
 _COMMON = (
@@ -36,49 +36,6 @@ _COMMON = (
     "--min-worker-port=0",
     "--max-worker-port=0",
 )
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node that was started here.
-
-    Attributes:
-        pid: of the process that stands for it.
-        address: `host:port` of the head it belongs to.
-        dashboard: URL of the dashboard, "" unless it is the head.
-    """
-
-    pid: int
-    address: str
-    dashboard: str
-
-
-def folder() -> Path:
-    """Return the folder of this user's nodes: `RAYTOWER_RAY_DIR`, or one in /tmp.
-
-    Raises:
-        PermissionError: the folder belongs to somebody else.
-    """
-    chosen = os.environ.get("RAYTOWER_RAY_DIR")
-    # Ray's sockets are below it and their paths may have 107 bytes: the system's own temporary
-    # folder is too deep on some.
-    path = Path(chosen) if chosen else Path("/tmp") / f"raytower-{os.getuid()}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_uid != os.getuid():
-        raise PermissionError(f"{path} belongs to another user; set RAYTOWER_RAY_DIR to your own")
-    return path
-
-
-def nodes() -> list[Node]:
-    """Return the nodes started here that still run, the head first."""
-    records = [Node(**json.loads(path.read_text())) for path in folder().glob("node-*.json")]
-    alive = [node for node in records if _alive(node)]
-    return sorted(alive, key=lambda node: (not node.dashboard, node.pid))
-
-
-def running() -> str | None:
-    """Return the address of the head that was started here, if it runs."""
-    return next((node.address for node in nodes() if node.dashboard), None)
 
 
 def start_head(
@@ -102,12 +59,13 @@ def start_head(
         OSError: Ray did not start; the message ends with the last lines of its log.
     """
     if there := running():
-        raise ValueError(f"a head is running at {there}; stop it first: python -m cluster stop")
+        raise ValueError(f"a node of {there} is running; stop it first: python -m cluster stop")
     port = _free(host, port, "--port")
     dashboard_port = _free(host, dashboard_port, "--dashboard-port")
     words = ["--head", f"--port={port}", f"--node-ip-address={host}"]
     words += [f"--dashboard-host={host}", f"--dashboard-port={dashboard_port}"]
-    words += [f"--ray-client-server-port={free_ports(1, host)[0]}", f"--temp-dir={folder()}"]
+    words += [f"--ray-client-server-port={free_ports(1, host)[0]}"]
+    token.make()
     return _start(
         words + _offer(num_cpus, num_gpus),
         address=f"{host}:{port}",
@@ -115,12 +73,25 @@ def start_head(
     )
 
 
-def start_worker(address: str, num_cpus: int | None = None, num_gpus: int | None = None) -> Node:
+def start_worker(
+    address: str,
+    host: str | None = None,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+) -> Node:
     """Add this machine to the Ray whose head is at `address`, with all of its CPUs and GPUs.
+
+    Args:
+        address: `host:port` of the head.
+        host: address of this machine for the other nodes; by default the one that leads to the
+            head.
+        num_cpus: CPUs to offer; all by default.
+        num_gpus: GPUs to offer, likewise.
 
     Raises:
         ValueError: the head is on loopback, or the address is not `host:port`.
         ConnectionError: nothing answers at the address.
+        PermissionError: this machine has no token, or another one than the head's.
         OSError: Ray did not start; the message ends with the last lines of its log.
     """
     check_answers(address)
@@ -129,20 +100,59 @@ def start_worker(address: str, num_cpus: int | None = None, num_gpus: int | None
             f"the head at {address} is for this machine alone; one that others may join is started "
             "with --host and the address that they reach it at"
         )
-    return _start([f"--address={address}", *_offer(num_cpus, num_gpus)], address=address)
+    _check_token(address)
+    words = [f"--address={address}", *_offer(num_cpus, num_gpus)]
+    if host is not None:
+        _free(host, 0, "--host")
+        words.append(f"--node-ip-address={host}")
+    return _start(words, address=address)
 
 
-def stop() -> list[Node]:
-    """Stop every node that was started here, workers first, and return them."""
+def _check_token(address: str) -> None:
+    token.check_given(address)
+    token.use()
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+    with token.explained(address):
+        GcsClient(address=address)
+
+
+def stop(purge: bool = False) -> list[Node]:
+    """Stop every node that was started here, workers first, and return them.
+
+    Args:
+        purge: delete the logs too, those of earlier nodes included; else they are all that stays.
+    """
     stopped = nodes()[::-1]
     for node in stopped:
-        _stop(node)
-        _record(node.pid).unlink(missing_ok=True)
-    for pattern in ("session_*", "haproxy-*"):
-        for leftover in folder().glob(pattern):
-            if not leftover.is_symlink():
-                shutil.rmtree(leftover, ignore_errors=True)
+        end(node)
+        forget(node)
+    for leftover in [*folder().glob("haproxy-*"), *folder().glob("node-*.json")]:
+        _delete(leftover)
+    for session in sessions():
+        _tidy(session, purge)
+    for log in folder().glob("start-*.log") if purge else []:
+        log.unlink()
     return stopped
+
+
+def sessions() -> list[Path]:
+    """Return the folders of the sessions of nodes that run or ran here, the newest last."""
+    return [path for path in sorted(sessions_folder().glob("session_*_*")) if not path.is_symlink()]
+
+
+def _tidy(session: Path, purge: bool) -> None:
+    for part in [session] if purge else session.iterdir():
+        if part.name != "logs":
+            _delete(part)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        # What a process that has just ended still writes is not worth an error.
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_answers(address: str) -> None:
@@ -166,7 +176,7 @@ def check_answers(address: str) -> None:
 
 def prepare_to_join(address: str) -> None:
     """Set this process up to join the Ray at an address: its token, and its interface."""
-    environment.use_token()
+    token.use()
     ours = [place for node in nodes() for place in (node.address, node.dashboard)]
     if address in ours and LOOPBACK_HOST in address:
         environment.stay_on_loopback()
@@ -177,11 +187,17 @@ def shell(node: Node) -> str:
     settings = {
         "RAY_ADDRESS": node.address,
         "RAY_API_SERVER_ADDRESS": node.dashboard,
+        "RAY_DASHBOARD_ADDRESS": node.dashboard,
         "RAY_AUTH_MODE": "token",
     }
     if node.address.startswith(LOOPBACK_HOST):
         settings |= environment.LOOPBACK
     return "export " + " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def for_others(node: Node) -> bool:
+    """Return whether other machines reach a head."""
+    return not node.address.startswith(f"{LOOPBACK_HOST}:")
 
 
 def _offer(num_cpus: int | None, num_gpus: int | None) -> list[str]:
@@ -205,11 +221,10 @@ def _free(host: str, port: int, option: str) -> int:
 
 def _start(words: Sequence[str], address: str, dashboard: str = "") -> Node:
     environ = _environment(loopback=f"--node-ip-address={LOOPBACK_HOST}" in words)
-    _make_token(environ)
     handle, log = tempfile.mkstemp(prefix="start-", suffix=".log", dir=folder())
     with open(handle, "w") as output:
         process = subprocess.Popen(
-            [*RAY, "start", "--block", *words, *_COMMON],
+            [*RAY, "start", "--block", f"--temp-dir={sessions_folder()}", *words, *_COMMON],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -217,13 +232,14 @@ def _start(words: Sequence[str], address: str, dashboard: str = "") -> Node:
             env=environ,
         )
     node = Node(process.pid, address, dashboard)
-    _record(node.pid).write_text(json.dumps(asdict(node)))
+    record(node)
     _wait_for_start(process, node, Path(log))
     return node
 
 
 def _environment(loopback: bool) -> dict[str, str]:
     defaults = {**environment.DEFAULTS, **environment.SERVE, "RAY_AUTH_MODE": "token"}
+    defaults["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = DRAIN_SECONDS
     if loopback:
         defaults |= environment.LOOPBACK
     if sys.platform == "linux":
@@ -233,29 +249,18 @@ def _environment(loopback: bool) -> dict[str, str]:
     return defaults | os.environ | {"PATH": path}
 
 
-def _make_token(environ: Mapping[str, str]) -> None:
-    """Let Ray make the token that it expects of everybody who joins, if there is none yet."""
-    token = Path.home() / ".ray" / "auth_token"
-    given = environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
-    if environ["RAY_AUTH_MODE"] != "token" or given or token.exists():
-        return
-    command = [*RAY, "get-auth-token", "--generate"]
-    subprocess.run(command, env=environ, check=True, capture_output=True)
-    token.chmod(0o600)
-
-
 def _wait_for_start(process: subprocess.Popen[bytes], node: Node, log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < end:
+    last = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < last:
         if "Ray runtime started" in log.read_text() and _listens(node.dashboard):
             log.unlink()
             return
         time.sleep(0.2)
     if process.poll() is None:
-        _stop(node)
-    _record(node.pid).unlink(missing_ok=True)
-    last = "\n".join(log.read_text().splitlines()[-5:])
-    raise OSError(f"Ray did not start; all that it said is in {log}, and ends with:\n{last}")
+        end(node)
+    forget(node)
+    said = "\n".join(log.read_text().splitlines()[-5:])
+    raise OSError(f"Ray did not start; all that it said is in {log}, and ends with:\n{said}")
 
 
 def _listens(url: str) -> bool:
@@ -267,27 +272,3 @@ def _listens(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _stop(node: Node) -> None:
-    os.kill(node.pid, signal.SIGTERM)
-    end = time.monotonic() + STOP_SECONDS
-    while _alive(node) and time.monotonic() < end:
-        time.sleep(0.1)
-    if _alive(node):
-        os.killpg(node.pid, signal.SIGKILL)
-
-
-def _record(pid: int) -> Path:
-    return folder() / f"node-{pid}.json"
-
-
-def _alive(node: Node) -> bool:
-    """Return whether a node's process runs, and is not a later one with its id."""
-    if Path("/proc/self").exists():
-        file = Path(f"/proc/{node.pid}/cmdline")
-        words = file.read_bytes().split(b"\0") if file.exists() else []
-        return b"--block" in words
-    listing = ["ps", "-o", "command=", "-p", str(node.pid)]
-    listed = subprocess.run(listing, capture_output=True, text=True, check=False)
-    return " --block" in listed.stdout

@@ -7,43 +7,38 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cluster import environment
-from cluster.head import check_answers, prepare_to_join, running
+from cluster import shipping, token
+from cluster.head import check_answers, prepare_to_join
+from cluster.nodes import running
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-CHECKOUT = Path(__file__).parents[1]
-# Files that no worker needs, besides those in .gitignore and .rayignore.
-EXCLUDES = (".git", ".ci", ".venv", "venv", "/runs", "/data", ".*_cache", ".hypothesis")
 
-
-def runtime_env() -> dict[str, Any]:
-    """Return the runtime environment with which Ray ships this checkout to its workers (< 1 MB)."""
-    # They would log every ignore file that they read.
-    for name in ("packaging", "working_dir"):
-        logging.getLogger(f"ray._private.runtime_env.{name}").setLevel(logging.ERROR)
-    return {"working_dir": str(CHECKOUT), "excludes": [*EXCLUDES, "__pycache__"]}
-
-
-def submit(command: Sequence[str], address: str | None = None, wait: bool = True) -> int:
+def submit(
+    command: Sequence[str],
+    address: str | None = None,
+    wait: bool = True,
+    with_files: Sequence[Path] = (),
+) -> int:
     """Run a command on a cluster with this checkout as its folder, and stream its output.
 
-    Ctrl-C ends the waiting, not the job.
+    Ctrl-C ends the waiting, not the job. What travels: see `shipping.checkout`.
 
     Args:
         command: the words of the command; `python` is the cluster's.
         address: `host:port` of the head or URL of its dashboard; else `RAY_ADDRESS`, else the head
             that was started on this machine.
         wait: False returns once the job is accepted.
+        with_files: travel besides what git tracks.
 
     Returns:
         the command's exit code; 1 if the job failed without one or was stopped.
 
     Raises:
-        ValueError: there is no command, or no cluster to send it to.
+        ValueError: there is no command, no cluster to send it to, or too much to ship.
         ConnectionError: nothing answers at the address.
         PermissionError: the head expects another token.
     """
@@ -51,7 +46,8 @@ def submit(command: Sequence[str], address: str | None = None, wait: bool = True
         raise ValueError("expected a command after --: submit -- python -m train fit RUN.toml")
     target = _target(address)
     client = _client(target)
-    job = client.submit_job(entrypoint=shlex.join(command), runtime_env=runtime_env())
+    with shipping.checkout(with_files) as runtime_env:
+        job = client.submit_job(entrypoint=shlex.join(command), runtime_env=runtime_env)
     print(f"job {job} at {target}", file=sys.stderr)
     if not wait:
         print(_later(job, target), file=sys.stderr)
@@ -90,7 +86,7 @@ def _client(target: str) -> "JobSubmissionClient":
     # They would log the upload and the socket that the output comes through.
     for name in ("dashboard_sdk", "job.sdk"):
         logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
-    with environment.explained_token(target):
+    with token.explained(target):
         return JobSubmissionClient(target)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cluster import environment, jobs
-from cluster.head import LOOPBACK_HOST, check_answers, prepare_to_join, running
+from cluster import environment, local, shipping, token
+from cluster.head import LOOPBACK_HOST, check_answers, prepare_to_join
+from cluster.nodes import running
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
@@ -101,11 +102,17 @@ def _target(address: str | None) -> str:
 
 def _start(options: Mapping[str, Any], dashboard: bool) -> None:
     environment.stay_on_loopback()
+    token.make()
+    folder = local.folder()
     import ray
 
     # Ray would warn that it turned tokens on; here that is as it should be.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    ours: dict[str, Any] = {"include_dashboard": dashboard, "dashboard_host": LOOPBACK_HOST}
+    ours: dict[str, Any] = {
+        "include_dashboard": dashboard,
+        "dashboard_host": LOOPBACK_HOST,
+        "_temp_dir": str(folder),
+    }
     for attempt in range(1, STARTS + 1):
         try:
             ray.init("local", dashboard_port=0, **ours, **options)
@@ -124,9 +131,8 @@ def _join(target: str, options: Mapping[str, Any]) -> None:
         check_answers(target)
     prepare_to_join(target)
     # A job's workers have the checkout already: it came with the job.
-    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    runtime_env = None if in_job else jobs.runtime_env()
-    with environment.explained_token(target):
+    with contextlib.ExitStack() as shipped, token.explained(target):
+        runtime_env = None if environment.in_job() else shipped.enter_context(shipping.checkout())
         ray.init(address=target, runtime_env=runtime_env, **options)
 
 

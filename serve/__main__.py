@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 from tyro.conf import Positional
 
-from cluster import head
+from cluster import nodes
 from cluster.cli import run
 from cluster.verbosity import set_up, taken
 from serve.config import Process, ServeArgs, check_port, environment
@@ -44,7 +44,7 @@ def main(words: list[str]) -> int:
     verbosity, words = taken(words)
     set_up(verbosity, "serve")
     arguments = tyro.cli(Arguments, args=words, prog="python -m serve")
-    address = arguments.address or os.environ.get("RAY_ADDRESS") or head.running() or "local"
+    address = arguments.address or os.environ.get("RAY_ADDRESS") or nodes.running() or "local"
     if address == "local":
         check_port(arguments.host, arguments.port)
     location, manifest = bundle.check(arguments.bundle)

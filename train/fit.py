@@ -16,6 +16,7 @@ from typing import Any
 from cluster import storage
 from cluster.lease import check_free, leased
 from cluster.session import connect, scaling
+from cluster.sight import check_seen
 from train.adapt import adapted, described
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
@@ -90,6 +91,7 @@ def fit(run: Run, address: str | None = None) -> str:
         if on_ray(run):
             connect(address)
             scaling(run.train.workers, run.train.gpu)
+            check_seen(storage.parent(home))
         with leased(home), recorded(home, identity), tracker:
             tracker.begin(identity["config"])
             result = _fitted(home, run, data, folds, holdout, tracker)

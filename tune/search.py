@@ -12,6 +12,7 @@ from ray.tune import Tuner
 from cluster import storage
 from cluster.lease import check_free, leased
 from cluster.session import check_room, connect
+from cluster.sight import check_seen
 from train.adapt import adapted
 from train.config import Run
 from train.core.redact import plain
@@ -77,6 +78,7 @@ def search(
     tuner.quiet()
     connect(address)
     check_room(tuner.resources(sweep, run), "a trial")
+    check_seen(storage.parent(home))
     tracker = sweep.tracking.tracker(sweep.name, home)
     with leased(home), tracker:
         storage.write_bytes(storage.join(home, SWEEP), _json(identity))

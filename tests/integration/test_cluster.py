@@ -71,6 +71,7 @@ class Head:
         self.address = self.for_ray["RAY_ADDRESS"]
         self.pid = int((Path(env["RAYTOWER_RAY_DIR"]).glob("node-*.json").__next__()).stem[5:])
         self.dashboard = self.for_ray["RAY_API_SERVER_ADDRESS"]
+        self.said = said
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,14 @@ def started() -> Iterator[Head]:
         yield Head(env, done.stdout)
         stopped = run("cluster", "stop", env=env)
         assert stopped.stdout.startswith("stopped 127.0.0.1:")
+        # Logs are what stays of a session, until they are not wanted either.
+        kept = re.search(r"logs stay in (\S+);", stopped.stdout)
+        assert kept
+        session = Path(kept[1]).parent
+        assert [path.name for path in session.iterdir()] == ["logs"]
+        assert list((session / "logs").glob("gcs_server*"))
+        assert run("cluster", "stop", "--purge", env=env).stdout == "nothing was running\n"
+        assert not session.exists()
 
 
 def shows(env: dict[str, str], *parts: str) -> bool:
@@ -97,6 +106,27 @@ def test_status_shows_the_head(started: Head) -> None:
     # Ray's monitor makes its first report some seconds later.
     parts = (f"started here: {started.address}", "0.0/2.0 CPU")
     wait_until(lambda: shows(started.env, *parts), "the head and its resources")
+    logs, metrics = re.search(
+        r"^  127\.0\.0\.1  \S+?:(/\S+)  (http://127\.0\.0\.1:\d+/metrics)$",
+        run("cluster", "status", env=started.env).stdout,
+        re.MULTILINE,
+    ).groups()  # type: ignore[union-attr]
+    assert list(Path(logs).glob("gcs_server*"))
+    assert "ray_" in httpx.get(metrics, timeout=BOUND).text
+
+
+def test_start_says_where_the_token_lies_and_what_rays_commands_need(started: Head) -> None:
+    assert f"its token: {started.env['RAY_AUTH_TOKEN_PATH']} " in started.said
+    assert started.for_ray["RAY_DASHBOARD_ADDRESS"] == started.dashboard
+
+
+def test_files_of_a_head_are_for_their_owner_alone(started: Head) -> None:
+    folder = Path(started.env["RAYTOWER_RAY_DIR"])
+    for path in folder.glob("node-*.json"):
+        assert path.stat().st_mode & 0o777 == 0o600
+    # Ray opens the folder of its sessions to everybody: it lies in one that is not open.
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.parent.name for path in folder.rglob("session_2*")} == {"ray"}
 
 
 def listening(pid: int) -> set[str]:
@@ -158,11 +188,25 @@ def test_ray_job_submit_trains_from_the_checkout(started: Head, tmp_path: Path) 
     assert "no reranker: the configuration asks for none" in done.stdout
 
 
-def test_our_submit_runs_our_code_from_the_checkout(started: Head) -> None:
-    done = run("cluster", "submit", "--", "python", "-c", SHIPPED, env=started.env)
+def test_our_submit_runs_our_code_from_the_checkout(started: Head, tmp_path: Path) -> None:
+    data = tmp_path / "events.csv"
+    data.write_text("1,2")
+    words = ["--with", str(data), "--", "python", "-c", SHIPPED]
+    done = run("cluster", "submit", *words, env=started.env)
     assert done.returncode == 0, done.stdout + done.stderr
     check_shipped(done.stdout)
-    assert re.fullmatch(r"job raysubmit_\w+ at 127\.0\.0\.1:\d+\n", done.stderr)
+    assert "events.csv" in done.stdout
+    job = re.search(r"^job (raysubmit_\w+) at 127\.0\.0\.1:\d+\n$", done.stderr, re.MULTILINE)
+    assert job
+    assert shows(started.env, f"  {job[1]}  SUCCEEDED  python -c")
+
+
+def test_a_job_says_on_which_machine_a_file_is_missing(started: Head) -> None:
+    words = ["python", "-m", "train", "inspect", "/nowhere/run.toml"]
+    done = run("cluster", "submit", "--", *words, env=started.env)
+    assert done.returncode == 2
+    assert "/nowhere/run.toml" in done.stdout
+    assert f"(on {socket.gethostname()}, where this job runs" in done.stdout
 
 
 def check_shipped(said: str) -> None:
@@ -222,7 +266,7 @@ def test_another_token_is_refused_with_what_to_do(started: Head, tmp_path: Path)
 def test_a_second_head_is_refused(started: Head) -> None:
     done = run("cluster", "start", env=started.env)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: a head is running at {started.address}; stop it first")
+    assert done.stderr.startswith(f"error: a node of {started.address} is running; stop it first")
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
@@ -263,7 +307,7 @@ def test_others_join_a_head_that_is_opened_to_them_and_stop_ends_both(
         wait_until(lambda: shows(env, "0.0/2.0 CPU"), "both nodes")
         assert folder in commands_that_run()
         stopped = run("cluster", "stop", env=env)
-        assert stopped.stdout == f"stopped {address}\n" * 2
+        assert stopped.stdout.startswith(f"stopped {address}\n" * 2 + "logs stay in ")
         wait_until(lambda: folder not in commands_that_run(), "the end of both nodes")
     # Another Ray of the same machine and user goes on.
     assert ray.get(ray.put(1)) == 1

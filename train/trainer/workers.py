@@ -16,9 +16,11 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray.train.torch.config import _TorchBackend
 
 from cluster import storage
 from cluster.cpus import available_cpus
+from cluster.interfaces import use_own_interface
 from cluster.session import scaling
 from train.trainer.checkpoint import (
     CHECKPOINT,
@@ -80,6 +82,7 @@ def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.tor
         _worker,  # type: ignore[arg-type]
         # Put once, and read by all workers of a node from its object store.
         train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
+        torch_config=_TorchConfig(),
         scaling_config=scaling(training.workers, training.gpu),
         run_config=ray.train.RunConfig(
             name=FOLDER,
@@ -89,6 +92,23 @@ def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.tor
             callbacks=[_Epochs(epochs)],  # type: ignore[list-item]
         ),
     )
+
+
+class _TorchConfig(ray.train.torch.TorchConfig):
+    """Ray's settings of a process group, with the backend below."""
+
+    @property
+    def backend_cls(self) -> type["_Backend"]:
+        return _Backend
+
+
+class _Backend(_TorchBackend):
+    """Ray's process group, whose workers talk through the interface of their node's address."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Choose the interface on each worker, then start the process group."""
+        worker_group.execute(use_own_interface)
+        super().on_start(worker_group, backend_config)
 
 
 @contextmanager
