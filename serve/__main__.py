@@ -65,12 +65,13 @@ def _part(model: Any, arguments: Arguments) -> Any:
 
 
 def _serve(process: Process, args: ServeArgs, version: str) -> None:
-    from cluster import session
+    from cluster import session, sight, storage
 
     stop = _on_signals()
     logger.info("starting Ray ...")
     session.connect(process.address)
     _on_signals(stop)
+    sight.check_readable(args.bundle, storage.MANIFEST)
 
     import ray
     from ray import serve

@@ -33,16 +33,18 @@ link set {b} netns {b}
 -n {a} link set lo up
 -n {b} link set lo up
 """
-# A name of its own, which is nobody else's address, and a folder that others do not see.
+# A name of its own, which is nobody else's address, and a folder that is not what others see there.
 ENTER = 'hostname "$1"; mount --bind "$2" /etc/hosts; mount -t tmpfs none "$3"; shift 3; exec "$@"'
 
 
 class Machine:
     """A network namespace with a home, a host name and a folder for Ray of its own."""
 
-    def __init__(self, name: str, folder: Path, shared: Path) -> None:
-        self.name, self.shared, self.home = name, shared, folder / name
+    def __init__(self, name: str, folder: Path, unseen: str) -> None:
+        self.name, self.shared, self.home = name, folder / "shared", folder / name
         self.home.mkdir()
+        self.unseen = self.shared / unseen
+        self.unseen.mkdir(parents=True)
         self.hosts = self.home / "hosts"
         self.hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         ray = self.home / "ray"
@@ -53,7 +55,7 @@ class Machine:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m WORDS` there."""
         enter = ["ip", "netns", "exec", self.name, "unshare", "-m", "-u", "sh", "-c", ENTER, "sh"]
-        apart = [self.name, str(self.hosts), str(self.shared / "apart")]
+        apart = [self.name, str(self.hosts), str(self.unseen)]
         return subprocess.run(
             [*enter, *apart, sys.executable, "-m", *words],
             cwd=ROOT,
@@ -75,9 +77,8 @@ def machines() -> Iterator[tuple[Machine, Machine]]:
                 done = subprocess.run(["ip", *line.split()], capture_output=True, text=True)
                 if done.returncode:
                     pytest.skip(f"network namespaces are not permitted here: {done.stderr}")
-            shared = Path(folder) / "shared"
-            (shared / "apart").mkdir(parents=True)
-            first, second = (Machine(name, Path(folder), shared) for name in names.values())
+            first = Machine(names["a"], Path(folder), unseen="nothing")
+            second = Machine(names["b"], Path(folder), unseen="apart")
             yield first, second
             for machine in (second, first):
                 machine.run("cluster", "stop")
@@ -139,3 +140,11 @@ def test_a_node_that_does_not_see_the_storage_is_named(joined: tuple[Machine, Ma
     assert done.returncode == 2, done.stderr[-3000:]
     node = f"error: node {OTHER} ({joined[1].name}) does not see {apart} as this machine does"
     assert node in done.stderr
+
+
+def test_a_node_that_does_not_see_a_bundle_is_named(joined: tuple[Machine, Machine]) -> None:
+    bundle = joined[0].shared / "apart" / "run"
+    shutil.copytree(joined[0].shared / "runs" / "run", bundle)
+    done = joined[0].run("serve", str(bundle), f"--address={HEAD}:6379")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert f"error: node {OTHER} ({joined[1].name}) does not see {bundle}" in done.stderr
