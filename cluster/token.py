@@ -51,15 +51,24 @@ def hand_over(address: str, open_to_others: bool) -> str:
     """Return where the token of a head lies, and how a second machine gets it and joins."""
     if not wanted(os.environ):
         return "no token: RAY_AUTH_MODE turns it off, and whoever reaches the head runs code"
+    said = f"its token: {place()}{_warning()}"
     if not open_to_others:
-        return f"its token: {place()} (another machine cannot join: --host opens the head to it)"
+        return f"{said} (another machine cannot join: --host opens the head to it)"
     source = "" if place() == "RAY_AUTH_TOKEN" else f"{socket.gethostname()}:{place()}"
     copy = f"scp {source} ~/.ray/auth_token" if source else "put its value in ~/.ray/auth_token"
     return (
-        f"its token: {place()}; to add a machine, there:\n"
+        f"{said}; to add a machine, there:\n"
         f"  mkdir -m 700 -p ~/.ray && {copy} && chmod 600 ~/.ray/auth_token\n"
         f"  python -m cluster start --address {address}"
     )
+
+
+def _warning() -> str:
+    """Return what is wrong with a file that was made by others, as Ray itself makes it."""
+    file = Path(place()).expanduser()
+    if file.is_file() and file.stat().st_mode & 0o077:
+        return f" (WARNING: others on this machine may read it: chmod 600 {file})"
+    return ""
 
 
 def check_given(address: str) -> None:

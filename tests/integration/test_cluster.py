@@ -79,6 +79,7 @@ def started() -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
         token = Path(folder) / "token"
         token.write_text(TOKEN)
+        token.chmod(0o600)
         env = environ(folder, str(token))
         done = run("cluster", "start", "--port=0", "--dashboard-port=0", "--num-cpus=2", env=env)
         assert done.returncode == 0, done.stderr

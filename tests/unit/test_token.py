@@ -70,6 +70,12 @@ def test_how_to_hand_it_over_is_said_where_others_may_join(
     assert f":{file} ~/.ray/auth_token && chmod 600 ~/.ray/auth_token" in said
     assert "python -m cluster start --address 10.0.0.1:6379" in said
     assert "--host opens" in token.hand_over("127.0.0.1:6379", open_to_others=False)
+    file.parent.mkdir()
+    file.touch(0o644)
+    said = token.hand_over("127.0.0.1:6379", open_to_others=False)
+    assert f"may read it: chmod 600 {file}" in said
+    file.chmod(0o600)
+    assert "WARNING" not in token.hand_over("127.0.0.1:6379", open_to_others=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     said = token.hand_over("10.0.0.1:6379", open_to_others=True)
     assert "its token: RAY_AUTH_TOKEN" in said
