@@ -467,6 +467,34 @@ def test_embeddings_of_every_form():
     assert embedding([column(["1", ""]), column([2, None])]).to_pylist() == [[1.0, 2.0], None]
 
 
+def as_view(values: list[Any], of: pa.DataType, large: bool) -> pa.Array:
+    """Return lists as views: offsets and sizes into values that stand in another order."""
+    kind = pa.LargeListViewArray if large else pa.ListViewArray
+    flat = pa.array([*values[1], *values[0]], of)
+    sizes = [len(value) for value in values]
+    return kind.from_arrays([sizes[1], 0], sizes, flat)
+
+
+LISTS = {
+    "list": lambda values, of: pa.array(values, pa.list_(of)),
+    "large_list": lambda values, of: pa.array(values, pa.large_list(of)),
+    "fixed_size_list": lambda values, of: pa.array(values, pa.list_(of, 2)),
+    "list_view": lambda values, of: as_view(values, of, large=False),
+    "large_list_view": lambda values, of: as_view(values, of, large=True),
+}
+
+
+@pytest.mark.parametrize("make", LISTS.values(), ids=LISTS)
+def test_every_type_of_list(make):
+    numbers, words = [[1.0, 2.0], [3.0, 4.0]], [["a", "b"], ["c", "a"]]
+    for of in (pa.float64(), pa.float32(), pa.float16()):
+        array = make(numbers, of)
+        assert embedding([column(array, array.type)]).to_pylist() == numbers
+    for of in (pa.string(), pa.large_string(), pa.string_view()):
+        array = make(words, of)
+        assert categories(column(array, array.type)).to_pylist() == words
+
+
 WRONG_FILES = {
     "column": (
         {"events.csv": "user,item_id,timestamp\n1,2,3\n"},
