@@ -89,7 +89,9 @@ def differing(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, An
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name"):
-            found[key] = differing(old, new)
+            # The base's file may leave the name of a table to the defaults.
+            named = {"name": new["name"]} if "name" in new else {}
+            found[key] = {**named, **differing(old, new)}
         else:
             found[key] = new
     return found

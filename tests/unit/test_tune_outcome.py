@@ -20,11 +20,11 @@ def test_what_differs_is_told_and_a_table_of_another_name_is_whole() -> None:
     }
     assert differing(base, table) == {
         "name": "b",
-        "tower": {"width": 8},
+        "tower": {"name": "two_tower", "width": 8},
         "loss": {"name": "softmax", "temperature": 1},
         "sources": [1, 2],
     }
     assert differing(base, base) == {}
     assert differing(base, {**base, "tower": {"name": "two_tower", "width": 4}}) == {
-        "tower": {"dropout": None}
+        "tower": {"name": "two_tower", "dropout": None}
     }
