@@ -107,7 +107,7 @@ class Draft(Settings):
         sources: that propose candidates: "tower", which is the tower of this run, and others, names
             or tables with a name. Those that are not named but there by default are left out where
             the data do not suffice, and so is each that adds nothing to the candidates of the
-            validation users.
+            validation users, nor to their order.
         reranker: stage 2.
         evaluation: metrics.
         tracking: experiment tracking; not part of a run's identity.

@@ -268,12 +268,16 @@ def merge_sources(
     if len(selected.quotas) == 1:
         return selected, {}
     some = some_users(reranker_holdout(run, holdout), MEASURED_USERS)
-    kept, facts = earning_sources(selected, some)
+    kept, facts = earning_sources(selected, some, run.evaluation.k)
     for name, of in facts.items():
-        words = "" if of["kept"] else "; left out"
-        marginal = of["marginal"]["mean"]
         logger.info(
-            "source %s: recall %.4f, marginal %.4f%s", name, of["recall"]["mean"], marginal, words
+            "source %s: recall %.4f, marginal %.4f, marginal NDCG@%d %.4f%s",
+            name,
+            of["recall"]["mean"],
+            of["marginal"]["mean"],
+            run.evaluation.k,
+            of["order"]["mean"],
+            "" if of["kept"] else "; left out",
         )
     return with_sources(selected, kept), facts
 

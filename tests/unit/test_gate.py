@@ -90,10 +90,34 @@ def planted() -> tuple[Recommender, Holdout]:
 
 def test_a_source_without_which_nothing_is_lost_is_left_out() -> None:
     recommender, holdout = planted()
-    kept, facts = earning_sources(recommender, holdout)
+    kept, facts = earning_sources(recommender, holdout, 4)
     assert "hits" in kept and not {"list", "copy"} <= set(kept)
     assert facts["hits"]["kept"] and facts["hits"]["marginal"]["low"] > 0
     assert facts["hits"]["recall"]["mean"] > facts["list"]["recall"]["mean"]
+
+
+def test_a_source_that_orders_candidates_is_kept_though_it_adds_none() -> None:
+    plain = make_recommender(users=60, items=120, reranked=False)
+    catalogue = plain.catalogue
+    items = np.flatnonzero(catalogue)
+    scores: Any = np.zeros(120, dtype=np.float32)
+    scores[items] = np.linspace(1, 0, len(items))
+    wanted = items[4:12]
+    sharp = scores.copy()
+    sharp[wanted] += 5
+    recommender = replace(
+        plain,
+        candidates=len(items),
+        sources={"sharp": ListSource(sharp, catalogue), "plain": ListSource(scores, catalogue)},
+        quotas={"tower": None, "sharp": None, "plain": None},
+        served="stage_1",
+    )
+    users = np.arange(40, dtype=np.int32)
+    unseen = [np.setdiff1d(wanted, plain.histories.take(users[[u]]).values) for u in users]
+    found: Any = object()
+    kept, facts = earning_sources(recommender, Holdout(users, Ragged.from_rows(unseen), found), 4)
+    assert facts["sharp"]["marginal"]["mean"] == 0 < facts["sharp"]["order"]["low"]
+    assert "sharp" in kept
 
 
 def test_one_source_alone_can_be_served_and_explained() -> None:

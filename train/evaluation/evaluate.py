@@ -27,7 +27,7 @@ from train.metrics.ranking import (
     per_positive,
     per_user,
 )
-from train.recommender.gate import contributions
+from train.recommender.gate import Merge, contributions
 from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
 
 
@@ -60,11 +60,11 @@ def evaluate(
     further cuts, and `per_positive` (by cut, then system) those of each pair by itself; `groups`
     divides the test (see `breakdown.groups`); `gain` is that of both stages over stage 1 in NDCG
     (paired); `recall@candidates`; `sources` (by name: `recall` and `marginal` recall of what each
-    proposes, where there are several); `beyond` (by system: `diversity`, `popularity`,
-    `debiased_ndcg` and `gini`, see `metrics.beyond`); `verdict` (see `verdict.verdict`); and facts
-    (`users`, `interactions`, `catalogue`, `cold_catalogue`, which is the part of it without
-    interactions, `k`, `candidates`, `test_sha256`). Intervals are 95 % bootstrap intervals over
-    users.
+    proposes, and `order`, the NDCG that the fusion loses without it, where there are several);
+    `beyond` (by system: `diversity`, `popularity`, `debiased_ndcg` and `gini`, see
+    `metrics.beyond`); `verdict` (see `verdict.verdict`); and facts (`users`, `interactions`,
+    `catalogue`, `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
+    `test_sha256`). Intervals are 95 % bootstrap intervals over users.
 
     Args:
         recommender: its two stages are measured; its reranker too where it did not earn its place.
@@ -86,9 +86,8 @@ def evaluate(
         ndcg, _served(recommender, ndcg), baselines, settings.resamples, seed
     )
     if ranked.proposed:
-        report["sources"] = contributions(
-            ranked.proposed, holdout, recommender.candidates, recommender.limits
-        )
+        merge = Merge(holdout, recommender.candidates, recommender.limits, k)
+        report["sources"] = contributions(ranked.proposed, merge)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
     return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)

@@ -44,57 +44,94 @@ class System:
 
 
 def earning_sources(
-    recommender: Recommender, holdout: Holdout
+    recommender: Recommender, holdout: Holdout, k: int
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the sources without which candidates would be worse, and what each contributes.
 
-    A source's marginal recall is what the recall of the candidates loses without it. While a
-    source has none, the one with the least is left out.
+    A source's marginal recall is what the recall of the candidates loses without it, its marginal
+    NDCG what the first k of the fusion lose. While a source has neither, the one with the least
+    marginal recall is left out.
 
     Args:
         recommender: with several sources.
         holdout: users, and what they interact with.
+        k: cutoff of NDCG.
 
     Returns:
-        names in the order of the recommender, and by name `recall` at the quota, `marginal` (mean
-        and 95 % bootstrap interval over users) and `kept`.
+        names in the order of the recommender, and by name `recall` at the quota, `marginal` recall
+        and `order`, the marginal NDCG (means and 95 % bootstrap intervals over users), and `kept`.
     """
     lists = _proposed_items(recommender, holdout)
-    sizes = recommender.candidates, recommender.limits
-    facts = contributions(lists, holdout, *sizes)
-    kept = list(lists)
+    merge = Merge(holdout, recommender.candidates, recommender.limits, k)
+    facts = contributions(lists, merge)
+    kept = dict(lists)
     while len(kept) > 1:
-        some = {name: lists[name] for name in kept}
-        without = {n: _recall_without(n, some, holdout, *sizes) for n in kept}
-        whole = _recall(some, holdout, *sizes)
-        marginal = {name: float(np.nanmean(whole - recall)) for name, recall in without.items()}
-        least = min(kept, key=lambda name: marginal[name])
-        if marginal[least] > 0:
+        whole = merge.measured(kept)
+        lost = {name: _lost(whole, merge.measured(kept, name)) for name in kept}
+        idle = [name for name in kept if max(lost[name].values()) <= 0]
+        if not idle:
             break
-        kept.remove(least)
+        del kept[min(idle, key=lambda name: lost[name]["recall"])]
     for name in lists:
         facts[name]["kept"] = name in kept
     return tuple(kept), facts
 
 
-def contributions(
-    lists: Mapping[str, Array], holdout: Holdout, candidates: int, quotas: Mapping[str, int]
-) -> dict[str, dict[str, Any]]:
-    """Return each source's `recall` at its quota and its `marginal` recall, with intervals.
+@dataclass(frozen=True)
+class Merge:
+    """How proposals are merged and measured.
+
+    Attributes:
+        holdout: V users, and what they interact with.
+        candidates: how many are left of all proposals.
+        quotas: of the sources.
+        k: cutoff of NDCG.
+    """
+
+    holdout: Holdout
+    candidates: int
+    quotas: Mapping[str, int]
+    k: int
+
+    def measured(self, lists: Mapping[str, Array], without: str | None = None) -> dict[str, Array]:
+        """Return `recall` of the candidates and `ndcg` of the first k by user, float64 `[V]`.
+
+        Args:
+            lists: the best items of each source, int32 `[V, D]`.
+            without: a source that is left out.
+        """
+        some = {name: items for name, items in lists.items() if name != without}
+        if not some:
+            nothing: Array = np.zeros(len(self.holdout.users))
+            return {"recall": nothing, "ndcg": nothing}
+        quotas = [self.quotas[name] for name in some]
+        items = fused(list(some.values()), self.candidates, quotas).items
+        relevant = self.holdout.relevant
+        recall = per_user(items, relevant, self.candidates)["recall"]
+        return {"recall": recall, "ndcg": per_user(items[:, : self.k], relevant, self.k)["ndcg"]}
+
+
+def contributions(lists: Mapping[str, Array], merge: Merge) -> dict[str, dict[str, Any]]:
+    """Return each source's `recall` at its quota and what is lost without it, with intervals.
 
     Args:
         lists: the best items of each source, int32 `[V, D]`.
-        holdout: its V users.
-        candidates: how many are left of all proposals.
-        quotas: of the sources.
+        merge: how they are merged.
+
+    Returns:
+        by name `recall`, `marginal` (recall of the candidates) and `order` (NDCG of the fusion).
     """
-    whole = _recall(lists, holdout, candidates, quotas)
-    facts = {}
+    whole, facts = merge.measured(lists), {}
     for name, items in lists.items():
-        recall = per_user(items, holdout.relevant, quotas[name])["recall"]
-        lost = whole - _recall_without(name, lists, holdout, candidates, quotas)
-        facts[name] = {"recall": interval(recall), "marginal": interval(lost)}
+        recall = per_user(items, merge.holdout.relevant, merge.quotas[name])["recall"]
+        rest = merge.measured(lists, name)
+        lost = {"marginal": whole["recall"] - rest["recall"], "order": whole["ndcg"] - rest["ndcg"]}
+        facts[name] = {"recall": interval(recall)} | {key: interval(of) for key, of in lost.items()}
     return facts
+
+
+def _lost(whole: Mapping[str, Array], rest: Mapping[str, Array]) -> dict[str, float]:
+    return {key: float(np.nanmean(whole[key] - rest[key])) for key in whole}
 
 
 def single_sources(recommender: Recommender, holdout: Holdout, k: int) -> list[System]:
@@ -162,23 +199,3 @@ def _asked(recommender: Recommender, holdout: Holdout) -> Iterator[tuple[Queries
     for start in range(0, len(holdout.users), BLOCK):
         users = holdout.users[start : start + BLOCK]
         yield of_known_users(recommender, users), recommender.user_vectors[users]
-
-
-def _recall(
-    lists: Mapping[str, Array], holdout: Holdout, count: int, quotas: Mapping[str, int]
-) -> Array:
-    items = fused(list(lists.values()), count, [quotas[name] for name in lists]).items
-    return per_user(items, holdout.relevant, count)["recall"]
-
-
-def _recall_without(
-    name: str,
-    lists: Mapping[str, Array],
-    holdout: Holdout,
-    count: int,
-    quotas: Mapping[str, int],
-) -> Array:
-    others = {other: items for other, items in lists.items() if other != name}
-    if not others:
-        return np.zeros(len(holdout.users))
-    return _recall(others, holdout, count, quotas)

@@ -60,12 +60,12 @@ def gate_tables(manifest: Mapping[str, Any]) -> Iterator[Rows]:
     metrics, gate = manifest.get("metrics") or {}, manifest.get("gate") or {}
     selected, test = manifest.get("contributions") or {}, metrics.get("sources") or {}
     if selected:
-        columns = ["source", "recall\nvalidation", "marginal\nvalidation", "recall\ntest"]
+        columns = ["source", "recall\nvalidation", "marginal\nvalidation", "ndcg\nlost"]
         rows = [_source(name, of, test) for name, of in selected.items()]
         title = (
             f"Sources of {metrics['candidates']} candidates: recall, and what is lost without one"
         )
-        yield title, [*columns, "marginal\ntest", "kept"], rows
+        yield title, [*columns, "recall\ntest", "marginal\ntest", "kept"], rows
     if len(gate.get("ladder", ())) > 1:
         title = f"Systems on {gate['users']:,} users of the validation window, the simplest first"
         columns = ["system", f"ndcg@{gate['k']}", "behind the best", "standard error", "served"]
@@ -103,7 +103,10 @@ def _reasons(manifest: Mapping[str, Any]) -> Iterator[str]:
 def _source(name: str, of: Mapping[str, Any], test: Mapping[str, Any]) -> list[str]:
     measured = test.get(name)
     on_test = [_cell(measured[key]) if measured else "" for key in ("recall", "marginal")]
-    return [words(name), _cell(of["recall"]), _cell(of["marginal"]), *on_test, _yes(of["kept"])]
+    # Bundles of before had no such figure.
+    order = f"{of['order']['mean']:.4f}" if "order" in of else ""
+    known = [words(name), _cell(of["recall"]), _cell(of["marginal"]), order]
+    return [*known, *on_test, _yes(of["kept"])]
 
 
 def _rung(row: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
