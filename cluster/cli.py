@@ -1,10 +1,11 @@
 """Exit codes and error messages of every command line here.
 
 0 done; 1 a defect of ours, with its traceback; 2 a mistake that the user can mend, as one
-message on stderr; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM). With `--debug`, anywhere
-before `--`, mistakes show their traceback too.
+message on stderr; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hung up on (SIGHUP).
+With `--debug`, anywhere before `--`, mistakes show their traceback too.
 """
 
+import contextlib
 import difflib
 import os
 import re
@@ -68,9 +69,10 @@ _told: list[int] = []
 
 
 def end_orderly(grace: float | None) -> None:
-    """Have SIGTERM raise KeyboardInterrupt, as SIGINT does, and what comes after them end in time.
+    """Have SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, and the rest end in time.
 
-    Ray takes SIGTERM for itself when it starts, and SIGINT while it trains.
+    Ray takes SIGTERM for itself when it starts, and SIGINT while it trains. SIGHUP stays ignored
+    where it is (nohup).
 
     Args:
         grace: seconds after which the process ends however far it is; None for no limit.
@@ -84,8 +86,39 @@ def end_orderly(grace: float | None) -> None:
             _end_within(grace, 128 + number)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ending():
         signal.signal(number, end)
+
+
+@contextlib.contextmanager
+def stopping(seconds: float = 30.0) -> Iterator[threading.Event]:
+    """Have SIGINT, SIGTERM and SIGHUP set an event, for work that ends in order when it is told to.
+
+    Args:
+        seconds: after which the process ends however far it is. It ends at once when it is told
+            again.
+    """
+    told = threading.Event()
+
+    def end(number: int, _: object) -> None:
+        if told.is_set():
+            os._exit(128 + number)
+        told.set()
+        _end_within(seconds, 128 + number)
+
+    before = {number: signal.signal(number, end) for number in _ending()}
+    try:
+        yield told
+    finally:
+        if not told.is_set():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _ending() -> list[signal.Signals]:
+    """Return the signals that tell a process to end."""
+    hung_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hung_up else [])]
 
 
 def _end_within(seconds: float, code: int) -> None:
@@ -97,14 +130,15 @@ def _end_within(seconds: float, code: int) -> None:
 
 def _interrupted(grace: float | None, alone: bool) -> int:
     """Say what ended the work, see that the rest is short, and return the exit code."""
-    terminated = signal.SIGTERM in _told
-    print("\nterminated" if terminated else "\ninterrupted", file=sys.stderr, flush=True)
-    code = 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    number = _told[0] if _told else signal.SIGINT
+    words = "interrupted" if number == signal.SIGINT else "terminated"
+    print(f"\n{words}", file=sys.stderr, flush=True)
+    code = 128 + number
     if alone and grace is not None:
         _end_within(grace, code)
         # It is heard already, and would end what is being put away with a traceback.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        for ending in _ending():
+            signal.signal(ending, signal.SIG_IGN)
     return code
 
 

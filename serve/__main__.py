@@ -1,28 +1,26 @@
 """`python -m serve BUNDLE`: a bundle over HTTP on loopback until Ctrl-C."""
 
+import contextlib
 import logging
 import os
 import shutil
-import signal
-import tempfile
 import threading
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import tyro
 from tyro.conf import Positional
 
-from cluster import nodes
-from cluster.cli import run
+from cluster import local, nodes
+from cluster.cli import GRACE, run, stopping
+from cluster.head import LOOPBACK_HOST
 from cluster.verbosity import set_up, taken
-from serve.config import Process, ServeArgs, check_port, environment
+from serve.config import PORT, Process, ServeArgs, check_port, environment
 from train.bundle import bundle
 
-APPLICATION = "raytower"
 logger = logging.getLogger("serve")
+# Seconds between looks at whether Ray Serve still runs.
+LOOK = 5.0
 
 
 class Arguments(Process, ServeArgs):
@@ -39,24 +37,18 @@ def main(words: list[str]) -> int:
     """Serve until interrupted; 0 after a clean end. Takes `--version`, `-q` and `-v` too.
 
     Raises:
-        ValueError: the bundle cannot be opened, or the port is in use.
+        ValueError: the bundle cannot be opened, the port or the name is in use, or a replica
+            cannot start.
     """
     verbosity, words = taken(words)
     set_up(verbosity, "serve")
     arguments = tyro.cli(Arguments, args=words, prog="python -m serve")
     address = arguments.address or os.environ.get("RAY_ADDRESS") or nodes.running() or "local"
-    if address == "local":
-        check_port(arguments.host, arguments.port)
+    process = _part(Process, arguments).model_copy(update={"address": address})
     location, manifest = bundle.check(arguments.bundle)
     args = _part(ServeArgs, arguments).model_copy(update={"bundle": location})
-    folder = Path(tempfile.mkdtemp(prefix="rt-"))
-    try:
-        # Ray reads these when it is imported and when it starts; what the shell has set stays.
-        for name, value in environment(_part(Process, arguments), folder).items():
-            os.environ.setdefault(name, value)
-        _serve(arguments.model_copy(update={"address": address}), args, manifest["version"])
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _environment(process):
+        _serve(process, args, manifest["version"])
     return 0
 
 
@@ -64,71 +56,122 @@ def _part(model: Any, arguments: Arguments) -> Any:
     return model(**{name: getattr(arguments, name) for name in model.model_fields})
 
 
+@contextlib.contextmanager
+def _environment(process: Process) -> Iterator[None]:
+    """Set what a Ray that is started here reads when it is imported, and when it starts."""
+    if process.address != "local":
+        yield
+        return
+    # What a killed server left, which may hold the port, is swept before that is looked at.
+    folder = local.folder() / f"haproxy_{os.getpid()}"
+    check_port(process.host, process.port)
+    folder.mkdir(mode=0o700)
+    try:
+        for name, value in environment(process, folder).items():
+            # What the shell has set stays.
+            os.environ.setdefault(name, value)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _serve(process: Process, args: ServeArgs, version: str) -> None:
     from cluster import session, sight, storage
 
-    stop = _on_signals()
-    logger.info("starting Ray ...")
+    logger.info("starting Ray ..." if process.address == "local" else "joining Ray ...")
     session.connect(process.address)
-    _on_signals(stop)
     sight.check_readable(args.bundle, storage.MANIFEST)
 
     import ray
-    from ray import serve
 
-    from serve.app import build
+    from serve.starting import wait_until_ready
 
     more = logger.isEnabledFor(logging.DEBUG)
     logging.getLogger("ray.serve").setLevel(logging.INFO if more else logging.WARNING)
-    fresh = not serve.status().proxies
     try:
-        if fresh:
-            serve.start(http_options={"host": process.host, "port": process.port})
-        logger.info("loading the bundle ...")
-        serve.run(build(args), name=APPLICATION, route_prefix="/")
-        url = f"http://{_reachable(process.host)}:{process.port}"
-        if _wait_until_ready(url, stop):
-            print(f"serving bundle {version} on {url} (docs: {url}/docs); Ctrl-C stops", flush=True)
-        stop.wait()
+        with _claimed(process), _deployed(process, args) as url:
+            wait_until_ready(process.name, url, process.start_timeout)
+            with stopping() as told:
+                said = f"serving bundle {version} on {url} (docs: {url}/docs); Ctrl-C stops"
+                print(said, flush=True)
+                _watch(told)
     finally:
-        logger.info("stopping ...")
-        if fresh:
-            serve.shutdown()
-        else:
-            serve.delete(APPLICATION)
         ray.shutdown()
 
 
-def _on_signals(stop: threading.Event | None = None) -> threading.Event:
-    """Let SIGINT and SIGTERM set an event; again after Ray has started, which sets its own."""
-    event = stop or threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: event.set())
-    return event
+def _claimed(process: Process) -> contextlib.AbstractContextManager[None]:
+    """Hold the application's name on a Ray that others join."""
+    from serve.owner import claimed
+
+    if process.address == "local":
+        return contextlib.nullcontext()
+    return claimed(process.name, process.prefix)
 
 
-def _wait_until_ready(url: str, stop: threading.Event, seconds: float = 300.0) -> bool:
-    """Wait until the server answers; False where it was stopped before.
+@contextlib.contextmanager
+def _deployed(process: Process, args: ServeArgs) -> Iterator[str]:
+    """Deploy the application, yield its URL, and end it, and Ray Serve if nobody needs it."""
+    from ray import serve
+
+    from serve.owner import OUR_SERVE, OWNER, details, ours_alone, this_process
+    from serve.starting import deploy
+
+    running = details()
+    if not running:
+        # HAProxy listens at the host; the replicas behind it, and Ray's own proxy, on loopback.
+        inside = process.haproxy and process.address == "local"
+        host = LOOPBACK_HOST if inside else process.host
+        serve.start(http_options={"host": host, "port": process.port})
+    ours = not running or ours_alone(running["applications"])
+    marks = {OWNER: this_process()} | ({OUR_SERVE: "1"} if ours else {})
+    try:
+        url = _url(process, details()["http_options"], joined=bool(running))
+        logger.info("loading the bundle ...")
+        deploy(args, process.name, process.prefix, marks)
+        yield url
+    finally:
+        logger.info("stopping ...")
+        if ours and not set(details().get("applications", {})) - {process.name}:
+            serve.shutdown()
+        else:
+            serve.delete(process.name)
+
+
+def _url(process: Process, listening: dict[str, Any], joined: bool) -> str:
+    """Return where an application answers: where Ray Serve listens, once it runs.
 
     Raises:
-        TimeoutError: it does not answer in time.
+        ValueError: another port was asked for.
     """
-    end = time.monotonic() + seconds
-    while not stop.wait(0.1):
+    host, port = listening["host"] if joined else process.host, listening["port"]
+    if process.port not in (PORT, port):
+        raise ValueError(
+            f"Ray Serve of this cluster listens on {host}:{port} already, and all its applications "
+            f"there; leave --port {process.port} out"
+        )
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    return f"http://{reachable}:{port}{process.prefix.rstrip('/')}"
+
+
+def _watch(told: threading.Event) -> None:
+    """Wait until this process is told to stop.
+
+    Raises:
+        ConnectionError: Ray, or Ray Serve, has ended.
+    """
+    from serve.owner import details
+
+    while not told.wait(LOOK):
         try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=5):
-                return True
-        except (urllib.error.URLError, OSError) as error:
-            if time.monotonic() > end:
-                raise TimeoutError(
-                    f"{url} does not answer after {seconds:.0f} s: {error}"
-                ) from None
-    return False
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+            alive = bool(details())
+        except Exception as error:  # of many classes, Ray's own and those of its transport
+            logger.debug("%s", error)
+            alive = False
+        if not alive and not told.is_set():
+            raise ConnectionError("Ray has ended, and the application with it; start it again")
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, grace=GRACE)

@@ -1,5 +1,6 @@
 """The Serve application: `serve run serve.app:build bundle=runs/NAME`."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import ray
@@ -16,10 +17,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 def build(args: ServeArgs) -> serve.Application:
-    """Return the application: one or two deployments over the same stages.
-
-    A folder of a run is pinned to its newest bundle here, once: replicas that start later, after a
-    crash or to scale, open the same version.
+    """Return the application, for Ray's own commands; see `application`.
 
     Args:
         args: settings; keys it does not know are refused.
@@ -27,8 +25,24 @@ def build(args: ServeArgs) -> serve.Application:
     Raises:
         BundleError: the bundle cannot be opened.
     """
+    return application(args, {})
+
+
+def application(args: ServeArgs, marks: Mapping[str, str]) -> serve.Application:
+    """Return the application: one or two deployments over the same stages.
+
+    A folder of a run is pinned to its newest bundle here, once: replicas that start later, after a
+    crash or to scale, open the same version.
+
+    Args:
+        args: settings.
+        marks: further environment variables of the replicas.
+
+    Raises:
+        BundleError: the bundle cannot be opened.
+    """
     args = args.model_copy(update={"bundle": check(args.bundle)[0]})
-    define: Any = serve.deployment(**_options(args))
+    define: Any = serve.deployment(**_options(args, marks))
     ingress = define(serve.ingress()(RetrievalReplica)).options(name="retrieval")
     if args.topology == "split":
         ranking = define(RankingReplica).options(name="ranking")
@@ -36,16 +50,17 @@ def build(args: ServeArgs) -> serve.Application:
     return cast(serve.Application, ingress.bind(args))
 
 
-def _options(args: ServeArgs) -> dict[str, Any]:
+def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
     cpus = _cluster_cpus()
     replicas = args.replicas or max(1, int(cpus))
     deployments = 2 if args.topology == "split" else 1
     share = args.cpus or min(0.4, 0.8 * cpus / (replicas * deployments))
+    variables = {**ONE_THREAD, **marks}
     return {
         "num_replicas": replicas,
         "max_ongoing_requests": args.max_ongoing,
         "max_queued_requests": args.max_queued,
-        "ray_actor_options": {"num_cpus": share, "runtime_env": {"env_vars": ONE_THREAD}},
+        "ray_actor_options": {"num_cpus": share, "runtime_env": {"env_vars": variables}},
         "logging_config": {"enable_access_log": args.access_log},
     }
 

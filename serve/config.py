@@ -7,9 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from cluster import haproxy
+from cluster.haproxy_starter import HOST, PER_ADDRESS
 from cluster.ports import try_port
 from train.core.settings import Settings
 
+APPLICATION = "raytower"
+PORT = 8000
 Topology = Literal["fused", "split"]
 
 
@@ -52,18 +55,31 @@ class Process(Settings):
         host: address to listen on; 0.0.0.0 opens it to the network.
         port: to listen on.
         address: of a running Ray cluster to join; by default a local one is started.
+        name: of the application. Several can be served side by side on one cluster: with a name of
+            its own an application answers below /NAME.
+        start_timeout: seconds that the application may take until it answers.
         haproxy: put HAProxy in front of the replicas instead of Ray's own proxy in Python.
+        per_address: most connections of one address at a time; further ones are cut off. With
+            HAProxy alone.
         throughput: Ray Serve's throughput mode: user code, router and server in one event loop.
         request_metrics: count every request of HAProxy for Prometheus, which costs a Python
             callback a request.
     """
 
     host: str = "127.0.0.1"
-    port: int = Field(8000, ge=1, le=65535)
+    port: int = Field(PORT, ge=1, le=65535)
     address: str | None = None
+    name: str = Field(APPLICATION, pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    start_timeout: float = Field(600.0, gt=0)
     haproxy: bool = True
+    per_address: int = Field(1000, ge=1)
     throughput: bool = True
     request_metrics: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """Of the application's routes."""
+        return "/" if self.name == APPLICATION else f"/{self.name}"
 
 
 def environment(process: Process, folder: Path) -> dict[str, str]:
@@ -81,7 +97,8 @@ def environment(process: Process, folder: Path) -> dict[str, str]:
     }
     if not process.haproxy:
         return switches
-    return switches | haproxy.environment(folder, process.request_metrics)
+    listening = {HOST: process.host, PER_ADDRESS: str(process.per_address)}
+    return switches | listening | haproxy.environment(folder, process.request_metrics)
 
 
 def check_port(host: str, port: int) -> None:
