@@ -146,7 +146,10 @@ def _watched_by_another(binary: str, file: Path) -> None:
 def _watch(haproxy: int, manager: int, binary: str, file: Path) -> None:
     """Wait for the end of HAProxy, and stand in for it until Ray has another, or is gone."""
     ray = _parent(manager)
-    if not _wait_for_end([haproxy, ray]) or not _runs(ray) or _replaced(haproxy, file):
+    # Where Ray has ended, its processes have another parent by now.
+    if _name(ray) != "raylet" or not _wait_for_end([haproxy, ray]):
+        return
+    if not _runs(ray) or _replaced(haproxy, file):
         return
     with (file.parent / "standby.lock").open("w") as lock:
         try:
@@ -205,6 +208,12 @@ def _parent(process: int) -> int:
     with contextlib.suppress(OSError):
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
     return 0
+
+
+def _name(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
 
 
 def _runs(process: int | None) -> bool:

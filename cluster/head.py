@@ -127,7 +127,7 @@ def stop(purge: bool = False) -> list[Node]:
     for node in stopped:
         end(node)
         forget(node)
-    for leftover in [*folder().glob("haproxy-*"), *folder().glob("node-*.json")]:
+    for leftover in [*folder().glob("h-*"), *folder().glob("node-*.json")]:
         _delete(leftover)
     for session in sessions():
         _tidy(session, purge)
@@ -243,7 +243,7 @@ def _environment(loopback: bool) -> dict[str, str]:
     if loopback:
         defaults |= environment.LOOPBACK
     if sys.platform == "linux":
-        defaults |= haproxy.environment(Path(tempfile.mkdtemp(prefix="haproxy-", dir=folder())))
+        defaults |= haproxy.environment(Path(tempfile.mkdtemp(prefix="h-", dir=folder())))
     # A job's `python` has to be this one, whether or not its environment is activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return defaults | os.environ | {"PATH": path}

@@ -19,12 +19,22 @@ def folder() -> Path:
     # Apart from those of nodes: each Ray leaves a link to the newest session beside its own.
     found = folder_of_nodes() / "local"
     found.mkdir(mode=0o700, exist_ok=True)
-    for session in (*found.glob("session_*_*"), *found.glob("haproxy_*")):
+    for session in (*found.glob("session_*_*"), *found.parent.glob("serve_*")):
         if not _runs(int(session.name.rpartition("_")[2])):
             _end_what_uses(session)
             shutil.rmtree(session, ignore_errors=True)
     atexit.register(clean, found, os.getpid())
     return found
+
+
+def haproxy_folder() -> Path:
+    """Return the folder of HAProxy's files for a Ray of this process, made anew.
+
+    Its path is short: sockets lie two levels deeper, and may have 97 bytes.
+    """
+    made = folder_of_nodes() / f"serve_{os.getpid()}"
+    made.mkdir(mode=0o700)
+    return made
 
 
 def clean(sessions: Path, pid: int) -> None:

@@ -63,9 +63,9 @@ def _environment(process: Process) -> Iterator[None]:
         yield
         return
     # What a killed server left, which may hold the port, is swept before that is looked at.
-    folder = local.folder() / f"haproxy_{os.getpid()}"
+    local.folder()
     check_port(process.host, process.port)
-    folder.mkdir(mode=0o700)
+    folder = local.haproxy_folder()
     try:
         for name, value in environment(process, folder).items():
             # What the shell has set stays.
