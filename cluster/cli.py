@@ -1,8 +1,9 @@
 """Exit codes and error messages of every command line here.
 
-0 done; 1 a defect of ours, with its traceback; 2 a mistake that the user can mend, as one
-message on stderr; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 129 hung up on (SIGHUP).
-With `--debug`, anywhere before `--`, mistakes show their traceback too.
+0 done; 1 a defect of ours, with its traceback, or the death of Ray, as one message; 2 a mistake
+that the user can mend, as one message on stderr; 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM), 129 hung up on (SIGHUP). With `--debug`, anywhere before `--`, mistakes show their
+traceback too.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from typing import Any, NoReturn, get_args
 from pydantic import BaseModel, ValidationError
 
 from cluster.environment import in_job
+from cluster.vitals import EXIT_CODE, RayEndedError
 
 
 def run(
@@ -51,6 +53,9 @@ def run(
         # Who reads (`| head`) has had enough; what is still to be flushed goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except RayEndedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_CODE
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None:

@@ -30,14 +30,26 @@ class Session:
     Attributes:
         address: `host:port` of its head.
         started: whether this call of `connect` started it; it ends with this process.
+        joined: whether this call connected this process, which had no Ray before.
         cpus: of all its nodes together.
         gpus: of all its nodes together.
     """
 
     address: str
     started: bool
+    joined: bool
     cpus: float
     gpus: float
+
+    def leave(self) -> None:
+        """Disconnect this process, and end a Ray that was started for it, unless it had one before.
+
+        What needs no Ray any more goes on without it, whatever happens to it.
+        """
+        import ray
+
+        if self.joined:
+            ray.shutdown()
 
 
 def connect(
@@ -80,6 +92,7 @@ def connect(
     return Session(
         address=ray.get_runtime_context().gcs_address,
         started=target == "local",
+        joined=target is not None,
         cpus=resources.get("CPU", 0.0),
         gpus=resources.get("GPU", 0.0),
     )

@@ -15,6 +15,7 @@ from cluster import local, nodes
 from cluster.cli import GRACE, run, stopping
 from cluster.head import LOOPBACK_HOST
 from cluster.verbosity import set_up, taken
+from cluster.vitals import RayEndedError, watched
 from serve.config import PORT, Process, ServeArgs, check_port, environment
 from train.bundle import bundle
 
@@ -159,18 +160,14 @@ def _watch(told: threading.Event) -> None:
     """Wait until this process is told to stop.
 
     Raises:
-        ConnectionError: Ray, or Ray Serve, has ended.
+        RayEndedError: Ray Serve has ended.
     """
     from serve.owner import details
 
-    while not told.wait(LOOK):
-        try:
-            alive = bool(details())
-        except Exception as error:  # of many classes, Ray's own and those of its transport
-            logger.debug("%s", error)
-            alive = False
-        if not alive and not told.is_set():
-            raise ConnectionError("Ray has ended, and the application with it; start it again")
+    with watched("Start the service again."):
+        while not told.wait(LOOK):
+            if not details() and not told.is_set():
+                raise RayEndedError("Ray Serve has ended. Start the service again.")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ rerank   the reranker on the candidates that select's towers retrieve for the va
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,13 +88,16 @@ def fit(run: Run, address: str | None = None) -> str:
         earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
         holdout = select_holdout(run, data, folds)
         tracker = run.tracking.tracker(run.name, home)
+        leave = _nothing
         if on_ray(run):
-            connect(address)
+            session = connect(address)
             scaling(run.train.workers, run.train.gpu)
             check_seen(storage.parent(home))
+            # The towers of earlier cuts are trained later.
+            leave = _nothing if earlier else session.leave
         with leased(home), recorded(home, identity), tracker:
             tracker.begin(identity["config"])
-            result = _fitted(home, run, data, folds, holdout, tracker)
+            result = _fitted(home, run, data, folds, holdout, tracker, leave)
             _add_folds(home, run, result, folds.t2, earlier)
             logger.info("bundle: writing it")
             version = _write(home, run, data, result)
@@ -156,13 +159,25 @@ class Result:
     arrays: dict[str, Array]
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def _fitted(
-    home: str, run: Run, data: Encoded, folds: Folds, holdout: Holdout, tracker: Tracker
+    home: str,
+    run: Run,
+    data: Encoded,
+    folds: Folds,
+    holdout: Holdout,
+    tracker: Tracker,
+    leave: Callable[[], None] = _nothing,
 ) -> Result:
+    """Fit and measure both stages; `leave` is called once nothing needs Ray any more."""
     laps = Laps()
     phases = _phases(run, data, folds, holdout)
     run = settled(run, phases["select"])
     towers = fit_towers(home, run, phases, holdout, tracker)
+    leave()
     laps.end("towers")
     logger.info("picks: settings of baselines and sources that nobody gave")
     run = pick(run, reranker_holdout(run, holdout))

@@ -13,6 +13,7 @@ from cluster import storage
 from cluster.lease import check_free, leased
 from cluster.session import check_room, connect
 from cluster.sight import check_seen
+from cluster.vitals import watched
 from train.adapt import adapted
 from train.config import Run
 from train.core.redact import plain
@@ -102,7 +103,7 @@ def search(
 def _run_trials(sweep: Sweep, tuned: Tuner) -> tuple[list[Any], bool]:
     """Run the trials; return the results of those that ended, and whether these are all."""
     begun = time.monotonic()
-    with interruptible():
+    with interruptible(), watched("The same command with --resume goes on."):
         grid = tuned.fit()
     late = sweep.hours is not None and time.monotonic() - begun >= sweep.hours * 3600
     # A resumed sweep has its trials in another order.

@@ -22,6 +22,7 @@ from cluster import storage
 from cluster.cpus import available_cpus
 from cluster.interfaces import use_own_interface
 from cluster.session import scaling
+from cluster.vitals import RayEndedError, watched
 from train.trainer.checkpoint import (
     CHECKPOINT,
     PhaseResult,
@@ -38,6 +39,9 @@ logger = logging.getLogger(__name__)
 FOLDER = "towers"
 # Seconds without a sign of life after which it is said what is waited for.
 SILENCE = 15.0
+
+# What to do where Ray dies.
+AGAIN = "The same command goes on at the last checkpoint."
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Called with the phase and the metrics of an epoch."""
@@ -64,11 +68,24 @@ def train_on_ray(
     _tell_of(jobs, done)
     if len(done) == len(jobs):
         return done
-    with _logged(watch, _workers(jobs)) as epochs, interruptible():
-        result: Any = _trainer(jobs, place, epochs).fit()
+    with _logged(watch, _workers(jobs)) as epochs, interruptible(), watched(AGAIN):
+        result = _result(_trainer(jobs, place, epochs))
     if result.return_value:
         raise ValueError(result.return_value)
     return finished(jobs, place)
+
+
+def _result(trainer: ray.train.torch.TorchTrainer) -> Any:
+    """Train, and return Ray's result.
+
+    Raises:
+        RayEndedError: Ray's controller of the training has died.
+    """
+    try:
+        return trainer.fit()
+    except ray.exceptions.ActorDiedError as error:
+        logger.debug("%s", error)
+        raise RayEndedError(f"the controller of Ray Train has died. {AGAIN}") from error
 
 
 def _workers(jobs: Mapping[str, Job]) -> int:
