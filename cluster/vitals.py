@@ -25,6 +25,8 @@ PARTS = {"raylet": "raylet, Ray's process on this machine", "gcs_server": "GCS, 
 # Seconds between two looks at a head on another machine, and looks in vain until it is gone.
 LOOK, LOOKS = 2.0, 5
 EXIT_CODE = 1
+# What to do where Ray dies in a run.
+AGAIN = "The same command goes on at the last checkpoint."
 
 
 class RayEndedError(RuntimeError):

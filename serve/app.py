@@ -7,6 +7,7 @@ import ray
 from ray import serve
 
 from cluster.cpus import available_cpus
+from serve import scenarios
 from serve.config import ServeArgs
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
@@ -40,14 +41,17 @@ def application(args: ServeArgs, marks: Mapping[str, str]) -> serve.Application:
 
     Raises:
         BundleError: the bundle cannot be opened.
+        ValueError: the file of scenarios cannot be read.
     """
     args = args.model_copy(update={"bundle": check(args.bundle)[0]})
+    rules = {} if args.scenarios is None else scenarios.read(args.scenarios)
     define: Any = serve.deployment(**_options(args, marks))
     ingress = define(serve.ingress()(RetrievalReplica)).options(name="retrieval")
     if args.topology == "split":
         ranking = define(RankingReplica).options(name="ranking")
-        return cast(serve.Application, ingress.bind(args, ranking.bind(args.bundle)))
-    return cast(serve.Application, ingress.bind(args))
+        second = ranking.bind(args.bundle)
+        return cast(serve.Application, ingress.bind(args, second, rules))
+    return cast(serve.Application, ingress.bind(args, None, rules))
 
 
 def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:

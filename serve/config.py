@@ -29,10 +29,14 @@ class ServeArgs(Settings):
         candidates: number of candidates from stage 1 to stage 2; by default as many as in training.
         max_k: maximum `k` of a request.
         max_body: maximum size of a request's body, bytes.
+        max_history: items of a request's history that count, the newest; the answer says where it
+            had more.
+        read_timeout: seconds in which a body has to come.
         max_batch: maximum number of requests in one micro-batch.
         max_ongoing: maximum number of concurrent requests of a replica.
         max_queued: maximum number of requests that wait for a replica; further ones get 503.
         access_log: log every request.
+        scenarios: a TOML file of named rules, which requests name by `scenario`.
     """
 
     bundle: str
@@ -42,10 +46,13 @@ class ServeArgs(Settings):
     candidates: int | None = Field(None, ge=1)
     max_k: int = Field(1000, ge=1)
     max_body: int = Field(2**20, ge=1)
+    max_history: int = Field(1000, ge=1)
+    read_timeout: float = Field(10.0, gt=0)
     max_batch: int = Field(64, ge=1)
     max_ongoing: int = Field(256, ge=1)
     max_queued: int = Field(512, ge=1)
     access_log: bool = False
+    scenarios: str | None = None
 
 
 class Process(Settings):

@@ -1,30 +1,29 @@
 """The HTTP API as an ASGI application: validation, JSON, status codes, OpenAPI at /docs.
 
-`POST /recommend` is handled on bare ASGI, which takes a fraction of FastAPI's time; FastAPI
-documents it and handles everything else.
+Requests are handled on bare ASGI, which takes a fraction of FastAPI's time; FastAPI documents them
+and handles everything else.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from fastapi import FastAPI, Response
 from fastapi_offline import FastAPIOffline
-from pydantic import Field, ValidationError, create_model
+from pydantic import ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from serve.schemas import Answer, Problem, Query
-from train.recommender.requests import Request
+from serve.config import ServeArgs
+from serve.schemas import Answer, Answers, Models, Problem, RankQuery, Similar
+from train.recommender.filters import RuleError
 
 # Types of ASGI (https://asgi.readthedocs.io).
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-Recommend = Callable[[Request], Awaitable[Mapping[str, Any]]]
-Ready = Callable[[], Awaitable[None]]
 
 UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError)
 # Of a body full of mistakes, so many are answered, and so many letters of each value.
@@ -32,29 +31,77 @@ MAX_ERRORS = 20
 MAX_ECHO = 200
 
 
+class Service(Protocol):
+    """What answers; each method takes the query of its endpoint and may raise RuleError."""
+
+    async def recommend(self, query: Any) -> Mapping[str, Any]:
+        """Answer `POST /recommend`."""
+
+    async def recommend_batch(self, query: Any) -> Mapping[str, Any]:
+        """Answer `POST /recommend/batch`."""
+
+    async def rank(self, query: Any) -> Mapping[str, Any]:
+        """Answer `POST /rank`."""
+
+    async def similar(self, query: Any) -> Mapping[str, Any]:
+        """Answer `POST /similar`."""
+
+    async def ready(self) -> None:
+        """Raise where a stage cannot be reached."""
+
+
+class Endpoint:
+    """A request that is answered by the service: its models, and what it is for.
+
+    Args:
+        query: the model of the body.
+        answer: the model of what is answered.
+        call: answers a query.
+        words: of the documentation.
+    """
+
+    def __init__(self, query: Any, answer: Any, call: Any, words: str) -> None:
+        self.query, self.answer, self.call, self.words = query, answer, call, words
+
+
+def endpoints(service: Service, max_k: int) -> dict[str, Endpoint]:
+    """Return the endpoints by their paths."""
+    models = Models(max_k)
+    return {
+        "/recommend": Endpoint(
+            models.query,
+            Answer,
+            service.recommend,
+            "Recommend items to a known user, to a new one with a history, or to anybody.",
+        ),
+        "/recommend/batch": Endpoint(
+            models.batch, Answers, service.recommend_batch, "Answer up to 1,000 requests at once."
+        ),
+        "/rank": Endpoint(
+            RankQuery,
+            Answer,
+            service.rank,
+            "Bring given items into the order in which they would be recommended.",
+        ),
+        "/similar": Endpoint(
+            models.similar, Similar, service.similar, "Find items like some, and unlike others."
+        ),
+    }
+
+
 class Application:
     """The ASGI application of a replica.
 
     Args:
-        recommend: answers a request.
-        ready: raises where a stage cannot be reached.
+        service: answers requests.
         about: the answer of `GET /bundle`; its `version` is the bundle's.
-        max_k: maximum `k` of a request.
-        max_body: maximum size of a request's body, bytes.
+        args: the limits of requests.
     """
 
-    def __init__(
-        self,
-        recommend: Recommend,
-        ready: Ready,
-        about: Mapping[str, Any],
-        max_k: int,
-        max_body: int,
-    ) -> None:
-        self._recommend = recommend
-        self._query = create_model("Query", __base__=Query, k=(int, Field(10, ge=1, le=max_k)))
-        self._max_body = max_body
-        self._rest = _documented(self._query, recommend, ready, about)
+    def __init__(self, service: Service, about: Mapping[str, Any], args: ServeArgs) -> None:
+        self._endpoints = endpoints(service, args.max_k)
+        self._args = args
+        self._rest = _documented(self._endpoints, service.ready, about)
         # Ray matches every request against these for its metrics: the frequent one comes first.
         self.routes = sorted(self._rest.routes, key=lambda route: route.path != "/recommend")  # type: ignore[attr-defined]
         self.router = self._rest.router
@@ -63,23 +110,29 @@ class Application:
         """Handle one request."""
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if path == "/recommend":
-                status, body = await self._answer(receive)
+            if (endpoint := self._endpoints.get(path)) is not None:
+                status, body = await self._answer(endpoint, receive)
                 await _respond(send, status, body)
                 return
         await self._rest(scope, receive, send)
 
-    async def _answer(self, receive: Receive) -> tuple[int, Any]:
-        body = await _read(receive, self._max_body)
+    async def _answer(self, endpoint: Endpoint, receive: Receive) -> tuple[int, Any]:
+        limit, patience = self._args.max_body, self._args.read_timeout
+        try:
+            async with asyncio.timeout(patience):
+                body = await _read(receive, limit)
+        except TimeoutError:
+            return 408, {"detail": f"the body did not come within {patience:g} s"}
         if body is None:
-            limit = self._max_body
             return 413, {"detail": f"the body is too large: at most {limit} bytes are accepted"}
         try:
-            query = self._query.model_validate_json(body)
+            query = endpoint.query.model_validate_json(body)
         except ValidationError as error:
             return 422, {"detail": _detail(error)}
         try:
-            return 200, await self._recommend(Request(**query.__dict__))
+            return 200, await endpoint.call(query)
+        except RuleError as error:
+            return 422, {"detail": [_rule(error)]}
         except UNAVAILABLE as error:
             return 503, {"detail": f"overloaded or starting, try again: {type(error).__name__}"}
 
@@ -137,26 +190,23 @@ def _short(value: Any) -> Any:
     return value if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}..."
 
 
+def _rule(error: RuleError) -> dict[str, Any]:
+    """Return a rule that cannot be followed in FastAPI's format."""
+    place, words = ["body", *error.place], error.args[0]
+    return {"type": "rule", "loc": place, "msg": words, "input": _short(error.given)}
+
+
 def _documented(
-    query: type[Query], recommend: Recommend, ready: Ready, about: Mapping[str, Any]
+    endpoints: Mapping[str, Endpoint],
+    ready: Callable[[], Awaitable[None]],
+    about: Mapping[str, Any],
 ) -> FastAPI:
     # /docs has to be read where there is no internet, too.
     app = FastAPIOffline(
         title="Raytower", version=str(about["version"]), summary="Recommendations."
     )
-
-    async def recommend_items(body: Query) -> Any:
-        """Recommend items to a known user, to a new one with a history, or to anybody."""
-        return await recommend(Request(**body.__dict__))
-
-    # The model with this application's largest k, which is only known now.
-    recommend_items.__annotations__["body"] = query
-    app.post(
-        "/recommend",
-        response_model=Answer,
-        response_model_exclude_unset=True,
-        responses={413: {"model": Problem}, 503: {"model": Problem}},
-    )(recommend_items)
+    for path, endpoint in endpoints.items():
+        _document(app, path, endpoint)
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Response:
@@ -173,6 +223,22 @@ def _documented(
         return _json(200, about)
 
     return app
+
+
+def _document(app: FastAPI, path: str, endpoint: Endpoint) -> None:
+    async def call(body: Any) -> Any:
+        return await endpoint.call(body)
+
+    # The model with this application's largest k, which is only known now.
+    call.__annotations__["body"] = endpoint.query
+    call.__name__, call.__doc__ = path.strip("/").replace("/", "_"), endpoint.words
+    statuses = (408, 413, 503)
+    app.post(
+        path,
+        response_model=endpoint.answer,
+        response_model_exclude_unset=True,
+        responses={status: {"model": Problem} for status in statuses},
+    )(call)
 
 
 def _json(status: int, value: Any) -> Response:

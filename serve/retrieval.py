@@ -1,5 +1,7 @@
 """Stage 1 as the HTTP ingress, with dynamic micro-batching of requests."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +12,20 @@ from serve.config import ServeArgs
 from serve.http import Application
 from serve.loopback import bind_to_node
 from serve.ranking import Ranked, pack
+from serve.scenarios import checked
+from serve.schemas import as_request
 from train.bundle.bundle import open_bundle
-from train.recommender.answers import answers, rank_retrieved
+from train.recommender.answers import answers, rank_retrieved, ranked_count
+from train.recommender.filters import RuleError
+from train.recommender.given_items import rank_items, similar_items
 from train.recommender.requests import Request, Retrieved
 from train.recommender.retrieval import retrieve
+from train.recommender.rules import check, has_rules
+
+# A request with a longer history, or for more items, takes the time of many: it is answered in a
+# thread, and not in a batch with small ones.
+LARGE = 200
+LARGE_BATCH = 8
 
 
 class OtherBundleError(RuntimeError):
@@ -26,9 +38,18 @@ class RetrievalReplica:
     Args:
         args: the application's settings.
         ranking: the second stage's deployment; None runs the second stage in here.
+        scenarios: tables of rules by name.
+
+    Raises:
+        ValueError: the bundle cannot be opened, or cannot follow a scenario.
     """
 
-    def __init__(self, args: ServeArgs, ranking: DeploymentHandle[Any] | None = None) -> None:
+    def __init__(
+        self,
+        args: ServeArgs,
+        ranking: DeploymentHandle[Any] | None = None,
+        scenarios: Mapping[str, Any] | None = None,
+    ) -> None:
         bind_to_node()
         self._args = args
         bundle = open_bundle(args.bundle)
@@ -36,11 +57,15 @@ class RetrievalReplica:
         self._recommender = replace(bundle.recommender, candidates=count)
         self._about = {**bundle.manifest, "topology": args.topology}
         self._ranking = ranking
+        self._scenarios = checked(self._recommender, scenarios or {})
         self._warm_up()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
-        self._batched = serve.batch(
+        self._small = serve.batch(
             max_batch_size=args.max_batch, batch_wait_timeout_s=0.0, max_concurrent_batches=2
         )(self._recommend)
+        self._large = serve.batch(
+            max_batch_size=min(LARGE_BATCH, args.max_batch), batch_wait_timeout_s=0.0
+        )(self._recommend_large)
 
     def _warm_up(self) -> None:
         """Load the tower and fill the caches now, not while the first request waits."""
@@ -51,13 +76,60 @@ class RetrievalReplica:
 
     def __serve_build_asgi_app__(self) -> Application:
         """Return the ASGI application; Ray calls this once the replica is constructed."""
-        limits = self._args.max_k, self._args.max_body
-        return Application(self.recommend, self.ready, self._about, *limits)
+        return Application(self, self._about, self._args)
 
-    async def recommend(self, request: Request) -> dict[str, Any]:
-        """Answer one request, batched with others that wait."""
-        answer: dict[str, Any] = await self._batched(request)
-        return answer
+    async def recommend(self, query: Any) -> dict[str, Any]:
+        """Answer one query, batched with others that wait.
+
+        Raises:
+            RuleError: it has rules that the bundle cannot follow.
+        """
+        try:
+            request = as_request(query, self._scenarios)
+        except KeyError:
+            available = ", ".join(self._scenarios) or "none"
+            raise RuleError(
+                ("scenario",), f"unknown scenario; available: {available}", query.scenario
+            ) from None
+        check(self._recommender, request)
+        most = self._args.max_history
+        if len(request.history) <= most:
+            return await self._answer(request)
+        answer = await self._answer(replace(request, history=request.history[-most:]))
+        return answer | {"history_used": most}
+
+    async def recommend_batch(self, query: Any) -> dict[str, Any]:
+        """Answer a list of queries; all of them are checked first."""
+        for at, one in enumerate(query.requests):
+            try:
+                check(self._recommender, as_request(one, self._scenarios))
+            except RuleError as error:
+                raise RuleError(
+                    ("requests", at, *error.place), error.args[0], error.given
+                ) from None
+            except KeyError:
+                place = ("requests", at, "scenario")
+                raise RuleError(place, "unknown scenario", one.scenario) from None
+        found = await asyncio.gather(*(self.recommend(one) for one in query.requests))
+        return {"answers": list(found)}
+
+    async def rank(self, query: Any) -> dict[str, Any]:
+        """Return given items in the order in which they would be recommended."""
+        request = Request(user_id=query.user_id, history=query.history[-self._args.max_history :])
+        return await asyncio.to_thread(rank_items, self._recommender, request, query.items)
+
+    async def similar(self, query: Any) -> dict[str, Any]:
+        """Return items like given ones."""
+        request = Request(
+            k=query.k,
+            exclude=query.exclude,
+            filter=query.filter,
+            allow=query.allow,
+            fields=query.fields,
+        )
+        check(self._recommender, request)
+        seeds = query.items, query.not_items
+        return await asyncio.to_thread(similar_items, self._recommender, *seeds, request)
 
     async def ready(self) -> None:
         """Raise where the second stage does not answer, or has another bundle."""
@@ -67,19 +139,35 @@ class RetrievalReplica:
         if ours != theirs:
             raise OtherBundleError(f"stage 1 has bundle {ours}, stage 2 has {theirs}")
 
+    async def _answer(self, request: Request) -> dict[str, Any]:
+        large = len(request.history) > LARGE or request.k > LARGE or has_rules(request)
+        answer: dict[str, Any] = await (self._large if large else self._small)(request)
+        return answer
+
     async def _recommend(self, requests: list[Request]) -> list[dict[str, Any]]:
         retrieved = retrieve(self._recommender, requests)
         ranked = await self._ranked(requests, retrieved)
+        if ranked is None:
+            ranked = rank_retrieved(self._recommender, requests, retrieved)
         return answers(self._recommender, requests, retrieved, *ranked)
 
-    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> Ranked:
-        if self._ranking is not None:
-            most = max(request.k for request in requests)
-            message = pack(retrieved, most)
-            ranked: Ranked | None = await self._ranking.rank.remote(
-                self._recommender.version, message
-            )
-            if ranked is not None:
-                return ranked
-        # While an application is updated, stage 2 may have another bundle; this one has both.
-        return rank_retrieved(self._recommender, requests, retrieved)
+    async def _recommend_large(self, requests: list[Request]) -> list[dict[str, Any]]:
+        """Answer in threads, so that small requests are answered meanwhile."""
+        retrieved = await asyncio.to_thread(retrieve, self._recommender, requests)
+        ranked = await self._ranked(requests, retrieved)
+        if ranked is None:
+            asked = self._recommender, requests, retrieved
+            ranked = await asyncio.to_thread(rank_retrieved, *asked)
+        return await asyncio.to_thread(answers, self._recommender, requests, retrieved, *ranked)
+
+    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> Ranked | None:
+        """Return what stage 2's deployment makes of candidates.
+
+        None without one, and where it has another bundle, as it may while an application is
+        updated: this one has both stages.
+        """
+        if self._ranking is None:
+            return None
+        message = pack(retrieved, ranked_count(requests, retrieved))
+        ranked: Ranked | None = await self._ranking.rank.remote(self._recommender.version, message)
+        return ranked

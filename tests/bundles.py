@@ -11,6 +11,7 @@ from train.bundle import bundle
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.core.top_k import top_k
+from train.data.columns import Columns
 from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearScore
@@ -74,6 +75,7 @@ def make_recommender(
         reranker=_reranker(rng, known, user_vectors, histories, index, settings)
         if reranked
         else None,
+        columns=_columns(items),
     )
 
 
@@ -116,6 +118,18 @@ def write_tower_bundle(folder: Path, **sizes: Any) -> Path:
     facts = {"name": "tower", "config": {"tower": settings.model_dump(), "candidates": 40}}
     files = {bundle.TOWER: state_bytes(model)}
     return folder / bundle.write(folder, parts, facts, files)
+
+
+def _columns(items: int) -> Columns:
+    """Return columns that follow from an item's index: colours, tags, prices with gaps."""
+    colours = ("red", "green", "blue")
+    index = range(items)
+    values = {
+        "colour": pa.array([colours[i % 3] for i in index]),
+        "tags": pa.array([[f"tag{d}" for d in (2, 3, 5) if i % d == 0] for i in index]),
+        "price": pa.array([None if i % 10 == 3 else float(i % 40) for i in index], pa.float32()),
+    }
+    return Columns({"colour": "category", "tags": "categories", "price": "number"}, values)
 
 
 def _ids(count: int, first: int, text: bool) -> IdMap:

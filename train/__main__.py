@@ -120,6 +120,8 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     from train.recommender.answers import newest_of_history
     from train.recommender.answers import recommend as answer
     from train.recommender.requests import Request
+    from train.recommender.rule_models import Rules
+    from train.recommender.rules import check
 
     if arguments.k < 1:
         raise ValueError(f"--k: expected at least 1, got {arguments.k}")
@@ -127,7 +129,9 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     asked = [] if arguments.user_id is None else [arguments.user_id]
     users = _ids(asked, bundle.recommender.users.is_integer, "--user-id")
     history = _ids(arguments.history, bundle.recommender.items.is_integer, "--history")
-    request = Request(user_id=users[0] if users else None, history=history, k=arguments.k)
+    rules = Rules.model_validate_json(arguments.rules).values()
+    request = Request(user_id=users[0] if users else None, history=history, k=arguments.k, **rules)
+    check(bundle.recommender, request)
     found = answer(bundle.recommender, [request])[0]
     found["history"] = newest_of_history(bundle.recommender, request)
     print(json.dumps(found, indent=2, ensure_ascii=False))
@@ -233,6 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("--user-id", help="an id from the interactions")
     three.add_argument("--history", nargs="*", default=[], help="item ids, oldest first")
     three.add_argument("--k", type=int, default=10, help="how many items")
+    rules = 'rules as POST /recommend takes them, such as \'{"filter": {"price": {"lt": 20}}}\''
+    three.add_argument("--rules", metavar="JSON", default="{}", help=rules)
     three.set_defaults(call=recommend)
     four = commands.add_parser("export", help=export.__doc__)
     four.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")

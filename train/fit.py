@@ -6,10 +6,11 @@ final    towers on everything, for serving (unless final_fit is before_test)
 rerank   the reranker on the candidates that select's towers retrieve for the validation users
 """
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from cluster import storage
 from cluster.lease import check_free, leased
 from cluster.session import connect, scaling
 from cluster.sight import check_seen
+from cluster.vitals import AGAIN, watched
 from train.adapt import adapted, described
 from train.bundle import bundle, evaluation_arrays
 from train.config import Run
@@ -88,15 +90,10 @@ def fit(run: Run, address: str | None = None) -> str:
         earlier = [earlier_fold(run, data, steps) for steps in range(1, run.evaluation.folds)]
         holdout = select_holdout(run, data, folds)
         tracker = run.tracking.tracker(run.name, home)
-        leave = _nothing
-        if on_ray(run):
-            session = connect(address)
-            scaling(run.train.workers, run.train.gpu)
-            check_seen(storage.parent(home))
-            # The towers of earlier cuts are trained later.
-            leave = _nothing if earlier else session.leave
-        with leased(home), recorded(home, identity), tracker:
+        with _on_ray(run, address, home) as leave, leased(home), recorded(home, identity), tracker:
             tracker.begin(identity["config"])
+            # The towers of earlier cuts are trained later.
+            leave = _nothing if earlier else leave
             result = _fitted(home, run, data, folds, holdout, tracker, leave)
             _add_folds(home, run, result, folds.t2, earlier)
             logger.info("bundle: writing it")
@@ -157,6 +154,25 @@ class Result:
     model: TwoTowerModel
     facts: dict[str, Any]
     arrays: dict[str, Array]
+
+
+@contextlib.contextmanager
+def _on_ray(run: Run, address: str | None, home: str) -> Iterator[Callable[[], None]]:
+    """Connect to Ray where workers train, watch it, and yield what leaves it before the end."""
+    if not on_ray(run):
+        yield _nothing
+        return
+    session = connect(address)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(watched(AGAIN))
+        scaling(run.train.workers, run.train.gpu)
+        check_seen(storage.parent(home))
+
+        def leave() -> None:
+            stack.close()
+            session.leave()
+
+        yield leave
 
 
 def _nothing() -> None:

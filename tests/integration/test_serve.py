@@ -26,12 +26,19 @@ from tests.bundles import write_bundle
 from tests.waiting import BOUND, wait_until
 from train.bundle.bundle import Bundle, open_bundle
 from train.recommender.answers import recommend
+from train.recommender.given_items import rank_items, similar_items
 from train.recommender.requests import Request
 
 # 127.0.0.1, ::1 and ::ffff:127.0.0.1.
 LOOPBACK = re.compile("(0100007F|0{24}01000000|0{16}FFFF00000100007F):")
 ROOT = Path(__file__).parents[2]
 USERS, ITEMS = 300, 500
+SCENARIOS = """
+[cheap]
+filter = { price = { lt = 10 } }
+max_per = { colour = 2 }
+fields = ["colour", "price"]
+"""
 
 
 @dataclass
@@ -85,13 +92,16 @@ def family(mark: str) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bundle(tmp_path_factory.mktemp("bundles"), users=USERS, items=ITEMS)
+    place = tmp_path_factory.mktemp("bundles")
+    (place / "rules.toml").write_text(SCENARIOS)
+    return write_bundle(place, users=USERS, items=ITEMS)
 
 
 @pytest.fixture(scope="module", params=["split", "fused"])
 def server(folder: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    flags = ("--max-body", 5000, "--max-history", 50, "--scenarios", folder.parent / "rules.toml")
     with (
-        serving(folder, "--topology", request.param, "--max-body", 5000) as (url, mark),
+        serving(folder, "--topology", request.param, *flags) as (url, mark),
         httpx.Client(base_url=url, timeout=BOUND) as client,
     ):
         yield Server(request.param, mark, client, open_bundle(folder))
@@ -125,9 +135,111 @@ def test_explanations_come_over_http(server: Server) -> None:
     )
 
 
+RULES: dict[str, dict[str, Any]] = {
+    "filter": {"filter": {"and": [{"colour": {"in": ["red", "blue"]}}, {"price": {"ge": 5}}]}},
+    "allow": {"allow": [5, 6, 7, 8, 10**6], "k": 9},
+    "seen": {"seen": "allow", "history": [7, 8]},
+    "boost": {"boost": [{"filter": {"tags": {"any": ["tag2"]}}, "factor": 9}]},
+    "pin": {"pin": [{"item_id": 6, "position": 2}], "explain": True},
+    "max_per": {"max_per": {"colour": 2, "tags": 3}, "k": 20},
+    "diversity": {"diversity": 0.5, "fields": ["tags"]},
+    "all": {
+        "filter": {"not": {"tags": {"any": ["tag5"]}}},
+        "max_per": {"colour": 3},
+        "diversity": 0.3,
+        "boost": [{"filter": {"price": {"gt": 30}}, "factor": 0.5}],
+        "fields": ["colour"],
+    },
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_followed_as_offline(server: Server, name: str) -> None:
+    asked = [Request(user_id=1000 + user, **RULES[name]) for user in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        live = list(
+            pool.map(lambda of: server.ask(user_id=of.user_id, **RULES[name]).json(), asked)
+        )
+    for ours, theirs in zip(live, recommend(server.bundle.recommender, asked), strict=True):
+        same_answer(ours, theirs)
+
+
+def same_answer(ours: Any, theirs: Any) -> None:
+    """Equal but for the last bits of scores."""
+    scores = [[item.pop("score") for item in of["items"]] for of in (ours, theirs)]
+    for item in (*ours["items"], *theirs["items"]):
+        item.pop("ranking_score", None)
+    assert ours == theirs
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+def test_a_scenario_is_named_and_added_to(server: Server) -> None:
+    own = {"colour": {"eq": "red"}}
+    got = server.ask(user_id=1001, scenario="cheap", filter=own, max_per={"colour": 5}).json()
+    rules: Any = {
+        "filter": {"and": [{"price": {"lt": 10}}, own]},
+        "max_per": {"colour": 5},
+        "fields": ["colour", "price"],
+    }
+    same_answer(got, recommend(server.bundle.recommender, [Request(user_id=1001, **rules)])[0])
+    assert {item["fields"]["colour"] for item in got["items"]} == {"red"}
+    refused = server.ask(scenario="dear")
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["msg"] == "unknown scenario; available: cheap"
+
+
+def test_long_histories_are_cut_to_the_newest(server: Server) -> None:
+    history = [5 + i % 400 for i in range(90)]
+    got = server.ask(history=history).json()
+    assert got.pop("history_used") == 50
+    same_answer(got, recommend(server.bundle.recommender, [Request(history=history[-50:])])[0])
+
+
+def test_a_batch_is_answered_as_its_requests_are(server: Server) -> None:
+    bodies: list[Any] = [{"user_id": 1000 + i, "k": 3 + i} for i in range(20)]
+    bodies += [{"history": [6], "filter": {"colour": {"eq": "red"}}}, {}]
+    got = server.client.post("/recommend/batch", json={"requests": bodies}).json()["answers"]
+    asked = [Request(**body) for body in bodies]
+    for ours, theirs in zip(got, recommend(server.bundle.recommender, asked), strict=True):
+        same_answer(ours, theirs)
+    bodies[7] = {"max_per": {"color": 1}}
+    refused = server.client.post("/recommend/batch", json={"requests": bodies})
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["loc"] == ["body", "requests", 7, "max_per", "color"]
+    assert server.client.post("/recommend/batch", json={"requests": []}).status_code == 422
+
+
+def test_given_items_are_ranked_and_similar_ones_found(server: Server) -> None:
+    recommender = server.bundle.recommender
+    got = server.client.post("/rank", json={"user_id": 1002, "items": [50, 6, 7, 10**9]}).json()
+    same_answer(got, rank_items(recommender, Request(user_id=1002), [50, 6, 7, 10**9]))
+    body = {"items": [50], "not_items": [7], "k": 5, "filter": {"colour": {"eq": "red"}}}
+    got = server.client.post("/similar", json=body).json()
+    request = Request(k=5, filter={"colour": {"eq": "red"}})
+    same_answer(got, similar_items(recommender, [50], [7], request))
+    refused = server.client.post("/similar", json={"items": ["nothing"]})
+    assert refused.status_code == 422
+    assert refused.json()["detail"][0]["loc"] == ["body", "items"]
+
+
 @pytest.mark.parametrize(
     ("body", "place", "words"),
     [
+        (
+            '{"filter": {"color": {"eq": "red"}}}',
+            ["body", "filter", "color"],
+            "did you mean colour",
+        ),
+        (
+            '{"filter": {"price": {"in": [1, "2"]}}}',
+            ["body", "filter", "price", "in", 1],
+            "a number",
+        ),
+        ('{"boost": [{"filter": {}, "factor": 0}]}', ["body", "boost", 0, "factor"], "than 0"),
+        ('{"pin": [{"item_id": 5}]}', ["body", "pin", 0, "position"], "required"),
+        ('{"max_per": {"colour": 0}}', ["body", "max_per", "colour"], "than or equal to 1"),
+        ('{"diversity": 1.5}', ["body", "diversity"], "less than or equal to 1"),
+        ('{"seen": "maybe"}', ["body", "seen"], "'exclude' or 'allow'"),
         ('{"k": "ten"}', ["body", "k"], "valid integer"),
         ('{"k": 0}', ["body", "k"], "greater than or equal to 1"),
         ('{"k": 1001}', ["body", "k"], "less than or equal to 1000"),
@@ -201,7 +313,8 @@ def test_the_documentation_can_be_read_without_the_internet(
 ) -> None:
     url = str(server.client.base_url)
     met = browser.open(f"{url}/docs", shows=".opblock-summary-path")
-    assert all(path in met.text for path in ("/recommend", "/healthz", "/bundle"))
+    paths = ("/recommend", "/recommend/batch", "/rank", "/similar", "/healthz", "/bundle")
+    assert all(path in met.text for path in paths)
     assert met.asked <= {url, "data://"}
     assert met.errors == []
 
@@ -209,7 +322,7 @@ def test_the_documentation_can_be_read_without_the_internet(
 def test_the_documentation_describes_recommend(server: Server) -> None:
     described = server.client.get("/openapi.json").json()
     post = described["paths"]["/recommend"]["post"]
-    assert set(post["responses"]) == {"200", "413", "422", "503"}
+    assert set(post["responses"]) == {"200", "408", "413", "422", "503"}
     models = described["components"]["schemas"]
     body = post["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
     assert models[body]["properties"]["k"]["maximum"] == 1000

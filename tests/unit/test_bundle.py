@@ -160,7 +160,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 def test_another_format_version_is_refused(copy: Path, version: object) -> None:
     found = read_manifest(copy)
     write_manifest(copy, {**found, "format_version": version})
-    message = f"format_version {version!r}, this installation reads 3, 4, 5, 6 and 7"
+    message = f"format_version {version!r}, this installation reads 3, 4, 5, 6, 7 and 8"
     with pytest.raises(BundleError, match=message):
         open_bundle(copy)
 

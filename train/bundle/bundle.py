@@ -46,8 +46,9 @@ class Bundle:
         recommender: as it was stored.
         manifest: format version, version, created, name, config, libraries, data, metrics, index,
             reranker (`name`, `earned`, ...), `sources` (`name`, `quota`, `shape`), `gate`
-            (`served`, and the ladder that it was chosen from), `added` (elements at the end of
-            vectors that scores add to products) and the sha256 of every file.
+            (`served`, and the ladder that it was chosen from), `item_columns` (kinds), `added`
+            (elements at the end of vectors that scores add to products) and the sha256 of every
+            file.
         folder: where it lies; the tower's files are read from here when they are first needed.
     """
 
@@ -178,6 +179,7 @@ def _fill(
         "index": recommender.index.report,
         "added": recommender.added,
         "sources": sources_record(recommender),
+        "item_columns": dict(recommender.columns.kinds),
         "reranker": {},
         **facts,
     }

@@ -19,6 +19,7 @@ from train.bundle.files import (
     write_table,
 )
 from train.core.ragged import Array, Ragged
+from train.data.columns import Columns
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 TOWER = "tower.safetensors"
 REPEATS = "repeats.safetensors"
 HIDDEN = "hidden.safetensors"
+COLUMNS = "item_columns.arrow"
 LINEAR_SCORE = "linear_score.safetensors"
 # Of bundles before format 6.
 ONE_SOURCE = ({"name": TOWER_SOURCE, "quota": None, "shape": TOWER_SOURCE},)
@@ -60,6 +62,8 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
         write_arrays(draft / REPEATS, **recommender.repeats.arrays())
     if recommender.hidden is not None:
         write_arrays(draft / HIDDEN, **ragged_arrays(recommender.hidden))
+    if recommender.columns:
+        write_table(draft / COLUMNS, recommender.columns.values)
     write_features(draft, "user", recommender.user_features)
     write_features(draft, "item", recommender.item_features)
     for name, source in recommender.sources.items():
@@ -98,6 +102,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         seen=manifest["config"].get("seen", "exclude"),
         repeats=_read_repeats(folder),
         hidden=_read_hidden(folder),
+        columns=_read_columns(folder, manifest),
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:
@@ -154,6 +159,11 @@ def _read_repeats(folder: Path) -> Repeats | None:
     if not (folder / REPEATS).exists():
         return None
     return Repeats.from_arrays(safetensors.numpy.load_file(folder / REPEATS))
+
+
+def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:
+    kinds = manifest.get("item_columns", {})
+    return Columns(kinds, read_table(folder / COLUMNS)) if kinds else Columns()
 
 
 def _read_hidden(folder: Path) -> Ragged | None:

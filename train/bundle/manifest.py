@@ -14,11 +14,12 @@ from train.core.redact import plain
 
 FORMAT = "raytower-bundle"
 
-FORMAT_VERSION = 7
+FORMAT_VERSION = 8
 
 # 3 has no linear score, 4 has it among the statistics; up to 5 towers are the one source; up to 6
-# nothing is hidden from a user, and rows order interactions of one time.
-READABLE = (3, 4, 5, 6, 7)
+# nothing is hidden from a user, and rows order interactions of one time; up to 7 there are no
+# columns of items to filter by.
+READABLE = (3, 4, 5, 6, 7, 8)
 
 LIBRARIES = ("numpy", "pyarrow", "safetensors", "hnswlib", "catboost", "torch", "ray")
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.core.schema import Interactions, Kind, Tables
+from train.data.columns import Columns
 from train.data.encoders import Encoder, Features, embedding_rows, fit_embedding
 from train.data.ids import IdMap
 from train.data.ties import Rows, order_of
@@ -24,6 +25,7 @@ class Encoded:
             to differs in the last bits between processors and numbers of threads.
         tied_users: users who have several items at their last time.
         reading: what was read, as `Tables` says.
+        item_columns: attributes of the items as they were declared.
     """
 
     users: IdMap
@@ -37,6 +39,7 @@ class Encoded:
     attributes: str
     tied_users: int = 0
     reading: Mapping[str, Any] = field(default_factory=dict)
+    item_columns: Columns = field(default_factory=Columns)
 
 
 def encode(tables: Tables) -> Encoded:
@@ -61,6 +64,7 @@ def encode(tables: Tables) -> Encoded:
         attributes=_digest((user_table, tables.user_columns), (item_table, tables.item_columns)),
         tied_users=tied_users,
         reading=tables.reading,
+        item_columns=Columns.of(item_table, tables.item_columns),
     )
 
 

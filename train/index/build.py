@@ -9,14 +9,10 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.index import hnsw
-from train.index.base import Index, IndexSettings
+from train.index.base import EXACT_ITEMS, Index, IndexSettings
 from train.index.pair_index import EXHAUSTIVE, PairHead, PairIndex
 from train.index.vector_index import MAX_EF, VectorIndex, catalogue_members
 
-# Up to so many items exact search of users' queries takes 2 ms at most (measured by
-# `tests.benchmarks.index_sizes`) and misses nothing. A rule of sizes and no stopwatch, so that a
-# command has one result on every machine.
-EXACT_ITEMS = 50_000
 # Items that are found for a query, where nothing says how many candidates there will be.
 RECALL_K = 100
 # A sweep ends at this recall: further breadth buys time only.

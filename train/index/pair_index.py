@@ -21,7 +21,8 @@ from threadpoolctl import ThreadpoolController
 
 from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
-from train.index.base import check_search
+from train.index.base import Index, check_search
+from train.index.subset import Subset
 
 FILE = "head.safetensors"
 EXHAUSTIVE = "exhaustive"
@@ -167,6 +168,11 @@ class PairIndex:
         starts = range(0, max(1, len(vectors)), BLOCK)
         blocks = [self._block(vectors[s : s + BLOCK], k, exclude, s) for s in starts]
         return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+
+    def within(self, items: Array) -> Index:
+        """Return the search over some items of the catalogue, ascending `[m]`."""
+        catalogue = np.ones(len(items), dtype=bool)
+        return Subset(self, items, PairIndex.build(self.vectors[items], catalogue, self.head))
 
     def _block(self, vectors: Array, k: int, exclude: Ragged, start: int) -> tuple[Array, Array]:
         """Answer the queries `[B, w]` whose exclusions begin at row `start`."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,16 @@ import numpy as np
 from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
 from train.index import hnsw
-from train.index.base import check_search
+from train.index.base import EXACT_ITEMS, Index, check_search
+from train.index.subset import Subset
 
 FILE = "index.hnsw"
 # A graph that looks at more nodes than these is no faster than exact search.
 MAX_EF = 10_000
 # Items that exact search fetches beyond k: most ties by rounding are decided among these.
 MARGIN = 8
+# A graph has one breadth for all threads that search it.
+ONE_BREADTH = Lock()
 # Values of ef to measure, each 1.5 times the one before.
 EFS = (16, 24, 36, 54, 81, 128, 192, 288, 432, 648, 972, 1458, 2187)
 
@@ -86,6 +90,18 @@ class VectorIndex:
         largest = 0 if self.graph is None else len(self.members) // 2
         efs = [ef for ef in EFS if fetched <= ef <= largest]
         return [*((ef, self.at(ef)) for ef in efs), (0, self.exact())]
+
+    def within(self, items: Array) -> Index:
+        """Return the search over some items of the catalogue, ascending `[m]`.
+
+        All of them are looked at, or, where they are too many, the graph's neighbours among them.
+        """
+        items = items.astype(np.int32)
+        if self.report["used"] == "exact" or len(items) <= EXACT_ITEMS:
+            members = np.arange(len(items), dtype=np.int32)
+            exact = VectorIndex(self.vectors[items], members, None, {"used": "exact"})
+            return Subset(self, items, exact)
+        return replace(self, members=items)
 
     def save(self, folder: Path) -> None:
         """Write the graph, if there is one; vectors, catalogue and report are stored beside."""
@@ -169,28 +185,44 @@ class VectorIndex:
 
         So the answer to a query depends on its own exclusions alone.
         """
-        counts = _power_of_two(k + exclude.lengths)
+        # Of some items alone so many more are fetched that as many of these are among them.
+        share = len(self.members) / self.graph.get_current_count()
+        counts = _power_of_two(np.ceil((k + exclude.lengths) / share))
         items = np.full((len(vectors), k), -1, dtype=np.int32)
         scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         for count in np.unique(counts):
             rows = np.flatnonzero(counts == count)
             queries, excluded = vectors[rows], exclude.take(rows)
             nearest = self._nearest(queries, int(count))
+            if nearest is not None:
+                left = _without(nearest, excluded, len(self.vectors))
+                left[~self._inside[left]] = -1
+                short = (left >= 0).sum(axis=1) < np.minimum(k, len(self.members))
+                nearest = None if share < 1 and short.any() else left
             items[rows], scores[rows] = (
                 self._exact(queries, k, excluded)
                 if nearest is None
-                else self._ordered(queries, _without(nearest, excluded, len(self.vectors)), k)
+                else self._ordered(queries, nearest, k)
             )
         return items, scores
+
+    @cached_property
+    def _inside(self) -> Array:
+        """Whether an item is in the catalogue, bool `[I]`."""
+        inside = np.zeros(len(self.vectors), dtype=bool)
+        inside[self.members] = True
+        return inside
 
     def _nearest(self, vectors: Array, k: int) -> Array | None:
         """Return the k nearest by HNSW [B, k], None where that is slow or the graph is short."""
         if k > min(MAX_EF, len(self.members) // 2):
             return None
-        self.graph.set_ef(max(int(self.report["ef"]), k))
+        # The graph's vectors have one more coordinate, which adds nothing to a query's product.
+        queries = np.pad(vectors, ((0, 0), (0, 1)))
         try:
-            # The graph's vectors have one more coordinate, which adds nothing to a query's product.
-            labels, _ = self.graph.knn_query(np.pad(vectors, ((0, 0), (0, 1))), k=k, num_threads=1)
+            with ONE_BREADTH:
+                self.graph.set_ef(max(int(self.report["ef"]), k))
+                labels, _ = self.graph.knn_query(queries, k=k, num_threads=1)
         except RuntimeError:
             return None
         return np.asarray(labels).astype(np.int64)

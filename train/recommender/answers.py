@@ -1,6 +1,7 @@
 """Answers in external ids, with scores and explanations."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from train.core.ragged import Array, Ragged
 from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Id, Request, Retrieved, in_indices
+from train.recommender.restrict import key_of, restricted
 from train.recommender.retrieval import retrieve
+from train.recommender.rules import Chosen, choose, fields_of, has_rules
 
 
 def recommend(recommender: Recommender, requests: Iterable[Request]) -> list[dict[str, Any]]:
@@ -17,7 +20,7 @@ def recommend(recommender: Recommender, requests: Iterable[Request]) -> list[dic
 
     Returns:
         A dict a request: `items` (each `item_id`, `score` and, where known, `title`), `source`,
-        `bundle` and, where there are any, `ignored`.
+        `bundle`, where there are any, `ignored`, and `short`, the reason for fewer than k.
     """
     asked = list(requests)
     if not asked:
@@ -41,9 +44,16 @@ def newest_of_history(
 def rank_retrieved(
     recommender: Recommender, requests: Sequence[Request], found: Retrieved
 ) -> tuple[Array, Array]:
-    """Return the ranked items `[B, k]` and scores `[B, k]` for the largest `k` of the requests."""
-    most = max(request.k for request in requests)
+    """Return the ranked items `[B, n]` and scores `[B, n]`, as many as `ranked_count` says."""
+    most = ranked_count(requests, found)
     return rank_candidates(recommender, found.queries, found.vectors, found.candidates, most)
+
+
+def ranked_count(requests: Sequence[Request], found: Retrieved) -> int:
+    """Return how much of the rankings is needed: the largest k, or all where rules choose."""
+    if any(has_rules(request) for request in requests):
+        return int(found.candidates.items.shape[1])
+    return max(request.k for request in requests)
 
 
 def answers(
@@ -53,35 +63,94 @@ def answers(
     items: Array,
     scores: Array,
 ) -> list[dict[str, Any]]:
-    """Return the ranked items `[B, k]` and scores `[B, k]` as answers in external ids."""
-    lists = _entries(recommender, items, scores)
-    result: list[dict[str, Any]] = []
-    for row, request in enumerate(requests):
-        entries = lists[row][: request.k]
-        if request.explain:
-            entries = _explained(recommender, found, row, items[row], entries)
-        answer: dict[str, Any] = {
-            "items": entries,
-            "source": found.sources[row],
-            "bundle": recommender.version,
-        }
-        if found.ignored[row]:
-            answer["ignored"] = found.ignored[row]
-        result.append(answer)
-    return result
-
-
-def _entries(recommender: Recommender, items: Array, scores: Array) -> list[list[dict[str, Any]]]:
-    ids, titles = recommender.item_names
-    rounded = scores.astype(np.float64).round(6).tolist()
+    """Return the ranked items `[B, n]` and scores `[B, n]` as answers in external ids."""
     return [
-        [_entry(ids[i], score, titles[i]) for i, score in zip(*row, strict=True) if i >= 0]
-        for row in zip(items.tolist(), rounded, strict=True)
+        _answer(recommender, request, found, row, items[row], scores[row])
+        for row, request in enumerate(requests)
     ]
 
 
+def _answer(
+    recommender: Recommender,
+    request: Request,
+    found: Retrieved,
+    row: int,
+    items: Array,
+    scores: Array,
+) -> dict[str, Any]:
+    ignored = list(found.ignored[row])
+    if has_rules(request):
+        found, row, chosen = _chosen(recommender, request, found, row, items, scores)
+        entries = entries_of(recommender, chosen.items, chosen.scores, request.fields)
+        for entry, pinned in zip(entries, chosen.pinned.tolist(), strict=True):
+            if pinned:
+                entry["pinned"] = True
+        items = chosen.items
+        ignored += chosen.ignored
+    else:
+        items = items[: request.k]
+        items = items[items >= 0]
+        entries = entries_of(recommender, items, scores, request.fields)
+    if request.explain:
+        entries = _explained(recommender, found, row, items, entries)
+    answer: dict[str, Any] = {
+        "items": entries,
+        "source": found.sources[row],
+        "bundle": recommender.version,
+    }
+    if ignored:
+        answer["ignored"] = ignored
+    if len(entries) < request.k:
+        rules = " and the rules" if has_rules(request) or key_of(request) else ""
+        left = f"{len(entries)} of {request.k}: nothing else is left by exclusions{rules}"
+        answer["short"] = left
+    return answer
+
+
+def _chosen(
+    recommender: Recommender,
+    request: Request,
+    found: Retrieved,
+    row: int,
+    items: Array,
+    scores: Array,
+) -> tuple[Retrieved, int, Chosen]:
+    """Return what rules choose, of more candidates while those that there are do not suffice.
+
+    With it, the candidates that it was chosen from, and their row.
+    """
+    asked = max(recommender.candidates, request.k)
+    every = int(restricted(recommender, request).catalogue.sum())
+    while True:
+        exclude = found.queries.exclude.take(np.array([row])).values
+        chosen = choose(recommender, request, items, scores, exclude)
+        count = int((found.candidates.items[row] >= 0).sum())
+        if len(chosen.items) >= request.k or count < min(asked, every) or count >= every:
+            return found, row, chosen
+        asked = min(4 * asked, every)
+        found, row = retrieve(recommender, [replace(request, k=asked)]), 0
+        ranked = rank_retrieved(recommender, [request], found)
+        items, scores = ranked[0][0], ranked[1][0]
+
+
+def entries_of(
+    recommender: Recommender, items: Array, scores: Array, fields: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Return items `[n]` and their scores as entries of an answer, with some of their columns."""
+    ids, titles = recommender.item_names
+    rounded = scores.astype(np.float64).round(6).tolist()
+    entries = [
+        _entry(ids[i], score, titles[i]) for i, score in zip(items.tolist(), rounded, strict=False)
+    ]
+    if not fields:
+        return entries
+    columns = fields_of(recommender, fields, items)
+    return [entry | {"fields": of} for entry, of in zip(entries, columns, strict=True)]
+
+
 def _entry(item: Id, score: float, title: str | None) -> dict[str, Any]:
-    entry = {"item_id": item, "score": score}
+    # What was pinned and is no candidate has no score.
+    entry = {"item_id": item, "score": score if score == score else None}
     return entry if title is None else {**entry, "title": title}
 
 
@@ -99,17 +168,20 @@ def _explained(
     rank = {int(item): position for position, item in enumerate(candidates)}
     reranked = recommender.reranks and found.sources[row] != "popular"
     nearest = _nearest(recommender, found.queries.history, row, items)
-    return [
-        entry
-        | {
-            "retrieval_score": float(scores[rank[int(item)]]),
-            "retrieval_rank": rank[int(item)] + 1,
+    result = []
+    for entry, item, similar in zip(entries, items.tolist(), nearest, strict=True):
+        at = rank.get(item)
+        if at is None:  # pinned
+            result.append(entry | {"similar_to": similar})
+            continue
+        facts = {
+            "retrieval_score": float(scores[at]),
+            "retrieval_rank": at + 1,
             "ranking_score": entry["score"] if reranked else None,
             "similar_to": similar,
-            **({"proposed_by": proposed[rank[int(item)]]} if proposed else {}),
         }
-        for entry, item, similar in zip(entries, items, nearest, strict=False)
-    ]
+        result.append(entry | facts | ({"proposed_by": proposed[at]} if proposed else {}))
+    return result
 
 
 def _proposers(recommender: Recommender, found: Retrieved, row: int) -> list[list[str]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from train.core.ragged import Array, Ragged
 from train.core.schema import Seen
+from train.data.columns import Columns
 from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
@@ -66,6 +67,8 @@ class Recommender:
             ("allow"), or are the only ones ("only").
         repeats: what users had before, where seen items may be recommended.
         hidden: items that are never recommended to each user, U rows; None where there are none.
+        columns: of the items, as they were declared, for filters and answers; none in bundles of
+            before format 8.
         version: of the bundle that it was opened from; empty before it is stored.
     """
 
@@ -91,6 +94,7 @@ class Recommender:
     seen: Seen = "exclude"
     repeats: Repeats | None = None
     hidden: Ragged | None = None
+    columns: Columns = field(default_factory=Columns)
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -141,6 +145,7 @@ class Recommender:
             item_features=data.item_features,
             index=index,
             hidden=known.hidden if len(known.hidden.values) else None,
+            columns=data.item_columns,
             **rest,
         )
 
@@ -164,6 +169,12 @@ class Recommender:
     def directions(self) -> Array:
         """Item vectors without the elements that scores add, to compare items by, `[I, w]`."""
         return self.item_vectors[:, : self.item_vectors.shape[1] - self.added]
+
+    @cached_property
+    def lengths(self) -> Array:
+        """Of the directions, float32 `[I]`."""
+        lengths: Array = np.linalg.norm(self.directions, axis=1)
+        return lengths
 
     @cached_property
     def described(self) -> FeatureInputs:

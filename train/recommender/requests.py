@@ -1,8 +1,8 @@
 """Requests, in external ids and in indices, and the candidates retrieved for them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,9 +22,17 @@ class Request:
         user_id: of a user in the bundle; anything else is an unknown user.
         history: item ids, oldest first; appended to the stored history of the user.
         k: how many items to return.
-        exclude: item ids not to return; whether items that the user has seen may be returned, the
-            bundle says.
+        exclude: item ids not to return.
         explain: whether to say where each item comes from.
+        filter: over the columns of items, see `filters`; None lets all pass.
+        allow: the only item ids to return; None for all.
+        seen: whether items of the history are returned; None for what the bundle says.
+        boost: a `filter` and a `factor` each, which the odds of the items that pass are multiplied
+            by.
+        pin: an `item_id` and a `position` each, from 1; it is there whatever the other rules say.
+        max_per: the most items with one value of a column, by column.
+        diversity: between 0 and 1: how much items are to differ from those before.
+        fields: columns of the items to return.
     """
 
     user_id: Id | None = None
@@ -32,6 +40,14 @@ class Request:
     k: int = 10
     exclude: Sequence[Id] = ()
     explain: bool = False
+    filter: Mapping[str, Any] | None = None
+    allow: Sequence[Id] | None = None
+    seen: Literal["exclude", "allow"] | None = None
+    boost: Sequence[Mapping[str, Any]] = ()
+    pin: Sequence[Mapping[str, Any]] = ()
+    max_per: Mapping[str, int] = field(default_factory=dict)
+    diversity: float = 0.0
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,8 @@ def in_indices(
     history = recommender.histories.take(user)
     if len(given.values):
         history = history.join(given)
-    seen = _excluded(recommender, user, history)
+    asked_seen = [request.seen or recommender.seen for request in requests]
+    seen = _excluded(recommender, user, history, np.array([of == "exclude" for of in asked_seen]))
     exclude = seen.join(excluded) if len(excluded.values) else seen
     queries = Queries(user=user, history=history, exclude=exclude)
     return queries, given.lengths > 0, ignored
@@ -95,13 +112,17 @@ def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) 
             always are.
     """
     history = recommender.histories.take(users)
-    exclude = _excluded(recommender, users, history if unseen else Ragged.empty(len(users)))
+    without = np.full(len(users), unseen and recommender.seen == "exclude")
+    exclude = _excluded(recommender, users, history, without)
     return Queries(user=users.astype(np.int32), history=history, exclude=exclude)
 
 
-def _excluded(recommender: Recommender, users: Array, history: Ragged) -> Ragged:
-    """Return what is hidden from users, and their histories where these are excluded."""
-    seen = history if recommender.seen == "exclude" else Ragged.empty(len(history))
+def _excluded(recommender: Recommender, users: Array, history: Ragged, unseen: Array) -> Ragged:
+    """Return what is hidden from users, and the histories of those who want unseen items, `[B]`."""
+    seen = history
+    if not unseen.all():
+        kept = history.take(np.where(unseen, np.arange(len(history)), -1))
+        seen = kept if unseen.any() else Ragged.empty(len(history))
     return seen if recommender.hidden is None else seen.join(recommender.hidden.take(users))
 
 
@@ -109,6 +130,15 @@ def is_popular(queries: Queries) -> Array:
     """Whether only popularity can answer: neither user nor history is known, bool `[B]`."""
     unknown: Array = (queries.user < 0) & (queries.history.lengths == 0)
     return unknown
+
+
+def source_of(queries: Queries) -> list[Source]:
+    """Return what the answer to each request rests on."""
+    unknown: Source = "history"
+    sources: list[Source] = ["personal" if user >= 0 else unknown for user in queries.user]
+    for row in np.flatnonzero(is_popular(queries)):
+        sources[row] = "popular"
+    return sources
 
 
 def _items(recommender: Recommender, ids: Sequence[Sequence[Id]]) -> tuple[Ragged, list[list[Id]]]:

@@ -12,7 +12,8 @@ from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
 from train.recommender.recommender import TOWER, Recommender
-from train.recommender.requests import Request, Retrieved, Source, in_indices, is_popular
+from train.recommender.requests import Request, Retrieved, in_indices, is_popular, source_of
+from train.recommender.restrict import groups, restricted
 from train.sources.merge import filled, fused
 from train.sources.vectors import distinct_items
 
@@ -25,8 +26,44 @@ def retrieve(recommender: Recommender, requests: Sequence[Request]) -> Retrieved
     queries, given, ignored = in_indices(recommender, requests)
     vectors = vectors_of(recommender, queries, given)
     counts = np.array([max(recommender.candidates, request.k) for request in requests])
-    candidates = find_candidates(recommender, queries, vectors, counts)
-    return Retrieved(queries, vectors, candidates, _sources(queries), ignored)
+    candidates = _within_restrictions(recommender, requests, queries, vectors, counts)
+    return Retrieved(queries, vectors, candidates, source_of(queries), ignored)
+
+
+def _within_restrictions(
+    recommender: Recommender,
+    requests: Sequence[Request],
+    queries: Queries,
+    vectors: Array,
+    counts: Array,
+) -> Candidates:
+    """Return the candidates of every request, each of what it allows."""
+    parts = groups(requests)
+    if list(parts) == [""]:
+        return find_candidates(recommender, queries, vectors, counts)
+    found = _empty(recommender, len(requests), int(counts.max(initial=1)))
+    for rows in parts.values():
+        some = restricted(recommender, requests[rows[0]])
+        asked = queries.take(rows), vectors[rows], counts[rows]
+        _place(found, rows, find_candidates(some, *asked))
+    return found
+
+
+def _empty(recommender: Recommender, rows: int, width: int) -> Candidates:
+    several = len(recommender.proposing) > 1
+    return Candidates(
+        np.full((rows, width), -1, dtype=np.int32),
+        np.full((rows, width), -np.inf, dtype=np.float32),
+        np.zeros((rows, width), dtype=np.uint16) if several else None,
+    )
+
+
+def _place(found: Candidates, rows: Array, part: Candidates) -> None:
+    """Write the candidates of some rows into those of all."""
+    width = part.items.shape[1]
+    found.items[rows, :width], found.scores[rows, :width] = part.items, part.scores
+    if found.proposed is not None:
+        found.proposed[rows, :width] = part.proposed
 
 
 def vectors_of(recommender: Recommender, queries: Queries, given: Array) -> Array:
@@ -55,19 +92,12 @@ def find_candidates(
     rows, width = len(counts), int(counts.max(initial=1))
     if not popular.any() and (counts == width).all():
         return _found(recommender, queries, vectors, width)
-    several = len(recommender.proposing) > 1
-    found = Candidates(
-        np.full((rows, width), -1, dtype=np.int32),
-        np.full((rows, width), -np.inf, dtype=np.float32),
-        np.zeros((rows, width), dtype=np.uint16) if several else None,
-    )
+    found = _empty(recommender, rows, width)
     # One search a distinct count: how an approximate search finds k items depends on k.
     for count in np.unique(counts[~popular]):
         chosen = np.flatnonzero(~popular & (counts == count))
-        some = _found(recommender, queries.take(chosen), vectors[chosen], int(count))
-        found.items[chosen, :count], found.scores[chosen, :count] = some.items, some.scores
-        if found.proposed is not None:
-            found.proposed[chosen, :count] = some.proposed
+        asked = queries.take(chosen), vectors[chosen], int(count)
+        _place(found, chosen, _found(recommender, *asked))
     for row in np.flatnonzero(popular) if recommender.seen != "only" else ():
         exclude = queries.exclude.take(np.array([row]))
         best = _most_popular(recommender, exclude.values, counts[row])
@@ -94,7 +124,7 @@ def scores_by_source(
     """Return the score of each source for candidates `[B, C]`, float32 `[S, B, C]`."""
     out = np.empty((len(recommender.quotas), *items.shape), dtype=np.float32)
     for scores, name in zip(out, recommender.quotas, strict=True):
-        scores[:] = _scores_of(recommender, name, queries, vectors, items)
+        scores[:] = score_of_source(recommender, name, queries, vectors, items)
     return out
 
 
@@ -133,7 +163,7 @@ def _filled(
     scores = np.zeros_like(more.scores)
     if found.proposed is None:
         [name] = recommender.proposing
-        scores = _scores_of(recommender, name, queries, vectors, more.items)
+        scores = score_of_source(recommender, name, queries, vectors, more.items)
     return filled(found, replace(more, scores=np.where(more.items < 0, -np.inf, scores)))
 
 
@@ -158,7 +188,7 @@ def _of_histories(
     for start in range(0, len(items), step):
         rows = np.arange(start, min(start + step, len(items)))
         part = items[rows]
-        every = _scores_of(recommender, name, queries.take(rows), vectors[rows], part)
+        every = score_of_source(recommender, name, queries.take(rows), vectors[rows], part)
         best, values = top_k(np.where(part < 0, -np.inf, every).astype(np.float32), count)
         present = np.isfinite(values)
         width = best.shape[1]
@@ -181,9 +211,10 @@ def _history_items(recommender: Recommender, queries: Queries) -> Array:
     return items
 
 
-def _scores_of(
+def score_of_source(
     recommender: Recommender, name: str, queries: Queries, vectors: Array, items: Array
 ) -> Array:
+    """Return the scores of a source for items `[B, C]`, float32 `[B, C]`."""
     if name == TOWER:
         return _tower_scores(recommender, vectors, items)
     return recommender.sources[name].score(queries, items)
@@ -199,11 +230,3 @@ def _tower_scores(recommender: Recommender, vectors: Array, items: Array) -> Arr
 def _most_popular(recommender: Recommender, exclude: Array, count: int) -> Array:
     head = recommender.popular[: count + len(exclude)]
     return head[~np.isin(head, exclude)][:count]
-
-
-def _sources(queries: Queries) -> list[Source]:
-    unknown: Source = "history"
-    sources: list[Source] = ["personal" if user >= 0 else unknown for user in queries.user]
-    for row in np.flatnonzero(is_popular(queries)):
-        sources[row] = "popular"
-    return sources

@@ -39,6 +39,10 @@ class Source(Protocol):
         """Return the scores of items `[B, C]` (-1 for none, of any score), float32 `[B, C]`."""
         ...
 
+    def within(self, mask: Array) -> Self:
+        """Return the source that proposes some of its items alone, bool `[I]`; scores stay."""
+        ...
+
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name, to be stored."""
         ...

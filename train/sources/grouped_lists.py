@@ -4,7 +4,7 @@ Shapes: G groups, I items, B requests, N members, which are users or items.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -53,6 +53,10 @@ class GroupedListSource:
     def score(self, requests: Queries, items: Array) -> Array:
         """Return the mean scores of items `[B, C]`, float32 `[B, C]`."""
         return picked_of_sums(self._blocks(requests), items)
+
+    def within(self, mask: Array) -> "GroupedListSource":
+        """Return the source that proposes some of its items alone, bool `[I]`."""
+        return replace(self, catalogue=self.catalogue & mask)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""

@@ -4,7 +4,7 @@ Shapes: I items, B requests.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -67,6 +67,10 @@ class ItemToItemSource:
     def score(self, requests: Queries, items: Array) -> Array:
         """Return the sums of items `[B, C]`, float32 `[B, C]`; 0 for items without a weight."""
         return picked_of_sums(self._blocks(requests.history), items)
+
+    def within(self, mask: Array) -> "ItemToItemSource":
+        """Return the source that proposes some of its items alone, bool `[I]`."""
+        return replace(self, catalogue=self.catalogue & mask)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""

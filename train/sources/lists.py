@@ -48,6 +48,12 @@ class ListSource:
         """Return the scores of items `[B, C]`, float32 `[B, C]`."""
         return self.scores.take(items, mode="wrap")
 
+    def within(self, mask: Array) -> "ListSource":
+        """Return the source that proposes some of its items alone, bool `[I]`."""
+        made = ListSource(self.scores, self.catalogue & mask)
+        made.__dict__["_order"] = self._order[mask[self._order]]
+        return made
+
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""
         return {"scores": self.scores, "catalogue": self.catalogue}

@@ -4,7 +4,7 @@ Shapes: U users, I items, P pairs of a user and an item, B requests, C candidate
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -67,6 +67,10 @@ class RepeatSource:
         own = np.where(place >= 0, total.take(place, mode="wrap"), 0) if len(keys) else 0
         scores: Array = (own + self.popularity.take(items, mode="wrap")) / UNIT
         return scores.astype(np.float32)
+
+    def within(self, mask: Array) -> "RepeatSource":
+        """Return the source that proposes some of its items alone, bool `[I]`."""
+        return replace(self, catalogue=self.catalogue & mask)
 
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""

@@ -4,13 +4,14 @@ Shapes: I items, B requests, d width.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
 from train.core.ragged import Array, Ragged
+from train.index.base import Index
 from train.index.candidates import Candidates, Queries
 from train.index.vector_index import VectorIndex, catalogue_members
 
@@ -87,6 +88,13 @@ class VectorSource:
                 vectors[part] = self._solved(distinct.take(part).last(int(width)))
         return vectors
 
+    def within(self, mask: Array) -> "VectorSource":
+        """Return the source that proposes some of its items alone, bool `[I]`."""
+        made = replace(self, catalogue=self.catalogue & mask)
+        if made.catalogue.any():
+            made.__dict__["_index"] = self._index.within(np.flatnonzero(made.catalogue))
+        return made
+
     def arrays(self) -> Mapping[str, Array]:
         """Return every array by its name."""
         return {
@@ -97,7 +105,7 @@ class VectorSource:
         }
 
     @cached_property
-    def _index(self) -> VectorIndex:
+    def _index(self) -> Index:
         members = catalogue_members(self.items, self.catalogue)
         return VectorIndex(self.items, members, None, {"used": "exact"})
 

@@ -22,7 +22,7 @@ from cluster import storage
 from cluster.cpus import available_cpus
 from cluster.interfaces import use_own_interface
 from cluster.session import scaling
-from cluster.vitals import RayEndedError, watched
+from cluster.vitals import AGAIN, RayEndedError
 from train.trainer.checkpoint import (
     CHECKPOINT,
     PhaseResult,
@@ -39,9 +39,6 @@ logger = logging.getLogger(__name__)
 FOLDER = "towers"
 # Seconds without a sign of life after which it is said what is waited for.
 SILENCE = 15.0
-
-# What to do where Ray dies.
-AGAIN = "The same command goes on at the last checkpoint."
 
 Watch = Callable[[str, dict[str, Any]], None]
 """Called with the phase and the metrics of an epoch."""
@@ -68,7 +65,7 @@ def train_on_ray(
     _tell_of(jobs, done)
     if len(done) == len(jobs):
         return done
-    with _logged(watch, _workers(jobs)) as epochs, interruptible(), watched(AGAIN):
+    with _logged(watch, _workers(jobs)) as epochs, interruptible():
         result = _result(_trainer(jobs, place, epochs))
     if result.return_value:
         raise ValueError(result.return_value)
