@@ -91,6 +91,22 @@ class TestSource:
         present = found.items >= 0
         np.testing.assert_array_equal(scores[present], found.scores[present])
 
+    @pytest.mark.parametrize("share", [2, 7, 1000])
+    def test_within_some_items_the_order_is_that_of_all(self, name: str, share: int) -> None:
+        asked = of_users()
+        size = len(known().catalogue)
+        mask = np.arange(size) % share == 0
+        every = fitted(name).candidates(asked, size)
+        some = fitted(name).within(mask).candidates(asked, size)
+        for row in range(20):
+            kept = every.items[row][mask[every.items[row]] & (every.items[row] >= 0)]
+            np.testing.assert_array_equal(some.items[row][: len(kept)], kept)
+            assert (some.items[row][len(kept) :] == -1).all()
+            present = np.isin(every.items[row], kept)
+            np.testing.assert_array_equal(some.scores[row][: len(kept)], every.scores[row][present])
+        scores = fitted(name).within(mask).score(asked, every.items)
+        np.testing.assert_array_equal(scores, fitted(name).score(asked, every.items))
+
     def test_nobody_depends_on_the_others_of_a_batch(self, name: str) -> None:
         asked = of_users()
         items = np.tile(np.arange(40, dtype=np.int32), (20, 1))

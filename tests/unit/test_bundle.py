@@ -29,6 +29,7 @@ from train.recommender.retrieval import find_candidates
 FILES = (
     "histories.safetensors",
     *(["index.hnsw"] if hnsw.library() else []),
+    "item_columns.arrow",
     "item_features.json",
     "item_features.safetensors",
     "items.arrow",

@@ -13,7 +13,7 @@ import pytest
 from tests.bundles import make_recommender
 from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
-from train.core.ragged import Array
+from train.core.ragged import Array, Ragged
 from train.index import build, hnsw
 from train.index.base import IndexSettings
 from train.index.build import build_vector_index, check_kind, sweep
@@ -102,6 +102,27 @@ def test_it_finds_what_an_index_with_a_graph_finds_exactly(
         missing.search(_vectors(9, seed=1), 30), there.search(_vectors(9, seed=1), 30), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@HNSW
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1, 0.02])
+def test_a_filter_costs_no_recall(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.index.vector_index.EXACT_ITEMS", 200)
+    vectors, queries = _vectors(8_000), _vectors(50, seed=1)
+    settings = IndexSettings(kind="hnsw", recall=0.95, recall_k=20)
+    whole = build_vector_index(settings, vectors, np.ones(8_000, bool), 0, queries)
+    # Those that are kept are the farthest from the queries' mean: no graph's first neighbours.
+    far = np.argsort(vectors @ queries.mean(axis=0))[: int(share * 8_000)]
+    kept = np.sort(far).astype(np.int32)
+    some = whole.within(kept)
+    assert isinstance(some, VectorIndex) == (len(kept) > 200)
+    seen = Ragged.from_rows([[int(kept[row]), 7] for row in range(50)])
+    items, scores = some.search(queries, 20, seen)
+    best = VectorIndex(vectors, kept, None, {"used": "exact"}).search(queries, 20, seen)
+    assert np.isin(items, kept).all()
+    assert (scores >= best[1][:, -1:] - 1e-6).mean() >= 0.95
+    again = [some.search(queries[[row]], 20, seen.take(np.array([row])))[0] for row in range(50)]
+    np.testing.assert_array_equal(np.concatenate(again), items)
 
 
 @pytest.mark.usefixtures("without")

@@ -194,16 +194,19 @@ class VectorIndex:
             rows = np.flatnonzero(counts == count)
             queries, excluded = vectors[rows], exclude.take(rows)
             nearest = self._nearest(queries, int(count))
-            if nearest is not None:
-                left = _without(nearest, excluded, len(self.vectors))
-                left[~self._inside[left]] = -1
-                short = (left >= 0).sum(axis=1) < np.minimum(k, len(self.members))
-                nearest = None if share < 1 and short.any() else left
-            items[rows], scores[rows] = (
-                self._exact(queries, k, excluded)
-                if nearest is None
-                else self._ordered(queries, nearest, k)
-            )
+            if nearest is None:
+                items[rows], scores[rows] = self._exact(queries, k, excluded)
+                continue
+            nearest = _without(nearest, excluded, len(self.vectors))
+            nearest[~self._inside[nearest]] = -1
+            items[rows], scores[rows] = self._ordered(queries, nearest, k)
+            if share == 1:
+                continue
+            # A graph's neighbours may all be outside: who has too few of them is searched exactly.
+            for row in rows[items[rows, -1] < 0]:
+                one = slice(row, row + 1)
+                alone = exclude.take(np.array([row]))
+                items[one], scores[one] = self._exact(vectors[one], k, alone)
         return items, scores
 
     @cached_property
