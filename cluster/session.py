@@ -49,7 +49,8 @@ class Session:
         import ray
 
         if self.joined:
-            ray.shutdown()
+            with _sigterm_kept():
+                ray.shutdown()
 
 
 def connect(

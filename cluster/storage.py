@@ -239,7 +239,7 @@ def get_folder(uri: str | os.PathLike[str]) -> Path:
             raise FileNotFoundError(f"no such folder: {os.fspath(uri)}")
         return Path(path)
     key = hashlib.sha256(absolute(uri).encode() + read_bytes(join(uri, MANIFEST))).hexdigest()
-    cached = _cache() / key[:32]
+    cached = cache() / key[:32]
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -253,7 +253,8 @@ def get_folder(uri: str | os.PathLike[str]) -> Path:
     return cached
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Return the folder of what is kept between commands on this machine."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "raytower"
 

@@ -37,6 +37,7 @@ environment.calm_openmp()
 for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
     os.environ.pop(name, None)
 os.environ["RAYTOWER_RAY_DIR"] = tempfile.mkdtemp(prefix="rt-", dir="/tmp")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cache-")
 os.environ.update(PATIENCE)
 # A process less for every group of workers: nobody takes the machine of a test away.
 os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
@@ -45,7 +46,8 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")
-atexit.register(shutil.rmtree, os.environ["RAYTOWER_RAY_DIR"], ignore_errors=True)
+for name in ("RAYTOWER_RAY_DIR", "XDG_CACHE_HOME"):
+    atexit.register(shutil.rmtree, os.environ[name], ignore_errors=True)
 # A shell has what it starts in the background ignore Ctrl-C, and so does all that this starts in
 # turn; but tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,7 +52,7 @@ def main() -> None:
     victims = [*SIGNALS, *PROCESSES]
     parser.add_argument("--victim", nargs="*", default=victims, choices=victims)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         whole = bundle_of(Path(folder), *fit(Path(folder)))
         print("| phase | ended | exit | s | said last | repeated, the bytes are |", flush=True)
         print("|---|---|---|---|---|---|", flush=True)
@@ -80,7 +80,9 @@ def fit(folder: Path, phase: str = "", victim: str = "") -> tuple[int, float | N
     run.write_text(RUN)
     words = [sys.executable, "-m", "train", "fit", str(run), "--storage", str(folder / "runs")]
     mark = f"{folder.name}-{time.monotonic_ns()}"
-    env = os.environ | {"RAYTOWER_KILLED": mark, "RAYTOWER_RAY_DIR": str(folder / "ray")}
+    # A short path: Ray's sockets lie below it.
+    ray = f"/tmp/rt-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    env = os.environ | {"RAYTOWER_KILLED": mark, "RAYTOWER_RAY_DIR": ray}
     log = folder / "log"
     killed: float | None = None
     with log.open("wb") as output:
@@ -91,6 +93,7 @@ def fit(folder: Path, phase: str = "", victim: str = "") -> tuple[int, float | N
                 killed = time.monotonic()
         code = process.wait(BOUND)
     end_rest(mark)
+    shutil.rmtree(ray, ignore_errors=True)
     return code, None if killed is None else time.monotonic() - killed, log.read_text()
 
 

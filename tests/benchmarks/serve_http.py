@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.serve_http [BUNDLE] [--seconds 5] [--rounds 3] [--connections 1 16 64]`
 
-All servers stand at the same time and are loaded in turn by `wrk`, in a closed loop; a row is the
+Two more serve stage 1 alone, of one source and of four, and one is asked with a filter. All servers
+stand at the same time and are loaded in turn by `wrk`, in a closed loop; a row is the
 median over the rounds, and a ratio is the median of the rounds' ratios. Every server answers 200
 users alike before anything is timed.
 """
@@ -18,22 +19,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import httpx
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from cluster.cpus import available_cpus
 from cluster.ports import free_ports
-from tests.bundles import write_bundle
-from train.bundle.bundle import Bundle, open_bundle
+from tests.bundles import make_recommender, write_bundle
+from train.bundle.bundle import Bundle, open_bundle, write
 from train.recommender.answers import recommend
 from train.recommender.requests import Request
+from train.sources.base import Source
+from train.sources.item_to_item import ItemToItemSource
+from train.sources.lists import ListSource
+from train.sources.vectors import VectorSource
 
 SERVERS = {
     "split": ["serve", "--topology", "split"],
@@ -41,6 +48,7 @@ SERVERS = {
     "FastAPI, plain": ["tests.benchmarks.fastapi_server"],
     "FastAPI, micro-batching": ["tests.benchmarks.fastapi_server", "--batching"],
 }
+ONE, FOUR, FILTERED = "stage 1, one source", "stage 1, four sources", "fused, filtered"
 PLAIN, BATCHING = "FastAPI, plain", "FastAPI, micro-batching"
 
 # wrk sends the bodies of a file one after the other, each thread from its own place.
@@ -73,14 +81,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         folder = Path(arguments.bundle) if arguments.bundle else planted(Path(home))
         bundle = open_bundle(folder)
-        script = write_script(Path(home), bundle)
         urls = {
             name: stack.enter_context(running(words, bundle.folder))
             for name, words in SERVERS.items()
         }
         check(urls, bundle)
+        targets = {name: (url, write_script(Path(home), bundle)) for name, url in urls.items()}
+        if not arguments.bundle:
+            rules = {"filter": {"colour": {"eq": "red"}}}
+            targets[FILTERED] = urls["fused"], write_script(Path(home), bundle, rules)
+            for name, several in ((ONE, False), (FOUR, True)):
+                other = open_bundle(sources(Path(home), several))
+                url = stack.enter_context(running(SERVERS["fused"], other.folder))
+                check({name: url}, other)
+                targets[name] = url, write_script(Path(home), other)
         found = {
-            count: measure(urls, script, count, arguments.seconds, arguments.rounds)
+            count: measure(targets, count, arguments.seconds, arguments.rounds)
             for count in arguments.connections
         }
     show(found)
@@ -94,11 +110,32 @@ def planted(home: Path) -> Path:
     return write_bundle(home, trees=300, depth=6, **sizes)
 
 
-def write_script(home: Path, bundle: Bundle) -> Path:
-    bodies = home / "bodies.jsonl"
+def sources(home: Path, several: bool) -> Path:
+    """Write a bundle of stage 1 alone: one source, or four, of vectors, weights and a list."""
+    print("making a bundle of sources ...", flush=True)
+    plain = make_recommender(20_000, 30_000, width=64, history=50, reranked=False)
+    rng, catalogue = np.random.default_rng(0), plain.catalogue
+    vectors = plain.item_vectors
+    columns = rng.integers(0, len(vectors), 200 * len(vectors)).astype(np.int32)
+    weights = rng.random(len(columns)).astype(np.float32)
+    offsets = np.arange(0, len(columns) + 1, 200)
+    made: dict[str, Source] = {
+        "als": VectorSource(vectors, catalogue, np.eye(64, dtype=np.float32), np.array(1.0)),
+        "ease": ItemToItemSource(weights, columns, offsets, catalogue),
+        "recent": ListSource(rng.random(len(vectors)).astype(np.float32), catalogue),
+    }
+    quotas: dict[str, int | None] = {"tower": None, **dict.fromkeys(made if several else [])}
+    parts = replace(plain, sources=made if several else {}, quotas=quotas, served="stage_1")
+    return home / str(several) / write(home / str(several), parts, {"name": "sources"})
+
+
+def write_script(home: Path, bundle: Bundle, rules: Mapping[str, Any] | None = None) -> Path:
+    name = f"{bundle.version}-{'ruled' if rules else 'plain'}"
+    bodies = home / f"{name}.jsonl"
     users = bundle.recommender.users.ids.to_pylist()[:20_000]
-    bodies.write_text("\n".join(json.dumps({"user_id": user, "k": 10}) for user in users))
-    script = home / "wrk.lua"
+    asked = ({"user_id": user, "k": 10, **(rules or {})} for user in users)
+    bodies.write_text("\n".join(json.dumps(one) for one in asked))
+    script = home / f"{name}.lua"
     script.write_text(SCRIPT.replace("BODIES", str(bodies)))
     return script
 
@@ -151,15 +188,15 @@ def check(urls: dict[str, str], bundle: Bundle) -> None:
 
 
 def measure(
-    urls: dict[str, str], script: Path, connections: int, seconds: int, rounds: int
+    targets: Mapping[str, tuple[str, Path]], connections: int, seconds: int, rounds: int
 ) -> dict[str, Measured]:
-    for url in urls.values():
+    for url, script in targets.values():
         load(url, script, connections, 2)
     runs: list[dict[str, Measured]] = []
     for number in range(rounds):
         print(f"{connections} connections, round {number + 1} of {rounds} ...", flush=True)
-        runs.append({name: load(url, script, connections, seconds) for name, url in urls.items()})
-    return {name: summary(name, runs) for name in urls}
+        runs.append({name: load(*of, connections, seconds) for name, of in targets.items()})
+    return {name: summary(name, runs) for name in targets}
 
 
 def summary(name: str, runs: list[dict[str, Measured]]) -> Measured:
@@ -209,6 +246,11 @@ def show(found: dict[int, dict[str, Measured]]) -> None:
     for name, target in (("split", 0.8), ("fused", 1.1)):
         ratio = found[most][name]["vs_plain"]
         print(f"ratio  {name} / {PLAIN}, {most} connections  {ratio:.2f} (target {target})")
+    for name, other, target in ((FOUR, ONE, 0.5), (FILTERED, "fused", 0.85)):
+        for connections, rows in found.items():
+            if name in rows:
+                ratio = rows[name]["rps"] / rows[other]["rps"]
+                print(f"ratio  {name} / {other}, {connections}: {ratio:.2f} (target {target})")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.fs
 
 from cluster import storage
+from train.bundle import trial
+from train.bundle.checks import check_recommender
 from train.bundle.content import (
     TOWER,
     read_recommender,
@@ -100,6 +102,8 @@ def write(
         with storage.writing(path if local else draft):
             manifest = _fill(draft, recommender, facts, extra_files or {})
             version = str(manifest["version"])
+            # What was made here needs no trial, here.
+            trial.mark(draft)
             if local:
                 _publish(draft, Path(path) / version)
         if not local:
@@ -117,11 +121,30 @@ def open_bundle(location: str | Path) -> Bundle:
             either (copied into a local cache first).
 
     Raises:
-        BundleError: it is missing, foreign, damaged or too new.
+        BundleError: it is missing, foreign, damaged or too new, or kills who opens it.
     """
     folder = _fetch(_pin(location))
+    _verified(folder)
+    trial.tried(folder)
+    return open_untried(folder)
+
+
+def open_untried(folder: str | Path) -> Bundle:
+    """Open a bundle's folder in this process, whatever its libraries make of its files.
+
+    Raises:
+        BundleError: as `open_bundle`.
+    """
+    folder = Path(folder)
     manifest = _verified(folder)
-    return Bundle(read_recommender(folder, manifest), manifest, folder)
+    try:
+        recommender = read_recommender(folder, manifest)
+        check_recommender(recommender)
+    except (KeyError, ValueError, pa.ArrowInvalid) as error:
+        raise BundleError(
+            f"bundle {folder} is damaged: {error}; copy it again or write it anew"
+        ) from error
+    return Bundle(recommender, manifest, folder)
 
 
 def check(location: str | Path) -> tuple[str, dict[str, Any]]:
@@ -134,7 +157,10 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
         BundleError: as `open_bundle`.
     """
     pinned = _pin(location)
-    return pinned, _verified(_fetch(pinned))
+    folder = _fetch(pinned)
+    manifest = _verified(folder)
+    trial.tried(folder)
+    return pinned, manifest
 
 
 def _pin(location: str | Path) -> str:

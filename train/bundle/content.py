@@ -1,6 +1,6 @@
 """Content of a bundle: a recommender as files, and from files."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import safetensors.numpy
 
+from train.bundle.checks import check_recommender
 from train.bundle.files import (
     ragged_arrays,
     ragged_of,
@@ -50,7 +51,7 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
     Raises:
         ValueError: its arrays do not fit each other.
     """
-    _check(recommender)
+    check_recommender(recommender)
     _write_ids(draft, recommender)
     vectors = {"user": recommender.user_vectors, "item": recommender.item_vectors}
     write_arrays(draft / "vectors.safetensors", **vectors)
@@ -89,7 +90,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         catalogue=catalogue,
         histories=ragged_of(safetensors.numpy.load_file(folder / "histories.safetensors")),
         statistics=Statistics.from_arrays(statistics),
-        linear_score=_read_linear_score(folder, statistics),
+        linear_score=_read_linear_score(folder, manifest["files"], statistics),
         user_features=read_features(folder, "user"),
         item_features=read_features(folder, "item"),
         index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
@@ -100,8 +101,8 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         added=manifest.get("added", 0),
         candidates=int(manifest["config"].get("candidates", CANDIDATES)),
         seen=manifest["config"].get("seen", "exclude"),
-        repeats=_read_repeats(folder),
-        hidden=_read_hidden(folder),
+        repeats=_read_repeats(folder, manifest["files"]),
+        hidden=_read_hidden(folder, manifest["files"]),
         columns=_read_columns(folder, manifest),
         version=str(manifest["version"]),
     )
@@ -155,8 +156,8 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
     return load(tower, inputs, folder / TOWER)
 
 
-def _read_repeats(folder: Path) -> Repeats | None:
-    if not (folder / REPEATS).exists():
+def _read_repeats(folder: Path, files: Container[str]) -> Repeats | None:
+    if REPEATS not in files:
         return None
     return Repeats.from_arrays(safetensors.numpy.load_file(folder / REPEATS))
 
@@ -166,15 +167,17 @@ def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:
     return Columns(kinds, read_table(folder / COLUMNS)) if kinds else Columns()
 
 
-def _read_hidden(folder: Path) -> Ragged | None:
-    if not (folder / HIDDEN).exists():
+def _read_hidden(folder: Path, files: Container[str]) -> Ragged | None:
+    if HIDDEN not in files:
         return None
     return ragged_of(safetensors.numpy.load_file(folder / HIDDEN))
 
 
-def _read_linear_score(folder: Path, statistics: Mapping[str, Array]) -> LinearModel:
+def _read_linear_score(
+    folder: Path, files: Container[str], statistics: Mapping[str, Array]
+) -> LinearModel:
     """Read the linear score, if there is one; format 4 kept it among the statistics."""
-    if (folder / LINEAR_SCORE).exists():
+    if LINEAR_SCORE in files:
         return LinearModel.from_arrays(safetensors.numpy.load_file(folder / LINEAR_SCORE))
     if "linear_encode" in statistics:
         return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
@@ -208,26 +211,6 @@ def _served(manifest: Mapping[str, Any]) -> str:
     """Return what is served; before format 6 the reranker's `earned` says so."""
     earned = manifest["reranker"].get("earned", True)
     return str(manifest.get("gate", {}).get("served", BOTH_STAGES if earned else STAGE_1))
-
-
-def _check(recommender: Recommender) -> None:
-    n_users, n_items = len(recommender.users), len(recommender.items)
-    lengths = {
-        "user_vectors": (len(recommender.user_vectors), n_users),
-        "histories": (len(recommender.histories), n_users),
-        "user_features": (len(recommender.user_features.dense), n_users),
-        "hidden": (n_users if recommender.hidden is None else len(recommender.hidden), n_users),
-        "item_vectors": (len(recommender.item_vectors), n_items),
-        "catalogue": (len(recommender.catalogue), n_items),
-        "item_features": (len(recommender.item_features.dense), n_items),
-        "titles": (n_items if recommender.titles is None else len(recommender.titles), n_items),
-    }
-    for name, (found, expected) in lengths.items():
-        if found != expected:
-            raise ValueError(f"a bundle's {name} needs {expected} rows, got {found}")
-    if recommender.user_vectors.shape[1] != recommender.item_vectors.shape[1]:
-        widths = recommender.user_vectors.shape[1], recommender.item_vectors.shape[1]
-        raise ValueError(f"user and item vectors need one width, got {widths[0]} and {widths[1]}")
 
 
 def _write_ids(draft: Path, recommender: Recommender) -> None:
