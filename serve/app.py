@@ -5,10 +5,12 @@ from typing import Any, cast
 
 import ray
 from ray import serve
+from ray.serve.config import BackpressureConfig
 
 from cluster.cpus import available_cpus
 from serve import scenarios
 from serve.config import ServeArgs
+from serve.http import RETRY_AFTER
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
 from train.bundle.bundle import check
@@ -64,6 +66,7 @@ def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
         "num_replicas": replicas,
         "max_ongoing_requests": args.max_ongoing,
         "max_queued_requests": args.max_queued,
+        "backpressure_config": BackpressureConfig(retry_after_s=RETRY_AFTER),
         "ray_actor_options": {"num_cpus": share, "runtime_env": {"env_vars": variables}},
         "logging_config": {"enable_access_log": args.access_log},
     }

@@ -32,6 +32,10 @@ class ServeArgs(Settings):
         max_history: items of a request's history that count, the newest; the answer says where it
             had more.
         read_timeout: seconds in which a body has to come.
+        timeout_ms: milliseconds that a request waits and stage 2 may take, where it names no
+            others; after them the answer is a lesser one, and says so in `degraded`.
+        max_wait_ms: milliseconds that a request would wait for others, as the last ones took, from
+            which on it gets 503 at once, where a batch of others waits already.
         max_batch: maximum number of requests in one micro-batch.
         max_ongoing: maximum number of concurrent requests of a replica.
         max_queued: maximum number of requests that wait for a replica; further ones get 503.
@@ -48,6 +52,8 @@ class ServeArgs(Settings):
     max_body: int = Field(2**20, ge=1)
     max_history: int = Field(1000, ge=1)
     read_timeout: float = Field(10.0, gt=0)
+    timeout_ms: int = Field(2000, ge=1)
+    max_wait_ms: int = Field(100, ge=1)
     max_batch: int = Field(64, ge=1)
     max_ongoing: int = Field(256, ge=1)
     max_queued: int = Field(512, ge=1)

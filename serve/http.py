@@ -25,7 +25,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError)
+
+class OverloadedError(RuntimeError):
+    """More requests wait than would be answered in time."""
+
+
+UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, OverloadedError)
+# Seconds after which to try again where there was no room.
+RETRY_AFTER = 1
 # Of a body full of mistakes, so many are answered, and so many letters of each value.
 MAX_ERRORS = 20
 MAX_ECHO = 200
@@ -166,6 +173,8 @@ async def _respond(send: Send, status: int, value: Any) -> None:
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
     ]
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -1,15 +1,16 @@
 """Stage 1 as the HTTP ingress, with dynamic micro-batching of requests."""
 
 import asyncio
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve.config import ServeArgs
-from serve.http import Application
+from serve.http import UNAVAILABLE, Application, OverloadedError
 from serve.loopback import bind_to_node
 from serve.ranking import Ranked, pack
 from serve.scenarios import checked
@@ -18,7 +19,8 @@ from train.bundle.bundle import open_bundle
 from train.recommender.answers import answers, rank_retrieved, ranked_count
 from train.recommender.filters import RuleError
 from train.recommender.given_items import rank_items, similar_items
-from train.recommender.requests import Request, Retrieved
+from train.recommender.recommender import STAGE_1
+from train.recommender.requests import Id, Request, Retrieved, in_indices
 from train.recommender.retrieval import retrieve
 from train.recommender.rules import check, has_rules
 
@@ -26,6 +28,19 @@ from train.recommender.rules import check, has_rules
 # thread, and not in a batch with small ones.
 LARGE = 200
 LARGE_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request in a batch.
+
+    Attributes:
+        request: it.
+        until: when its answer may be a lesser one, of `time.monotonic`.
+    """
+
+    request: Request
+    until: float
 
 
 class OtherBundleError(RuntimeError):
@@ -58,6 +73,8 @@ class RetrievalReplica:
         self._about = {**bundle.manifest, "topology": args.topology}
         self._ranking = ranking
         self._scenarios = checked(self._recommender, scenarios or {})
+        # Requests that wait here, and seconds that one of the last ones took.
+        self._waiting, self._seconds = 0, 0.0
         self._warm_up()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
         self._small = serve.batch(
@@ -93,10 +110,11 @@ class RetrievalReplica:
             ) from None
         check(self._recommender, request)
         most = self._args.max_history
+        patience = (query.timeout_ms or self._args.timeout_ms) / 1000
         if len(request.history) <= most:
-            return await self._answer(request)
-        answer = await self._answer(replace(request, history=request.history[-most:]))
-        return answer | {"history_used": most}
+            return await self._answer(request, patience)
+        cut = replace(request, history=request.history[-most:])
+        return await self._answer(cut, patience) | {"history_used": most}
 
     async def recommend_batch(self, query: Any) -> dict[str, Any]:
         """Answer a list of queries; all of them are checked first."""
@@ -139,35 +157,91 @@ class RetrievalReplica:
         if ours != theirs:
             raise OtherBundleError(f"stage 1 has bundle {ours}, stage 2 has {theirs}")
 
-    async def _answer(self, request: Request) -> dict[str, Any]:
+    async def _answer(self, request: Request, patience: float) -> dict[str, Any]:
+        """Answer a request, in a batch with others that wait.
+
+        Raises:
+            OverloadedError: a batch waits already, and this one would wait for too long.
+        """
+        ahead = self._waiting * self._seconds
+        if self._waiting >= self._args.max_batch and 1000 * ahead > self._args.max_wait_ms:
+            raise OverloadedError(f"{self._waiting} requests wait, some {ahead:.2f} s")
         large = len(request.history) > LARGE or request.k > LARGE or has_rules(request)
-        answer: dict[str, Any] = await (self._large if large else self._small)(request)
+        self._waiting += 1
+        try:
+            asked = Waiting(request, time.monotonic() + patience)
+            answer: dict[str, Any] = await (self._large if large else self._small)(asked)
+        finally:
+            self._waiting -= 1
         return answer
 
-    async def _recommend(self, requests: list[Request]) -> list[dict[str, Any]]:
+    async def _recommend(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
+        begun = time.monotonic()
+        requests = [self._lesser(one) if one.until < begun else one.request for one in waiting]
         retrieved = retrieve(self._recommender, requests)
-        ranked = await self._ranked(requests, retrieved)
+        ranked = await self._ranked(waiting, requests, retrieved)
         if ranked is None:
             ranked = rank_retrieved(self._recommender, requests, retrieved)
-        return answers(self._recommender, requests, retrieved, *ranked)
+        found = answers(self._recommender, requests, retrieved, *ranked[:2])
+        took = (time.monotonic() - begun) / len(waiting)
+        # The last batches count the most.
+        self._seconds = 0.8 * self._seconds + 0.2 * took
+        return _told(waiting, found, begun, len(ranked) > 2)
 
-    async def _recommend_large(self, requests: list[Request]) -> list[dict[str, Any]]:
+    async def _recommend_large(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
         """Answer in threads, so that small requests are answered meanwhile."""
+        begun = time.monotonic()
+        requests = [self._lesser(one) if one.until < begun else one.request for one in waiting]
         retrieved = await asyncio.to_thread(retrieve, self._recommender, requests)
-        ranked = await self._ranked(requests, retrieved)
+        ranked = await self._ranked(waiting, requests, retrieved)
         if ranked is None:
             asked = self._recommender, requests, retrieved
             ranked = await asyncio.to_thread(rank_retrieved, *asked)
-        return await asyncio.to_thread(answers, self._recommender, requests, retrieved, *ranked)
+        args = self._recommender, requests, retrieved, *ranked[:2]
+        found = await asyncio.to_thread(answers, *args)
+        return _told(waiting, found, begun, len(ranked) > 2)
 
-    async def _ranked(self, requests: list[Request], retrieved: Retrieved) -> Ranked | None:
+    async def _ranked(
+        self, waiting: list[Waiting], requests: list[Request], retrieved: Retrieved
+    ) -> Any:
         """Return what stage 2's deployment makes of candidates.
 
         None without one, and where it has another bundle, as it may while an application is
-        updated: this one has both stages.
+        updated: this one has both stages. Where it does not answer in time, or is dead, the order
+        of stage 1, and `STAGE_1` as a third element.
         """
         if self._ranking is None:
             return None
-        message = pack(retrieved, ranked_count(requests, retrieved))
-        ranked: Ranked | None = await self._ranking.rank.remote(self._recommender.version, message)
-        return ranked
+        count = ranked_count(requests, retrieved)
+        patience = max(0.001, max(one.until for one in waiting) - time.monotonic())
+        try:
+            async with asyncio.timeout(patience):
+                message = pack(retrieved, count)
+                version = self._recommender.version
+                ranked: Ranked | None = await self._ranking.rank.remote(version, message)
+                return ranked
+        except (TimeoutError, *UNAVAILABLE):
+            candidates = retrieved.candidates.first(count)
+            return candidates.items, candidates.scores, STAGE_1
+
+    def _lesser(self, one: Waiting) -> Request:
+        """Return the request as one of nobody, which is answered by what is popular."""
+        queries, _, _ = in_indices(self._recommender, [one.request])
+        # What its user has seen, or hides, is no answer to it either.
+        exclude = self._recommender.items.external(queries.exclude.values)
+        nobody: tuple[Id, ...] = ()
+        return replace(one.request, user_id=None, history=nobody, exclude=exclude)
+
+
+def _told(
+    waiting: list[Waiting], answers: list[dict[str, Any]], begun: float, unranked: bool
+) -> list[dict[str, Any]]:
+    """Return answers that say where they are lesser ones."""
+    told = []
+    for one, answer in zip(waiting, answers, strict=True):
+        if one.until < begun:
+            answer = answer | {"degraded": "late"}
+        elif unranked and answer["source"] != "popular":
+            answer = answer | {"degraded": "ranker"}
+        told.append(answer)
+    return told

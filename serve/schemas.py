@@ -1,7 +1,7 @@
 """Request and answer models of the HTTP API."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, create_model
 
@@ -21,6 +21,9 @@ class Query(Asker, Rules):
 
     exclude: list[Id] = Field([], description="Item ids not to return, seen or not.")
     explain: bool = Field(False, description="Say where each item comes from.")
+    timeout_ms: int | None = Field(
+        None, ge=1, le=60_000, description="After which the answer may be a lesser one: `degraded`."
+    )
     scenario: str | None = Field(
         None, description="Rules of the service's file of scenarios; those given here go first."
     )
@@ -100,6 +103,11 @@ class Answer(BaseModel):
         "round.",
     )
     short: str | None = Field(None, description="Why there are fewer items than asked for.")
+    degraded: Literal["ranker", "late"] | None = Field(
+        None,
+        description="Why the answer is a lesser one: stage 2 did not answer, so that stage 1's "
+        "order stands, or the request waited too long, so that what is popular was answered.",
+    )
     history_used: int | None = Field(
         None, description="The newest items of the history that counted, where it was longer."
     )

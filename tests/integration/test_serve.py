@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -361,12 +361,62 @@ def test_overload_is_refused_fast(folder: Path) -> None:
 
         def overloaded() -> bool:
             asked = [pool.submit(client.post, "/recommend", json=body) for _ in range(100)]
-            codes.update(future.result().status_code for future in asked)
+            for future in asked:
+                codes.add(future.result().status_code)
+                refused = future.result().status_code == 503
+                assert not refused or future.result().headers["retry-after"] == "1"
             return codes >= {200, 503}
 
         wait_until(overloaded, "answers and refusals of a server that is asked too much")
         assert codes == {200, 503}
         assert client.post("/recommend", json={"user_id": 1000}).status_code == 200
+
+
+def test_answers_degrade_and_do_not_fail(folder: Path) -> None:
+    flags = ("--topology", "split", "--max-wait-ms", 60_000)
+    recommender = open_bundle(folder).recommender
+    body = {"user_id": 1000, "k": 5, "timeout_ms": 300}
+    first = recommend(replace(recommender, served="stage_1"), [Request(user_id=1000, k=5)])[0]
+    with (
+        serving(folder, *flags) as (url, mark),
+        httpx.Client(base_url=url, timeout=BOUND) as client,
+        ThreadPoolExecutor(16) as pool,
+    ):
+
+        def ask(body: dict[str, Any]) -> dict[str, Any]:
+            answer = client.post("/recommend", json=body)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
+        for process in family(mark):
+            if b"ServeReplica:raytower:ranking" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        found: list[dict[str, Any]] = []
+
+        def ranked_again() -> bool:
+            found.append(ask(body))
+            return "degraded" not in found[-1] and len(found) > 20
+
+        wait_until(ranked_again, "stage 2 again")
+        lesser = [answer for answer in found if "degraded" in answer]
+        assert {answer["degraded"] for answer in lesser} <= {"ranker"}
+        assert all(ids_of(answer) == ids_of(first) for answer in lesser)
+
+        late: list[dict[str, Any]] = []
+
+        def some_are_late() -> bool:
+            hasty = {**body, "timeout_ms": 1, "history": [6, 7], "explain": True}
+            late.extend(pool.map(ask, [hasty] * 64))
+            return any(answer.get("degraded") == "late" for answer in late)
+
+        wait_until(some_are_late, "answers to requests that have waited too long")
+        seen = {*recommender.items.external(recommender.histories.take(np.array([0])).values), 6, 7}
+        popular = [i for i in recommender.items.external(recommender.popular) if i not in seen][:5]
+        assert all(ids_of(of) == popular for of in late if of.get("degraded") == "late")
+
+
+def ids_of(answer: dict[str, Any]) -> list[Any]:
+    return [item["item_id"] for item in answer["items"]]
 
 
 def test_it_also_serves_without_haproxy(folder: Path) -> None:
