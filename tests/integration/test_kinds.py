@@ -12,7 +12,7 @@ import pytest
 
 from tests.driver import DAY, FIRST_ITEM, FIRST_USER, ITEMS, START, T2, USERS, events, joined
 from tests.driver import make_run as plain_run
-from tests.integration.test_serve import serving
+from tests.serving import serving
 from tests.waiting import BOUND
 from train.bundle.bundle import Bundle, open_bundle
 from train.bundle.manifest import digest, read_manifest, write_manifest

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.integration.test_fit import make_run
-from tests.integration.test_serve import serving
+from tests.serving import serving
 from tests.waiting import BOUND
 from train.bundle.bundle import TOWER, Bundle, open_bundle, write
 from train.config import Run

@@ -18,8 +18,8 @@ import pytest
 from cluster.ports import free_ports
 from cluster.session import Session
 from tests.bundles import write_bundle
-from tests.integration.test_serve import command, family, refused
-from tests.integration.test_serve_deploy import ROOT, shell
+from tests.integration.test_serve_deploy import shell
+from tests.serving import ROOT, command, family, refused
 from tests.waiting import BOUND, PATIENCE, wait_until
 
 __all__ = ["shell"]

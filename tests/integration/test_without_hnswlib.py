@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.bundles import make_recommender
-from tests.integration.test_serve import serving
+from tests.serving import serving
 from train.bundle import bundle
 from train.bundle.bundle import Bundle, open_bundle
 from train.export.mlflow_model import export_mlflow
