@@ -8,68 +8,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 
 from cluster import storage
 from train.bundle import trial
-from train.bundle.checks import check_recommender
-from train.bundle.content import (
-    TOWER,
-    read_recommender,
-    read_towers,
-    sources_record,
-    write_recommender,
-)
-from train.bundle.manifest import (
-    BundleError,
-    create_manifest,
-    read_manifest,
-    verify_files,
-    write_manifest,
-)
+from train.bundle.content import TOWER, sources_record, write_recommender
+from train.bundle.manifest import BundleError, create_manifest, write_manifest
+from train.bundle.opening import Bundle, open_untried, verified
 from train.recommender.recommender import Recommender
 
-if TYPE_CHECKING:
-    from train.towers.model import TwoTowerModel
-
 __all__ = ["TOWER", "Bundle", "BundleError", "check", "open_bundle", "write"]
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """An opened bundle.
-
-    Attributes:
-        recommender: as it was stored.
-        manifest: format version, version, created, name, config, libraries, data, metrics, index,
-            reranker (`name`, `earned`, ...), `sources` (`name`, `quota`, `shape`), `gate`
-            (`served`, and the ladder that it was chosen from), `item_columns` (kinds), `added`
-            (elements at the end of vectors that scores add to products) and the sha256 of every
-            file.
-        folder: where it lies; the tower's files are read from here when they are first needed.
-    """
-
-    recommender: Recommender
-    manifest: Mapping[str, Any]
-    folder: Path
-
-    @property
-    def version(self) -> str:
-        """The time it was made and a hash of its content."""
-        return str(self.manifest["version"])
-
-    def model(self) -> "TwoTowerModel":
-        """Return the towers, ready to encode.
-
-        Raises:
-            ValueError: the bundle has none.
-        """
-        return read_towers(self.folder, self.manifest, self.recommender)
 
 
 def write(
@@ -124,27 +76,9 @@ def open_bundle(location: str | Path) -> Bundle:
         BundleError: it is missing, foreign, damaged or too new, or kills who opens it.
     """
     folder = _fetch(_pin(location))
-    _verified(folder)
+    verified(folder)
     trial.tried(folder)
     return open_untried(folder)
-
-
-def open_untried(folder: str | Path) -> Bundle:
-    """Open a bundle's folder in this process, whatever its libraries make of its files.
-
-    Raises:
-        BundleError: as `open_bundle`.
-    """
-    folder = Path(folder)
-    manifest = _verified(folder)
-    try:
-        recommender = read_recommender(folder, manifest)
-        check_recommender(recommender)
-    except (KeyError, ValueError, pa.ArrowInvalid) as error:
-        raise BundleError(
-            f"bundle {folder} is damaged: {error}; copy it again or write it anew"
-        ) from error
-    return Bundle(recommender, manifest, folder)
 
 
 def check(location: str | Path) -> tuple[str, dict[str, Any]]:
@@ -158,7 +92,7 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
     """
     pinned = _pin(location)
     folder = _fetch(pinned)
-    manifest = _verified(folder)
+    manifest = verified(folder)
     trial.tried(folder)
     return pinned, manifest
 
@@ -185,12 +119,6 @@ def _fetch(pinned: str) -> Path:
         return storage.get_folder(pinned)
     except FileNotFoundError as error:
         raise BundleError(f"bundle {pinned} cannot be read: {error}") from error
-
-
-def _verified(folder: Path) -> dict[str, Any]:
-    manifest = read_manifest(folder)
-    verify_files(folder, manifest)
-    return manifest
 
 
 def _fill(

@@ -58,7 +58,7 @@ def _mark(folder: Path) -> Path:
 
 def main(folder: str) -> int:
     """Open a bundle and ask it once; 1 where it says itself what is wrong with it."""
-    from train.bundle.bundle import open_untried
+    from train.bundle.opening import open_untried
     from train.recommender.answers import recommend
     from train.recommender.requests import Request
 
