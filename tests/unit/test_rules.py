@@ -251,6 +251,21 @@ def test_boosts_move_items_up_and_down() -> None:
         assert passing == sorted(passing, reverse=better)
 
 
+def test_pinned_items_count_and_excluded_ones_are_not_pinned() -> None:
+    recommender = planted()
+    brand = PYTHON["brand"]
+    of_ants = [i + 5 for i in range(ITEMS) if brand[i] == "ant" and recommender.catalogue[i]][:2]
+    pin = [{"item_id": item, "position": at} for at, item in enumerate(of_ants, start=1)]
+    [answer] = recommend(recommender, [Request(k=20, seen="allow", pin=pin, max_per={"brand": 2})])
+    assert ids(answer)[:2] == of_ants
+    assert [item.get("pinned") for item in answer["items"][:3]] == [True, True, None]
+    assert sum(brand[i - 5] == "ant" for i in ids(answer)) == 2
+    excluded = Request(k=20, pin=pin, exclude=of_ants[:1])
+    [answer] = recommend(recommender, [excluded])
+    assert of_ants[0] not in ids(answer) and answer["ignored"] == of_ants[:1]
+    assert ids(answer)[1] == of_ants[1]
+
+
 def test_diversity_brings_items_further_apart() -> None:
     recommender = planted()
 
