@@ -23,7 +23,7 @@ AVX2=(
     OMP_NUM_THREADS=2
 )
 # Tests without numbers, which would find nothing here.
-WITHOUT=(imports reference cli commands runs lease mutants config folders inspect ports keys)
+WITHOUT=(bundle_checks imports reference cli commands runs lease mutants config folders inspect ports keys)
 IGNORED=("${WITHOUT[@]/#/--ignore=tests/unit/test_}")
 IGNORED=("${IGNORED[@]/%/.py}")
 log=$(mktemp)
