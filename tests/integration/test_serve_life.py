@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def started(log: Path, *words: object, env: dict[str, str]) -> Iterator[Started]:
+    # Where the suite ignores SIGHUP (nohup), so would the service.
+    hears = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command(*words), cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
-        )
+        streams: Any = {"stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command(*words), cwd=ROOT, env=env, preexec_fn=hears, **streams)
     try:
         yield Started(process, log)
     finally:
