@@ -81,7 +81,17 @@ def refuses(url: str) -> bool:
         httpx.get(f"{url}/healthz", timeout=BOUND)
     except httpx.ConnectError:
         return True
+    except httpx.TransportError:  # it is about to end
+        return False
     return False
+
+
+def is_gone(url: str) -> bool:
+    """Whether nothing is there at a path, where others are at other paths."""
+    try:
+        return httpx.get(f"{url}/healthz", timeout=BOUND).status_code == 404
+    except httpx.TransportError:
+        return False
 
 
 def test_applications_live_side_by_side_and_end_with_their_owner(
@@ -118,10 +128,7 @@ def test_applications_live_side_by_side_and_end_with_their_owner(
         assert again.wait_until_ready() == one
         assert f"taking over application 'first' of process {first.process.pid}" in again.said
         assert second.end(signal.SIGINT) == 0
-        wait_until(
-            lambda: httpx.get(f"{two}/healthz", timeout=BOUND).status_code == 404,
-            "the end of the second",
-        )
+        wait_until(lambda: is_gone(two), "the end of the second")
         assert answers(one)
         assert again.end(signal.SIGTERM) == 0
         wait_until(lambda: refuses(one), "the end of Ray Serve, which they started")
