@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,6 @@ from train.bundle.bundle import open_bundle
 from train.recommender.answers import answers, rank_retrieved, ranked_count
 from train.recommender.filters import RuleError
 from train.recommender.given_items import rank_items, similar_items
-from train.recommender.recommender import STAGE_1
 from train.recommender.requests import Id, Request, Retrieved, in_indices
 from train.recommender.retrieval import retrieve
 from train.recommender.rules import check, has_rules
@@ -28,6 +27,11 @@ from train.recommender.rules import check, has_rules
 # thread, and not in a batch with small ones.
 LARGE = 200
 LARGE_BATCH = 8
+# Instead of a ranking: stage 2 did not answer, and the order of stage 1 stands.
+UNRANKED = object()
+
+Call = Callable[..., Awaitable[Any]]
+"""Runs a function with its arguments: in place, or in a thread."""
 
 
 @dataclass(frozen=True)
@@ -101,34 +105,19 @@ class RetrievalReplica:
         Raises:
             RuleError: it has rules that the bundle cannot follow.
         """
-        try:
-            request = as_request(query, self._scenarios)
-        except KeyError:
-            available = ", ".join(self._scenarios) or "none"
-            raise RuleError(
-                ("scenario",), f"unknown scenario; available: {available}", query.scenario
-            ) from None
-        check(self._recommender, request)
-        most = self._args.max_history
-        patience = (query.timeout_ms or self._args.timeout_ms) / 1000
-        if len(request.history) <= most:
-            return await self._answer(request, patience)
-        cut = replace(request, history=request.history[-most:])
-        return await self._answer(cut, patience) | {"history_used": most}
+        return await self._answer(self._request(query), query.timeout_ms)
 
     async def recommend_batch(self, query: Any) -> dict[str, Any]:
         """Answer a list of queries; all of them are checked first."""
+        requests = []
         for at, one in enumerate(query.requests):
             try:
-                check(self._recommender, as_request(one, self._scenarios))
+                requests.append(self._request(one))
             except RuleError as error:
-                raise RuleError(
-                    ("requests", at, *error.place), error.args[0], error.given
-                ) from None
-            except KeyError:
-                place = ("requests", at, "scenario")
-                raise RuleError(place, "unknown scenario", one.scenario) from None
-        found = await asyncio.gather(*(self.recommend(one) for one in query.requests))
+                place = ("requests", at, *error.place)
+                raise RuleError(place, error.args[0], error.given) from None
+        asked = zip(requests, query.requests, strict=True)
+        found = await asyncio.gather(*(self._answer(own, one.timeout_ms) for own, one in asked))
         return {"answers": list(found)}
 
     async def rank(self, query: Any) -> dict[str, Any]:
@@ -157,8 +146,24 @@ class RetrievalReplica:
         if ours != theirs:
             raise OtherBundleError(f"stage 1 has bundle {ours}, stage 2 has {theirs}")
 
-    async def _answer(self, request: Request, patience: float) -> dict[str, Any]:
-        """Answer a request, in a batch with others that wait.
+    def _request(self, query: Any) -> Request:
+        """Return a query as a request whose rules the bundle can follow.
+
+        Raises:
+            RuleError: it cannot, or there is no such scenario.
+        """
+        try:
+            request = as_request(query, self._scenarios)
+        except KeyError:
+            available = ", ".join(self._scenarios) or "none"
+            raise RuleError(
+                ("scenario",), f"unknown scenario; available: {available}", query.scenario
+            ) from None
+        check(self._recommender, request)
+        return request
+
+    async def _answer(self, request: Request, timeout_ms: int | None) -> dict[str, Any]:
+        """Answer a request by the newest of its history, in a batch with others that wait.
 
         Raises:
             OverloadedError: a batch waits already, and this one would wait for too long.
@@ -166,40 +171,46 @@ class RetrievalReplica:
         ahead = self._waiting * self._seconds
         if self._waiting >= self._args.max_batch and 1000 * ahead > self._args.max_wait_ms:
             raise OverloadedError(f"{self._waiting} requests wait, some {ahead:.2f} s")
+        most = self._args.max_history
+        cut = len(request.history) > most
+        if cut:
+            request = replace(request, history=request.history[-most:])
         large = len(request.history) > LARGE or request.k > LARGE or has_rules(request)
+        patience = (timeout_ms or self._args.timeout_ms) / 1000
         self._waiting += 1
         try:
             asked = Waiting(request, time.monotonic() + patience)
             answer: dict[str, Any] = await (self._large if large else self._small)(asked)
         finally:
             self._waiting -= 1
-        return answer
+        return answer | {"history_used": most} if cut else answer
 
     async def _recommend(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
         begun = time.monotonic()
-        requests = [self._lesser(one) if one.until < begun else one.request for one in waiting]
-        retrieved = retrieve(self._recommender, requests)
-        ranked = await self._ranked(waiting, requests, retrieved)
-        if ranked is None:
-            ranked = rank_retrieved(self._recommender, requests, retrieved)
-        found = answers(self._recommender, requests, retrieved, *ranked[:2])
+        found = await self._answered(waiting, _here)
         took = (time.monotonic() - begun) / len(waiting)
         # The last batches count the most.
         self._seconds = 0.8 * self._seconds + 0.2 * took
-        return _told(waiting, found, begun, len(ranked) > 2)
+        return found
 
     async def _recommend_large(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
         """Answer in threads, so that small requests are answered meanwhile."""
+        return await self._answered(waiting, asyncio.to_thread)
+
+    async def _answered(self, waiting: list[Waiting], call: Call) -> list[dict[str, Any]]:
+        """Answer a batch; `call` runs each of its steps."""
         begun = time.monotonic()
         requests = [self._lesser(one) if one.until < begun else one.request for one in waiting]
-        retrieved = await asyncio.to_thread(retrieve, self._recommender, requests)
+        retrieved = await call(retrieve, self._recommender, requests)
         ranked = await self._ranked(waiting, requests, retrieved)
         if ranked is None:
-            asked = self._recommender, requests, retrieved
-            ranked = await asyncio.to_thread(rank_retrieved, *asked)
-        args = self._recommender, requests, retrieved, *ranked[:2]
-        found = await asyncio.to_thread(answers, *args)
-        return _told(waiting, found, begun, len(ranked) > 2)
+            ranked = await call(rank_retrieved, self._recommender, requests, retrieved)
+        unranked = ranked is UNRANKED
+        if unranked:
+            candidates = retrieved.candidates.first(ranked_count(requests, retrieved))
+            ranked = candidates.items, candidates.scores
+        found = await call(answers, self._recommender, requests, retrieved, *ranked)
+        return _told(waiting, found, begun, unranked)
 
     async def _ranked(
         self, waiting: list[Waiting], requests: list[Request], retrieved: Retrieved
@@ -207,22 +218,19 @@ class RetrievalReplica:
         """Return what stage 2's deployment makes of candidates.
 
         None without one, and where it has another bundle, as it may while an application is
-        updated: this one has both stages. Where it does not answer in time, or is dead, the order
-        of stage 1, and `STAGE_1` as a third element.
+        updated: this one has both stages. `UNRANKED` where it does not answer in time, or is dead.
         """
         if self._ranking is None:
             return None
-        count = ranked_count(requests, retrieved)
         patience = max(0.001, max(one.until for one in waiting) - time.monotonic())
         try:
             async with asyncio.timeout(patience):
-                message = pack(retrieved, count)
+                message = pack(retrieved, ranked_count(requests, retrieved))
                 version = self._recommender.version
                 ranked: Ranked | None = await self._ranking.rank.remote(version, message)
                 return ranked
         except (TimeoutError, *UNAVAILABLE):
-            candidates = retrieved.candidates.first(count)
-            return candidates.items, candidates.scores, STAGE_1
+            return UNRANKED
 
     def _lesser(self, one: Waiting) -> Request:
         """Return the request as one of nobody, which is answered by what is popular."""
@@ -231,6 +239,11 @@ class RetrievalReplica:
         exclude = self._recommender.items.external(queries.exclude.values)
         nobody: tuple[Id, ...] = ()
         return replace(one.request, user_id=None, history=nobody, exclude=exclude)
+
+
+async def _here(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function as `asyncio.to_thread` does, without a thread."""
+    return function(*args)
 
 
 def _told(

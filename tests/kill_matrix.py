@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from tests import serving
 from tests.waiting import BOUND
 
 ROOT = Path(__file__).parents[1]
@@ -111,10 +112,9 @@ def kill(process: "subprocess.Popen[bytes]", mark: str, victim: str) -> bool:
 
 def family(mark: str) -> Iterator[tuple[int, bytes]]:
     """Yield the processes with this mark in their environment, and their arguments."""
-    for folder in Path("/proc").glob("[0-9]*"):
+    for folder in serving.family(mark):
         with contextlib.suppress(OSError):
-            if mark.encode() in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "cmdline").read_bytes()
+            yield int(folder.name), (folder / "cmdline").read_bytes()
 
 
 def end_rest(mark: str) -> None:

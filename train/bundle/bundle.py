@@ -76,9 +76,9 @@ def open_bundle(location: str | Path) -> Bundle:
         BundleError: it is missing, foreign, damaged or too new, or kills who opens it.
     """
     folder = _fetch(_pin(location))
-    verified(folder)
+    manifest = verified(folder)
     trial.tried(folder)
-    return open_untried(folder)
+    return open_untried(folder, manifest)
 
 
 def check(location: str | Path) -> tuple[str, dict[str, Any]]:

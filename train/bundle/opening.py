@@ -48,14 +48,16 @@ class Bundle:
         return read_towers(self.folder, self.manifest, self.recommender)
 
 
-def open_untried(folder: str | Path) -> Bundle:
+def open_untried(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """Open a bundle's folder in this process, whatever its libraries make of its files.
 
+    Args:
+        folder: of the bundle.
+        manifest: its own, as `verified` returns it.
+
     Raises:
-        BundleError: as `open_bundle`.
+        BundleError: its files do not fit each other, or are none.
     """
-    folder = Path(folder)
-    manifest = verified(folder)
     try:
         recommender = read_recommender(folder, manifest)
         check_recommender(recommender)

@@ -56,14 +56,14 @@ def _mark(folder: Path) -> Path:
     return storage.cache() / "opened" / checksum
 
 
-def main(folder: str) -> int:
+def main(folder: Path) -> int:
     """Open a bundle and ask it once; 1 where it says itself what is wrong with it."""
-    from train.bundle.opening import open_untried
+    from train.bundle.opening import open_untried, verified
     from train.recommender.answers import recommend
     from train.recommender.requests import Request
 
     try:
-        recommender = open_untried(folder).recommender
+        recommender = open_untried(folder, verified(folder)).recommender
         ids = recommender.users.ids
         recommend(recommender, [Request(user_id=ids[at].as_py()) for at in range(min(9, len(ids)))])
     except Exception as error:  # whatever it is, it is no crash; who opens it next is told
@@ -73,4 +73,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))
