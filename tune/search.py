@@ -28,11 +28,11 @@ from tune.report.text import record
 from tune.space.draws import override
 from tune.space.points import Point, point
 from tune.trials import tuner
+from tune.trials.tuner import SWEEP
 from tune.trials.trial import kept_by_seed, state_in
 
 logger = logging.getLogger(__name__)
 
-SWEEP = "sweep.json"
 RECORDS = "trials.json"
 
 
@@ -62,7 +62,7 @@ def search(
         sweep: the settings of the sweep.
         run: the base run, `sweep.base()`.
         address: of a Ray head; see `cluster.session.connect`.
-        resume: go on with a sweep that was interrupted.
+        resume: go on with a sweep that was interrupted, or that is to have more trials.
 
     Raises:
         ValueError: a sweep of this name exists, is running, or is another one than is to be
@@ -131,7 +131,7 @@ def _identity(sweep: Sweep, run: Run, data: Encoded) -> dict[str, Any]:
 
 
 def _check_folder(home: str, identity: Mapping[str, Any], resume: bool) -> None:
-    """Check that the folder is empty or, for a resume, that of this very sweep."""
+    """Check that the folder is empty or, for a resume, that of this sweep, with trials to come."""
     known = storage.join(home, SWEEP)
     if not resume:
         if storage.names(home):
@@ -142,7 +142,13 @@ def _check_folder(home: str, identity: Mapping[str, Any], resume: bool) -> None:
     if not storage.exists(known):
         raise ValueError(f"{home} is no sweep to resume; leave --resume out to begin one")
     earlier = json.loads(storage.read_bytes(known))
-    changed = sorted(changes("", earlier, identity))
+    before, now = earlier["sweep"].pop("trials"), identity["sweep"]["trials"]
+    same = {**identity, "sweep": {**identity["sweep"]}}
+    del same["sweep"]["trials"]
+    if now is not None and (before is None or now < before):
+        have = "no limit of trials" if before is None else f"{before} trials"
+        raise ValueError(f"{home} was begun with {have}; a resume takes more, got {now}")
+    changed = sorted(changes("", earlier, same))
     if changed:
         raise ValueError(
             f"{home} is another sweep ({', '.join(changed)} changed); choose another --name, or "

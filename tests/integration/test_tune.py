@@ -330,6 +330,17 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
         assert values[last["config"]["trial"]] == last["ndcg"] == before_that["ndcg"]
     # Nor did the search begin anew: its trials differ.
     assert len({json.dumps(row["overrides"]) for row in rows}) == 8
+    # It takes more trials, and the search goes on; fewer than there are, it refuses.
+    with caplog.at_level(logging.INFO, "tune"):
+        main(["sweep.toml", "--resume", "--trials", "10"])
+    more = records("sweep")
+    assert [row["trial"] for row in more] == list(range(1, 11))
+    assert more[:8] == rows
+    assert len({json.dumps(row["overrides"]) for row in more}) == 10
+    assert "10 of 10 done" in caplog.text
+    with pytest.raises(SystemExit):
+        cli.run(main, ["sweep.toml", "--resume"])
+    assert "sweep was begun with 10 trials; a resume takes more, got 8" in capsys.readouterr().err
     # Another one, which was in its first trials all the while, went its way on the same Ray.
     assert other.poll() is None
     Path("go").touch()
@@ -338,7 +349,7 @@ def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
 
     Path("sweep.toml").write_text(Path("sweep.toml").read_text().replace("1e-3", "1e-4"))
     with pytest.raises(SystemExit):
-        cli.run(main, ["sweep.toml", "--resume"])
+        cli.run(main, ["sweep.toml", "--resume", "--trials", "10"])
     assert "is another sweep (sweep.space.train.learning_rate" in capsys.readouterr().err
 
 

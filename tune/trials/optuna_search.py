@@ -1,11 +1,13 @@
 """Optuna as Ray Tune's searcher: the base run first, and failed trials with the worst values."""
 
 import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
+from ray.tune.search import ConcurrencyLimiter, SearchGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from tune.space.points import Point, finished_trial
@@ -91,6 +93,33 @@ class Search(OptunaSearch):
         study: Any = self._ot_study
         assert isinstance(study, optuna.Study), "made at once, for a space that is a function"
         return study
+
+
+class Trials(SearchGenerator):
+    """Suggests a search's trials until there are as many as the sweep asks for.
+
+    Tune keeps the number that an experiment began with; this one is read anew by each resume.
+    """
+
+    def __init__(
+        self, search: Search, asked: Callable[[], int | None], at_once: int | None
+    ) -> None:
+        """Wrap a search.
+
+        Args:
+            search: where trials come from.
+            asked: returns the number of trials, or None where time alone limits them.
+            at_once: the most trials that run at the same time, if anything but room limits them.
+        """
+        super().__init__(ConcurrencyLimiter(search, at_once) if at_once else search)
+        self._asked = asked
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from an earlier process's state; with more trials than then, it has not ended."""
+        number = self._asked() or sys.maxsize
+        more = number > state["total_samples"]
+        finished = state["finished"] and not more
+        super().set_state({**state, "total_samples": number, "finished": finished})
 
 
 def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

@@ -50,6 +50,9 @@ class Progress(ray.tune.Callback):
     ) -> None:
         """Start the clock and, in a terminal, the live table."""
         self.begun = time.monotonic()
+        if total_num_samples is not None:
+            # A resume may have more of them than the sweep began with.
+            self.trials = total_num_samples if total_num_samples < sys.maxsize else None
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live

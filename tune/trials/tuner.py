@@ -1,5 +1,6 @@
 """Ray Tune's part of a sweep: the tuner of a new one, or of one that goes on."""
 
+import json
 import logging
 import os
 import uuid
@@ -19,11 +20,13 @@ from tune.config import Sweep
 from tune.space.draws import corners, override, suggest
 from tune.space.points import Point, finished_trial, point
 from tune.space.ranges import Space
-from tune.trials.optuna_search import Search, sampler
+from tune.trials.optuna_search import Search, Trials, sampler
 from tune.trials.progress import Progress
 from tune.trials.trial import RUNG, TrialPlan, trial
 
 TRIALS = "trials-"
+# What a sweep is: its settings, its run, the fingerprint of its data.
+SWEEP = "sweep.json"
 # ASHA's eta: the best third goes on at each rung. The usual 4 leaves few epochs few rungs.
 REDUCTION = 3
 # A kill may lose this much of the search's state; Tune's own choice is 10 seconds or more, and much
@@ -116,8 +119,7 @@ def new(
     config = ray.tune.TuneConfig(
         num_samples=sweep.trials or -1,
         time_budget_s=None if sweep.hours is None else sweep.hours * 3600,
-        max_concurrent_trials=sweep.trials_at_once,
-        search_alg=searcher,
+        search_alg=Trials(searcher, partial(asked, home), sweep.trials_at_once),
         scheduler=_scheduler(sweep, run),
         reuse_actors=True,
         trial_dirname_creator=_dirname,
@@ -135,6 +137,13 @@ def new(
             verbose=0,
         ),
     )
+
+
+def asked(home: str) -> int | None:
+    """Return the number of trials that the newest command asked for; None is no limit."""
+    identity = json.loads(storage.read_bytes(storage.join(home, SWEEP)))
+    number: int | None = identity["sweep"]["trials"]
+    return number
 
 
 def resumed(trainable: Any, folder: str) -> ray.tune.Tuner:
