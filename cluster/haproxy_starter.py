@@ -25,6 +25,7 @@ PDEATHSIG = 1  # prctl's, of Linux
 # successor takes some, and where Ray Serve was shut down there is none.
 PATIENCE = 10.0
 HOST, PER_ADDRESS = "RAYTOWER_HTTP_HOST", "RAYTOWER_HTTP_PER_ADDRESS"
+TLS, RATE = "RAYTOWER_HTTP_TLS", "RAYTOWER_HTTP_RATE"
 
 ERRORS: Mapping[int, tuple[str, str]] = {
     400: ("Bad Request", "the request is not valid HTTP"),
@@ -72,8 +73,10 @@ def mended(text: str, errors: Sequence[str], environment: Mapping[str, str]) -> 
     Args:
         text: as Ray writes it.
         errors: lines that name the files of HAProxy's own answers.
-        environment: `RAYTOWER_HTTP_HOST`, the address to listen at instead of Ray's, and
-            `RAYTOWER_HTTP_PER_ADDRESS`, the most connections of an address.
+        environment: `RAYTOWER_HTTP_HOST`, the address to listen at instead of Ray's;
+            `RAYTOWER_HTTP_PER_ADDRESS`, the most connections of an address, and
+            `RAYTOWER_HTTP_RATE`, its most requests a second; `RAYTOWER_HTTP_TLS`, a PEM file with
+            certificate and key.
     """
     text = re.sub(r"(frontend prometheus\n *bind ):", r"\g<1>127.0.0.1:", text)
     text = re.sub(r"(listen stats\n *bind )\*:", r"\g<1>127.0.0.1:", text)
@@ -88,10 +91,14 @@ def mended(text: str, errors: Sequence[str], environment: Mapping[str, str]) -> 
         "timeout client 30s",
         "timeout http-request 10s",
         "option http-buffer-request",
-        "stick-table type ipv6 size 100k expire 60s store conn_cur",
+        "stick-table type ipv6 size 100k expire 60s store conn_cur,http_req_rate(1s)",
         "tcp-request connection track-sc0 src",
         f"tcp-request connection reject if {{ sc0_conn_cur gt {most} }}",
+        *_rate(environment.get(RATE)),
     )
+    if certificate := environment.get(TLS):
+        own = f" ssl crt {certificate} ssl-min-ver TLSv1.2 alpn h2,http/1.1"
+        text = re.sub(r"(frontend http_frontend\n *bind \S+)", rf"\g<1>{own}", text)
     lines = "".join(f"    {line}\n" for line in guards)
     text = re.sub(r"(frontend http_frontend\n *bind .*\n)", rf"\g<1>{lines}", text)
     # Without any application the right answer to every path is: not yet.
@@ -102,6 +109,16 @@ def mended(text: str, errors: Sequence[str], environment: Mapping[str, str]) -> 
         f"    http-request return status {status} content-type application/json string '{said}'"
     )
     return _NO_PATH.sub(answer + wait, text)
+
+
+def _rate(most: str | None) -> tuple[str, ...]:
+    if not most:
+        return ()
+    said = json.dumps({"detail": f"more than {most} requests a second from this address"})
+    return (
+        f"http-request return status 429 content-type application/json string '{said}' "
+        f"hdr Retry-After 1 if {{ sc0_http_req_rate gt {most} }}",
+    )
 
 
 def _routed(text: str) -> bool:

@@ -60,6 +60,7 @@ def connect(
     num_gpus: int | None = None,
     dashboard: bool = False,
     worker_output: bool = False,
+    metrics_port: int = 0,
 ) -> Session:
     """Join a Ray, or start one on this machine that ends with this process and stays on loopback.
 
@@ -73,6 +74,7 @@ def connect(
         dashboard: whether a Ray that is started has one, at a free port. Ray needs it to clean up
             after Train runs that Tune stops.
         worker_output: whether what workers print appears here.
+        metrics_port: where a Ray that is started tells Prometheus its metrics; 0 takes a free port.
 
     Raises:
         ValueError: the address is of another form.
@@ -86,7 +88,10 @@ def connect(
     options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": worker_output}
     with _sigterm_kept():
         if target == "local":
-            _start(options | {"num_cpus": num_cpus, "num_gpus": num_gpus}, dashboard)
+            sizes = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+            # Ray's name for it has an underscore; there is no other way to say where.
+            port = {"_metrics_export_port": metrics_port} if metrics_port else {}
+            _start(options | sizes | port, dashboard)
         elif target:
             _join(target, options)
     resources = ray.cluster_resources()

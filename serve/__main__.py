@@ -16,7 +16,7 @@ from cluster.cli import GRACE, run, stopping
 from cluster.head import LOOPBACK_HOST
 from cluster.verbosity import set_up, taken
 from cluster.vitals import RayEndedError, watched
-from serve.config import PORT, Process, ServeArgs, check_port, environment
+from serve.config import PORT, Process, ServeArgs, check_port, checked, environment
 from train.bundle import bundle
 
 logger = logging.getLogger("serve")
@@ -37,17 +37,24 @@ class Arguments(Process, ServeArgs):
 def main(words: list[str]) -> int:
     """Serve until interrupted; 0 after a clean end. Takes `--version`, `-q` and `-v` too.
 
+    `keys` as the first word is another command; see `serve.keys`.
+
     Raises:
-        ValueError: the bundle cannot be opened, the port or the name is in use, or a replica
-            cannot start.
+        ValueError: the bundle cannot be opened, the port or the name is in use, it would be open to
+            strangers, or a replica cannot start.
     """
+    if words[:1] == ["keys"]:
+        from serve.keys import main as keys
+
+        return keys(words[1:])
     verbosity, words = taken(words)
     set_up(verbosity, "serve")
     arguments = tyro.cli(Arguments, args=words, prog="python -m serve")
     address = arguments.address or os.environ.get("RAY_ADDRESS") or nodes.running() or "local"
     process = _part(Process, arguments).model_copy(update={"address": address})
-    location, manifest = bundle.check(arguments.bundle)
-    args = _part(ServeArgs, arguments).model_copy(update={"bundle": location})
+    args = checked(process, _part(ServeArgs, arguments))
+    location, manifest = bundle.check(args.bundle)
+    args = args.model_copy(update={"bundle": location})
     with _environment(process):
         _serve(process, args, manifest["version"])
     return 0
@@ -66,6 +73,8 @@ def _environment(process: Process) -> Iterator[None]:
     # What a killed server left, which may hold the port, is swept before that is looked at.
     local.folder()
     check_port(process.host, process.port)
+    if process.metrics_port:
+        check_port(LOOPBACK_HOST, process.metrics_port)
     folder = local.haproxy_folder()
     try:
         for name, value in environment(process, folder).items():
@@ -80,7 +89,7 @@ def _serve(process: Process, args: ServeArgs, version: str) -> None:
     from cluster import session, sight, storage
 
     logger.info("starting Ray ..." if process.address == "local" else "joining Ray ...")
-    session.connect(process.address)
+    session.connect(process.address, metrics_port=process.metrics_port)
     sight.check_readable(args.bundle, storage.MANIFEST)
 
     import ray
@@ -92,6 +101,8 @@ def _serve(process: Process, args: ServeArgs, version: str) -> None:
     try:
         with _claimed(process), _deployed(process, args) as url:
             wait_until_ready(process.name, url, process.start_timeout)
+            for place in _metrics():
+                logger.info("metrics for Prometheus: %s", place)
             with stopping() as told:
                 said = f"serving bundle {version} on {url} (docs: {url}/docs); Ctrl-C stops"
                 print(said, flush=True)
@@ -138,6 +149,14 @@ def _deployed(process: Process, args: ServeArgs) -> Iterator[str]:
             serve.delete(process.name)
 
 
+def _metrics() -> list[str]:
+    """Return where each node of this Ray tells Prometheus its metrics."""
+    import ray
+
+    places = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in ray.nodes()]
+    return [f"http://{host}:{port}/metrics" for host, port in places]
+
+
 def _url(process: Process, listening: dict[str, Any], joined: bool) -> str:
     """Return where an application answers: where Ray Serve listens, once it runs.
 
@@ -153,7 +172,8 @@ def _url(process: Process, listening: dict[str, Any], joined: bool) -> str:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(
         host, f"[{host}]" if ":" in host else host
     )
-    return f"http://{reachable}:{port}{process.prefix.rstrip('/')}"
+    scheme = "http" if process.tls is None else "https"
+    return f"{scheme}://{reachable}:{port}{process.prefix.rstrip('/')}"
 
 
 def _watch(told: threading.Event) -> None:

@@ -1,5 +1,7 @@
 """The Serve application: `serve run serve.app:build bundle=runs/NAME`."""
 
+import os
+import secrets
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -8,15 +10,18 @@ from ray import serve
 from ray.serve.config import BackpressureConfig
 
 from cluster.cpus import available_cpus
-from serve import scenarios
+from serve import keys, scenarios
+from serve.access_log import LOG_KEY
 from serve.config import ServeArgs
-from serve.http import RETRY_AFTER
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
 from train.bundle.bundle import check
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Parallelism comes from replicas; a pool of threads in each makes all of them slower."""
+
+# Seconds after which to try again where no replica has room.
+RETRY_AFTER = 1
 
 
 def build(args: ServeArgs) -> serve.Application:
@@ -45,7 +50,10 @@ def application(args: ServeArgs, marks: Mapping[str, str]) -> serve.Application:
         BundleError: the bundle cannot be opened.
         ValueError: the file of scenarios cannot be read.
     """
-    args = args.model_copy(update={"bundle": check(args.bundle)[0]})
+    pinned = {"bundle": check(args.bundle)[0], "replicas": _replicas(args)}
+    args = args.model_copy(update=pinned)
+    if args.keys is not None:
+        keys.read(args.keys)
     rules = {} if args.scenarios is None else scenarios.read(args.scenarios)
     define: Any = serve.deployment(**_options(args, marks))
     ingress = define(serve.ingress()(RetrievalReplica)).options(name="retrieval")
@@ -57,19 +65,31 @@ def application(args: ServeArgs, marks: Mapping[str, str]) -> serve.Application:
 
 
 def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
-    cpus = _cluster_cpus()
-    replicas = args.replicas or max(1, int(cpus))
+    cpus, replicas = _cluster_cpus(), _replicas(args)
     deployments = 2 if args.topology == "split" else 1
     share = args.cpus or min(0.4, 0.8 * cpus / (replicas * deployments))
-    variables = {**ONE_THREAD, **marks}
+    drawn = os.environ.get(LOG_KEY) or secrets.token_hex(16)
+    variables = {**ONE_THREAD, LOG_KEY: drawn, **marks}
+    if args.access_log:
+        # In its throughput mode Ray Serve keeps a thousand lines before it writes one.
+        variables["RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE"] = "1"
     return {
         "num_replicas": replicas,
         "max_ongoing_requests": args.max_ongoing,
         "max_queued_requests": args.max_queued,
         "backpressure_config": BackpressureConfig(retry_after_s=RETRY_AFTER),
         "ray_actor_options": {"num_cpus": share, "runtime_env": {"env_vars": variables}},
-        "logging_config": {"enable_access_log": args.access_log},
+        # Ours says more than Ray Serve's.
+        "logging_config": {
+            "enable_access_log": False,
+            "encoding": "JSON" if args.access_log else "TEXT",
+            "logs_dir": args.logs,
+        },
     }
+
+
+def _replicas(args: ServeArgs) -> int:
+    return args.replicas or max(1, int(_cluster_cpus()))
 
 
 def _cluster_cpus() -> float:

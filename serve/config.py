@@ -1,14 +1,17 @@
 """Settings of serving, and the environment variables with which Ray Serve is fast."""
 
+import ipaddress
 import os
+import ssl
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from cluster import haproxy
-from cluster.haproxy_starter import HOST, PER_ADDRESS
+from cluster.haproxy_starter import HOST, PER_ADDRESS, RATE, TLS
 from cluster.ports import try_port
+from serve.keys import Scope
 from train.core.settings import Settings
 
 APPLICATION = "raytower"
@@ -39,7 +42,14 @@ class ServeArgs(Settings):
         max_batch: maximum number of requests in one micro-batch.
         max_ongoing: maximum number of concurrent requests of a replica.
         max_queued: maximum number of requests that wait for a replica; further ones get 503.
-        access_log: log every request.
+        access_log: log every request as a line of JSON: who asked (as a hash), what was answered,
+            by which bundle, and how long each stage took.
+        logs: folder of the replicas' log files, which every node has; by default they lie with
+            those of Ray, and end with a Ray that was started for this service alone.
+        keys: a file of API keys, which every node can read; `python -m serve keys` makes it. A
+            change counts within a second. None lets everybody in.
+        strangers: what requests may do where there is no file of keys.
+        cors: origins whose pages may ask, such as https://shop.example; none by default.
         scenarios: a TOML file of named rules, which requests name by `scenario`.
     """
 
@@ -58,6 +68,10 @@ class ServeArgs(Settings):
     max_ongoing: int = Field(256, ge=1)
     max_queued: int = Field(512, ge=1)
     access_log: bool = False
+    logs: str | None = None
+    keys: str | None = None
+    strangers: Scope = "read"
+    cors: tuple[str, ...] = ()
     scenarios: str | None = None
 
 
@@ -72,8 +86,16 @@ class Process(Settings):
             its own an application answers below /NAME.
         start_timeout: seconds that the application may take until it answers.
         haproxy: put HAProxy in front of the replicas instead of Ray's own proxy in Python.
+        no_keys: let everybody ask who reaches an address beyond loopback, where there is no file
+            of keys; such strangers see no paths, settings or traces.
+        tls: a PEM file with a certificate, its chain and its key: HTTPS, TLS 1.2 or newer. With
+            HAProxy alone.
         per_address: most connections of one address at a time; further ones are cut off. With
             HAProxy alone.
+        rate: most requests a second of one address; further ones get 429. With HAProxy alone; by
+            default there is no limit.
+        metrics_port: on loopback, where Prometheus finds the metrics of a Ray that is started here;
+            0 takes a free one.
         throughput: Ray Serve's throughput mode: user code, router and server in one event loop.
         request_metrics: count every request of HAProxy for Prometheus, which costs a Python
             callback a request.
@@ -85,7 +107,11 @@ class Process(Settings):
     name: str = Field(APPLICATION, pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")
     start_timeout: float = Field(600.0, gt=0)
     haproxy: bool = True
+    no_keys: bool = False
+    tls: str | None = None
     per_address: int = Field(1000, ge=1)
+    rate: int | None = Field(None, ge=1)
+    metrics_port: int = Field(0, ge=0, le=65535)
     throughput: bool = True
     request_metrics: bool = False
 
@@ -111,7 +137,54 @@ def environment(process: Process, folder: Path) -> dict[str, str]:
     if not process.haproxy:
         return switches
     listening = {HOST: process.host, PER_ADDRESS: str(process.per_address)}
+    if process.tls is not None:
+        listening[TLS] = str(Path(process.tls).resolve())
+    if process.rate is not None:
+        listening[RATE] = str(process.rate)
     return switches | listening | haproxy.environment(folder, process.request_metrics)
+
+
+def checked(process: Process, args: ServeArgs) -> ServeArgs:
+    """Return the settings of an application that this process serves.
+
+    On loopback everybody is who started it, where there is no file of keys.
+
+    Raises:
+        ValueError: it would be open to strangers and nobody said so, or HAProxy, which is to do
+            something, is not this process's.
+    """
+    loopback = process.host == "localhost" or ipaddress.ip_address(process.host).is_loopback
+    if not loopback and args.keys is None and not process.no_keys:
+        raise ValueError(
+            f"--host {process.host} is open to the network: make keys (python -m serve keys add "
+            "NAME) and give them with --keys keys.json, or say --no-keys"
+        )
+    if args.keys is not None and process.no_keys:
+        raise ValueError("--keys and --no-keys: expected one of them")
+    for flag in ("tls", "rate"):
+        if getattr(process, flag) is None:
+            continue
+        if not process.haproxy:
+            raise ValueError(f"--{flag} is HAProxy's; leave --no-haproxy out")
+        if process.address != "local":
+            raise ValueError(
+                f"--{flag} is set where HAProxy starts, with the Ray of {process.address}: set "
+                f"RAYTOWER_HTTP_{flag.upper()} in the environment of `cluster start`"
+            )
+    if process.tls is not None:
+        _check_certificate(process.tls)
+    ours = loopback and process.address == "local"
+    return args.model_copy(update={"strangers": "admin"}) if ours else args
+
+
+def _check_certificate(path: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+    except OSError as error:  # of which ssl's own is one
+        reason = error.strerror or error
+        raise ValueError(
+            f"--tls {path}: expected a PEM file with a certificate and its key: {reason}"
+        ) from None
 
 
 def check_port(host: str, port: int) -> None:

@@ -1,24 +1,29 @@
-"""The HTTP API as an ASGI application: validation, JSON, status codes, OpenAPI at /docs.
+"""The HTTP API as an ASGI application: keys, validation, JSON, status codes, the access log.
 
 Requests are handled on bare ASGI, which takes a fraction of FastAPI's time; FastAPI documents them
 and handles everything else.
 """
 
 import asyncio
-import json
+import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
-import orjson
-from fastapi import FastAPI, Response
-from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from starlette.middleware.cors import CORSMiddleware
 
+from serve import access_log
+from serve.access import OPEN, STRANGER, Access, Asker, Refusal
 from serve.config import ServeArgs
-from serve.schemas import Answer, Answers, Models, Problem, RankQuery, Similar
+from serve.openapi import Endpoint, Service, documented, encode, endpoints
+from serve.telemetry import Telemetry
 from train.recommender.filters import RuleError
+
+logger = logging.getLogger("ray.serve")
 
 # Types of ASGI (https://asgi.readthedocs.io).
 Scope = MutableMapping[str, Any]
@@ -32,68 +37,31 @@ class OverloadedError(RuntimeError):
 
 UNAVAILABLE = (BackPressureError, DeploymentUnavailableError, RayActorError, OverloadedError)
 # Seconds after which to try again where there was no room.
-RETRY_AFTER = 1
+RETRY_AFTER = (b"retry-after", b"1")
 # Of a body full of mistakes, so many are answered, and so many letters of each value.
 MAX_ERRORS = 20
 MAX_ECHO = 200
 
 
-class Service(Protocol):
-    """What answers; each method takes the query of its endpoint and may raise RuleError."""
+@dataclass
+class Response:
+    """What is answered, and what the access log says of it.
 
-    async def recommend(self, query: Any) -> Mapping[str, Any]:
-        """Answer `POST /recommend`."""
-
-    async def recommend_batch(self, query: Any) -> Mapping[str, Any]:
-        """Answer `POST /recommend/batch`."""
-
-    async def rank(self, query: Any) -> Mapping[str, Any]:
-        """Answer `POST /rank`."""
-
-    async def similar(self, query: Any) -> Mapping[str, Any]:
-        """Answer `POST /similar`."""
-
-    async def ready(self) -> None:
-        """Raise where a stage cannot be reached."""
-
-
-class Endpoint:
-    """A request that is answered by the service: its models, and what it is for.
-
-    Args:
-        query: the model of the body.
-        answer: the model of what is answered.
-        call: answers a query.
-        words: of the documentation.
+    Attributes:
+        status: of HTTP.
+        body: as JSON.
+        headers: beside those of every answer.
+        asker: the name of the key.
+        query: that was asked.
+        begun: when, of `time.perf_counter`.
     """
 
-    def __init__(self, query: Any, answer: Any, call: Any, words: str) -> None:
-        self.query, self.answer, self.call, self.words = query, answer, call, words
-
-
-def endpoints(service: Service, max_k: int) -> dict[str, Endpoint]:
-    """Return the endpoints by their paths."""
-    models = Models(max_k)
-    return {
-        "/recommend": Endpoint(
-            models.query,
-            Answer,
-            service.recommend,
-            "Recommend items to a known user, to a new one with a history, or to anybody.",
-        ),
-        "/recommend/batch": Endpoint(
-            models.batch, Answers, service.recommend_batch, "Answer up to 1,000 requests at once."
-        ),
-        "/rank": Endpoint(
-            RankQuery,
-            Answer,
-            service.rank,
-            "Bring given items into the order in which they would be recommended.",
-        ),
-        "/similar": Endpoint(
-            models.similar, Similar, service.similar, "Find items like some, and unlike others."
-        ),
-    }
+    status: int
+    body: Any
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    asker: str = STRANGER
+    query: Any = None
+    begun: float = field(default_factory=time.perf_counter)
 
 
 class Application:
@@ -101,55 +69,124 @@ class Application:
 
     Args:
         service: answers requests.
-        about: the answer of `GET /bundle`; its `version` is the bundle's.
-        args: the limits of requests.
+        about: the bundle's manifest and the topology.
+        args: the limits of requests, and who may ask.
+        telemetry: counts.
+
+    Raises:
+        ValueError: the file of keys cannot be read.
     """
 
-    def __init__(self, service: Service, about: Mapping[str, Any], args: ServeArgs) -> None:
+    def __init__(
+        self, service: Service, about: Mapping[str, Any], args: ServeArgs, telemetry: Telemetry
+    ) -> None:
         self._endpoints = endpoints(service, args.max_k)
         self._args = args
-        self._rest = _documented(self._endpoints, service.ready, about)
+        self._telemetry = telemetry
+        self._access = Access(args.keys, args.strangers, 1 / (args.replicas or 1))
+        self._rest = documented(self._endpoints, service, about)
         # Ray matches every request against these for its metrics: the frequent one comes first.
         self.routes = sorted(self._rest.routes, key=lambda route: route.path != "/recommend")  # type: ignore[attr-defined]
         self.router = self._rest.router
+        self._handle: Any = self._http
+        if args.cors:
+            own = ["authorization", "x-api-key", "x-request-id", "content-type"]
+            self._handle = CORSMiddleware(
+                self._http, list(args.cors), allow_methods=["GET", "POST"], allow_headers=own
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if (endpoint := self._endpoints.get(path)) is not None:
-                status, body = await self._answer(endpoint, receive)
-                await _respond(send, status, body)
-                return
-        await self._rest(scope, receive, send)
+        await (self._handle if scope["type"] == "http" else self._rest)(scope, receive, send)
 
-    async def _answer(self, endpoint: Endpoint, receive: Receive) -> tuple[int, Any]:
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.perf_counter()
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path not in OPEN:
+            asker = self._access.ask(scope)
+            if isinstance(asker, Refusal):
+                refused = {"detail": asker.detail}
+                response = Response(asker.status, refused, asker.headers, begun=begun)
+                await self._respond(path, send, response)
+                return
+            scope["asker"] = asker
+        endpoint = self._endpoints.get(path) if scope["method"] == "POST" else None
+        if endpoint is None:
+            await self._other(path, scope, receive, send, begun)
+            return
+        response = await self._answer(endpoint, receive, scope["asker"])
+        response.begun = begun
+        await self._respond(path, send, response)
+
+    async def _other(
+        self, path: str, scope: Scope, receive: Receive, send: Send, begun: float
+    ) -> None:
+        """Have FastAPI answer, and count it; probes are not counted."""
+        status = 500
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        await self._rest(scope, receive, noted)
+        if path not in OPEN:
+            asker = scope["asker"].name
+            self._note(path, Response(status, {}, (), asker, None, begun), {})
+
+    async def _answer(self, endpoint: Endpoint, receive: Receive, asker: Asker) -> Response:
         limit, patience = self._args.max_body, self._args.read_timeout
         try:
             async with asyncio.timeout(patience):
                 body = await _read(receive, limit)
         except TimeoutError:
-            return 408, {"detail": f"the body did not come within {patience:g} s"}
+            return _said(408, f"the body did not come within {patience:g} s")
         if body is None:
-            return 413, {"detail": f"the body is too large: at most {limit} bytes are accepted"}
+            return _said(413, f"the body is too large: at most {limit} bytes are accepted")
         try:
             query = endpoint.query.model_validate_json(body)
         except ValidationError as error:
-            return 422, {"detail": _detail(error)}
+            return _said(422, _detail(error))
+        if getattr(query, "trace", False) and not asker.may("admin"):
+            return _said(403, f"trace needs the scope admin; the key has {asker.scope}")
         try:
-            return 200, await endpoint.call(query)
+            return Response(200, await endpoint.call(query), (), asker.name, query)
         except RuleError as error:
-            return 422, {"detail": [_rule(error)]}
+            return _said(422, [_rule(error)])
         except UNAVAILABLE as error:
-            return 503, {"detail": f"overloaded or starting, try again: {type(error).__name__}"}
+            return _said(503, f"overloaded or starting, try again: {type(error).__name__}")
+
+    async def _respond(self, path: str, send: Send, response: Response) -> None:
+        """Send an answer, count it, and log it where that is asked for."""
+        times = access_log.taken(response.body) if self._args.access_log else None
+        body = encode(response.body)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *response.headers,
+        ]
+        if response.status == 503:
+            headers.append(RETRY_AFTER)
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        query, told = response.query, {}
+        if self._args.access_log:
+            told = access_log.entry(response.status, response.body, query, times)
+        self._note(path, response, told)
+
+    def _note(self, path: str, response: Response, told: Mapping[str, Any]) -> None:
+        """Count an answer, and log it where that is asked for."""
+        seconds = time.perf_counter() - response.begun
+        known = path if path in self._endpoints else "other"
+        self._telemetry.responded(known, response.status, seconds)
+        if self._args.access_log:
+            own = {"path": path, "status": response.status, "key": response.asker}
+            took = {"milliseconds": round(1000 * seconds, 3)}
+            logger.info("answered", extra={**own, **took, **told})
 
 
-def encode(value: Any) -> bytes:
-    """Return a value as JSON; orjson refuses integers beyond 64 bits, which ids may have."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value).encode()
+def _said(status: int, detail: Any) -> Response:
+    return Response(status, {"detail": detail})
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -165,18 +202,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
         if size <= limit:
             chunks.append(message.get("body", b""))
     return b"".join(chunks) if size <= limit else None
-
-
-async def _respond(send: Send, status: int, value: Any) -> None:
-    body = encode(value)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if status == 503:
-        headers.append((b"retry-after", str(RETRY_AFTER).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _detail(error: ValidationError) -> list[dict[str, Any]]:
@@ -203,52 +228,3 @@ def _rule(error: RuleError) -> dict[str, Any]:
     """Return a rule that cannot be followed in FastAPI's format."""
     place, words = ["body", *error.place], error.args[0]
     return {"type": "rule", "loc": place, "msg": words, "input": _short(error.given)}
-
-
-def _documented(
-    endpoints: Mapping[str, Endpoint],
-    ready: Callable[[], Awaitable[None]],
-    about: Mapping[str, Any],
-) -> FastAPI:
-    # /docs has to be read where there is no internet, too.
-    app = FastAPIOffline(
-        title="Raytower", version=str(about["version"]), summary="Recommendations."
-    )
-    for path, endpoint in endpoints.items():
-        _document(app, path, endpoint)
-
-    @app.get("/healthz", responses={503: {"model": Problem}})
-    async def healthz() -> Response:
-        """Whether both stages have the same bundle loaded and answer."""
-        try:
-            await ready()
-        except Exception as error:
-            return _json(503, {"detail": f"not ready: {type(error).__name__}: {error}"})
-        return _json(200, {"status": "ready", "bundle": about["version"]})
-
-    @app.get("/bundle")
-    async def bundle() -> Response:
-        """The served bundle's manifest, and the topology."""
-        return _json(200, about)
-
-    return app
-
-
-def _document(app: FastAPI, path: str, endpoint: Endpoint) -> None:
-    async def call(body: Any) -> Any:
-        return await endpoint.call(body)
-
-    # The model with this application's largest k, which is only known now.
-    call.__annotations__["body"] = endpoint.query
-    call.__name__, call.__doc__ = path.strip("/").replace("/", "_"), endpoint.words
-    statuses = (408, 413, 503)
-    app.post(
-        path,
-        response_model=endpoint.answer,
-        response_model_exclude_unset=True,
-        responses={status: {"model": Problem} for status in statuses},
-    )(call)
-
-
-def _json(status: int, value: Any) -> Response:
-    return Response(encode(value), status_code=status, media_type="application/json")

@@ -1,9 +1,10 @@
 """Stage 1 as the HTTP ingress, with dynamic micro-batching of requests."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray import serve
@@ -15,13 +16,16 @@ from serve.loopback import bind_to_node
 from serve.ranking import Ranked, pack
 from serve.scenarios import checked
 from serve.schemas import as_request
+from serve.telemetry import Telemetry, tell_expected
 from train.bundle.bundle import open_bundle
 from train.recommender.answers import answers, rank_retrieved, ranked_count
 from train.recommender.filters import RuleError
 from train.recommender.given_items import rank_items, similar_items
 from train.recommender.requests import Id, Request, Retrieved, in_indices
+from train.recommender.restrict import key_of, restricted
 from train.recommender.retrieval import retrieve
 from train.recommender.rules import check, has_rules
+from train.recommender.trace import trace
 
 # A request with a longer history, or for more items, takes the time of many: it is answered in a
 # thread, and not in a batch with small ones.
@@ -34,17 +38,21 @@ Call = Callable[..., Awaitable[Any]]
 """Runs a function with its arguments: in place, or in a thread."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Waiting:
     """A request in a batch.
 
     Attributes:
         request: it.
         until: when its answer may be a lesser one, of `time.monotonic`.
+        since: when it came, likewise.
+        times: seconds that it waited, and that each stage took for its batch.
     """
 
     request: Request
     until: float
+    since: float = field(default_factory=time.monotonic)
+    times: dict[str, float] = field(default_factory=dict)
 
 
 class OtherBundleError(RuntimeError):
@@ -75,11 +83,14 @@ class RetrievalReplica:
         count = bundle.recommender.candidates if args.candidates is None else args.candidates
         self._recommender = replace(bundle.recommender, candidates=count)
         self._about = {**bundle.manifest, "topology": args.topology}
+        self._telemetry = Telemetry(self._recommender, bundle.manifest)
         self._ranking = ranking
         self._scenarios = checked(self._recommender, scenarios or {})
         # Requests that wait here, and seconds that one of the last ones took.
         self._waiting, self._seconds = 0, 0.0
+        self._checks: set[asyncio.Task[None]] = set()
         self._warm_up()
+        threading.Thread(target=tell_expected, args=(self._recommender,), daemon=True).start()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
         self._small = serve.batch(
             max_batch_size=args.max_batch, batch_wait_timeout_s=0.0, max_concurrent_batches=2
@@ -97,7 +108,7 @@ class RetrievalReplica:
 
     def __serve_build_asgi_app__(self) -> Application:
         """Return the ASGI application; Ray calls this once the replica is constructed."""
-        return Application(self, self._about, self._args)
+        return Application(self, self._about, self._args, self._telemetry)
 
     async def recommend(self, query: Any) -> dict[str, Any]:
         """Answer one query, batched with others that wait.
@@ -105,7 +116,11 @@ class RetrievalReplica:
         Raises:
             RuleError: it has rules that the bundle cannot follow.
         """
-        return await self._answer(self._request(query), query.timeout_ms)
+        request = self._request(query)
+        answer = await self._answer(request, query.timeout_ms)
+        if query.trace:
+            return answer | {"trace": await asyncio.to_thread(trace, self._recommender, request)}
+        return answer
 
     async def recommend_batch(self, query: Any) -> dict[str, Any]:
         """Answer a list of queries; all of them are checked first."""
@@ -183,7 +198,18 @@ class RetrievalReplica:
             answer: dict[str, Any] = await (self._large if large else self._small)(asked)
         finally:
             self._waiting -= 1
-        return answer | {"history_used": most} if cut else answer
+        self._count(request, answer)
+        if cut:
+            answer["history_used"] = most
+        if self._args.access_log:
+            answer["times"] = {step: round(1000 * s, 3) for step, s in asked.times.items()}
+        return answer
+
+    def _count(self, request: Request, answer: Mapping[str, Any]) -> None:
+        self._telemetry.answered(answer)
+        if key_of(request):
+            allowed = restricted(self._recommender, request).catalogue
+            self._telemetry.filtered(int(allowed.sum()))
 
     async def _recommend(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
         begun = time.monotonic()
@@ -202,6 +228,7 @@ class RetrievalReplica:
         begun = time.monotonic()
         requests = [self._lesser(one) if one.until < begun else one.request for one in waiting]
         retrieved = await call(retrieve, self._recommender, requests)
+        found_at = time.monotonic()
         ranked = await self._ranked(waiting, requests, retrieved)
         if ranked is None:
             ranked = await call(rank_retrieved, self._recommender, requests, retrieved)
@@ -209,7 +236,16 @@ class RetrievalReplica:
         if unranked:
             candidates = retrieved.candidates.first(ranked_count(requests, retrieved))
             ranked = candidates.items, candidates.scores
+        ranked_at = time.monotonic()
         found = await call(answers, self._recommender, requests, retrieved, *ranked)
+        ended = time.monotonic()
+        times = {"retrieve": found_at - begun, "rank": ranked_at - found_at}
+        times["answer"] = ended - ranked_at
+        for one in waiting:
+            one.times = {"wait": begun - one.since, **times}
+        self._telemetry.batch(times, retrieved.candidates.items, ranked[0])
+        if self._telemetry.is_to_check():
+            self._checks.add(asyncio.create_task(self._telemetry.check(retrieved.vectors[:1])))
         return _told(waiting, found, begun, unranked)
 
     async def _ranked(

@@ -21,6 +21,9 @@ class Query(Asker, Rules):
 
     exclude: list[Id] = Field([], description="Item ids not to return, seen or not.")
     explain: bool = Field(False, description="Say where each item comes from.")
+    trace: bool = Field(
+        False, description="Say what each step made of the request; needs the scope `admin`."
+    )
     timeout_ms: int | None = Field(
         None, ge=1, le=60_000, description="After which the answer may be a lesser one: `degraded`."
     )
@@ -102,6 +105,7 @@ class Answer(BaseModel):
         "user's id that is a string where those of the bundle are integers, or the other way "
         "round.",
     )
+    trace: dict[str, Any] | None = Field(None, description="What each step made of the request.")
     short: str | None = Field(None, description="Why there are fewer items than asked for.")
     degraded: Literal["ranker", "late"] | None = Field(
         None,

@@ -22,6 +22,7 @@ from train.losses.base import Loss
 from train.losses.softmax import InBatchSoftmax
 from train.rerankers import RERANKERS
 from train.rerankers.base import RerankerSettings
+from train.rerankers.blend import Blend
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.logit import Logit
 from train.sources.base import SourceSettings
@@ -61,7 +62,7 @@ class AutoReranker(Settings):
         tuple[Annotated[RerankerSettings, one_of("reranker", RERANKERS)], ...],
         named_once("reranker"),
         AfterValidator(_some),
-    ] = (Logit(), CatBoost())
+    ] = (Blend(), Logit(), CatBoost())
 
 
 STAGE_TWO: Mapping[str, type[Settings]] = {"none": NoReranker, "auto": AutoReranker, **RERANKERS}

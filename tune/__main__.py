@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     add_flags(parser)
     parser.add_argument("sweep", metavar="SWEEP.toml", help="a sweep file, or the name of a preset")
     parser.add_argument("--address", help="HOST:PORT of a Ray head; RAY_ADDRESS does the same")
-    parser.add_argument("--resume", action="store_true", help="go on with a sweep; --trials may be more than before")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a sweep; --trials may be more than before"
+    )
     parser.add_argument("--refit", action="store_true", help="fit the winner, and write its bundle")
     for name, field in SweepSettings.model_fields.items():
         # Settings read their values from text, with their own messages.

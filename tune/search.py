@@ -28,8 +28,8 @@ from tune.report.text import record
 from tune.space.draws import override
 from tune.space.points import Point, point
 from tune.trials import tuner
-from tune.trials.tuner import SWEEP
 from tune.trials.trial import kept_by_seed, state_in
+from tune.trials.tuner import SWEEP
 
 logger = logging.getLogger(__name__)
 

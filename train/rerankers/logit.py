@@ -55,11 +55,15 @@ class Logit(RerankerSettings):
                 f"{', '.join(feature_names)}"
             )
 
+    def read(self, feature_names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the names of the features that it reads of those that candidates have."""
+        return self.features or feature_names
+
     def _fit(
         self, training: TrainingSet, seed: int, threads: int, evaluation: TrainingSet | None
     ) -> Reranker:
         self.check(training.feature_names)
-        names = self.features or training.feature_names
+        names = self.read(training.feature_names)
         columns = np.array([training.feature_names.index(name) for name in names])
         scale = inverse_deviation(training.rows.features[:, columns])
 
@@ -83,11 +87,11 @@ class Logit(RerankerSettings):
             chosen = [path[best] for path in paths]
             size = _size([(other, w) for (_, other), w in zip(pairs, chosen, strict=True)])
         weights = size * np.mean(chosen, axis=0) * scale
-        return LinearReranker(names, columns, weights.astype(np.float32))
+        return LinearReranker(names, columns, weights.astype(np.float32), self.name)
 
     def load(self, folder: Path, item_vectors: Array) -> Reranker:
         """Read `reranker.json`."""
-        return LinearReranker.load(folder)
+        return LinearReranker.load(folder, self.name)
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,14 @@ class LinearReranker:
         features: names, F of them.
         columns: where they are among the features of candidates, int `[F]`.
         weights: float32 `[F]`.
+        name: of the kind that it was fitted by.
     """
 
     features: tuple[str, ...]
     columns: Array
     weights: Array
+    name: str = "logit"
 
-    name: ClassVar[str] = "logit"
     measure: ClassVar[str] = "weight of one standard deviation of the feature"
 
     def importance(self, training: TrainingSet) -> dict[str, float]:
@@ -127,7 +132,7 @@ class LinearReranker:
         (folder / FILE).write_text(json.dumps(table, indent=2), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> "LinearReranker":
+    def load(cls, folder: Path, name: str = "logit") -> "LinearReranker":
         """Read what `save` wrote.
 
         Raises:
@@ -137,9 +142,9 @@ class LinearReranker:
             table = json.loads((folder / FILE).read_bytes())
             columns = np.array(table["columns"], dtype=np.int64)
             weights = np.array(table["weights"], dtype=np.float32)
-            return cls(tuple(table["features"]), columns, weights)
+            return cls(tuple(table["features"]), columns, weights, name)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / FILE} is not a logit's file: {error}") from error
+            raise ValueError(f"{folder / FILE} is not a {name}'s file: {error}") from error
 
 
 @dataclass(frozen=True)
