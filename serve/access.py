@@ -11,8 +11,9 @@ from serve.keys import SCOPES, Key, KeyRing, Scope
 STRANGER = "-"
 """In the place of a key's name where a request has none."""
 
-# Probes of load balancers and supervisors have no key, and learn no more than "ready" or not.
-OPEN = frozenset({"/healthz"})
+# Probes of load balancers and supervisors have no key, and learn no more than "ready" or not. The
+# page has nothing in it until it is given a key.
+OPEN = frozenset({"/healthz", "/", "/page/page.css", "/page/page.js"})
 AUTHORIZATION, API_KEY = b"authorization", b"x-api-key"
 BEARER = "bearer "
 

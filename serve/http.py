@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastapi import APIRouter
 from pydantic import ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -72,21 +73,29 @@ class Application:
         about: the bundle's manifest and the topology.
         args: the limits of requests, and who may ask.
         telemetry: counts.
+        page: the routes of the page.
 
     Raises:
         ValueError: the file of keys cannot be read.
     """
 
     def __init__(
-        self, service: Service, about: Mapping[str, Any], args: ServeArgs, telemetry: Telemetry
+        self,
+        service: Service,
+        about: Mapping[str, Any],
+        args: ServeArgs,
+        telemetry: Telemetry,
+        page: APIRouter,
     ) -> None:
         self._endpoints = endpoints(service, args.max_k)
         self._args = args
         self._telemetry = telemetry
         self._access = Access(args.keys, args.strangers, 1 / (args.replicas or 1))
-        self._rest = documented(self._endpoints, service, about)
+        self._rest = documented(self._endpoints, service, about, page)
         # Ray matches every request against these for its metrics: the frequent one comes first.
-        self.routes = sorted(self._rest.routes, key=lambda route: route.path != "/recommend")  # type: ignore[attr-defined]
+        self.routes = sorted(
+            self._rest.routes, key=lambda route: getattr(route, "path", "") != "/recommend"
+        )
         self.router = self._rest.router
         self._handle: Any = self._http
         if args.cors:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 
 from serve.schemas import Answer, Answers, Models, Problem, RankQuery, Similar
@@ -73,7 +73,10 @@ def endpoints(service: Service, max_k: int) -> dict[str, Endpoint]:
 
 
 def documented(
-    endpoints: Mapping[str, Endpoint], service: Service, about: Mapping[str, Any]
+    endpoints: Mapping[str, Endpoint],
+    service: Service,
+    about: Mapping[str, Any],
+    page: APIRouter,
 ) -> FastAPI:
     """Return the application of everything but the endpoints, which it documents.
 
@@ -81,6 +84,7 @@ def documented(
         endpoints: by their paths.
         service: asked whether it is ready.
         about: the bundle's manifest and the topology.
+        page: the routes of the page.
     """
     # /docs has to be read where there is no internet, too.
     app = FastAPIOffline(
@@ -88,6 +92,7 @@ def documented(
     )
     for path, endpoint in endpoints.items():
         _document(app, path, endpoint)
+    app.include_router(page)
 
     @app.get("/healthz", responses={503: {"model": Problem}})
     async def healthz() -> Response:

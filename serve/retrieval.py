@@ -13,10 +13,11 @@ from ray.serve.handle import DeploymentHandle
 from serve.config import ServeArgs
 from serve.http import UNAVAILABLE, Application, OverloadedError
 from serve.loopback import bind_to_node
+from serve.page.routes import routes
 from serve.ranking import Ranked, pack
 from serve.scenarios import checked
 from serve.schemas import as_request
-from serve.telemetry import Telemetry, tell_expected
+from serve.telemetry import Telemetry
 from train.bundle.bundle import open_bundle
 from train.recommender.answers import answers, rank_retrieved, ranked_count
 from train.recommender.filters import RuleError
@@ -90,7 +91,7 @@ class RetrievalReplica:
         self._waiting, self._seconds = 0, 0.0
         self._checks: set[asyncio.Task[None]] = set()
         self._warm_up()
-        threading.Thread(target=tell_expected, args=(self._recommender,), daemon=True).start()
+        threading.Thread(target=self._telemetry.tell_gauges, daemon=True).start()
         # One batch is computed while another waits for its ranking: a single one halves the rate.
         self._small = serve.batch(
             max_batch_size=args.max_batch, batch_wait_timeout_s=0.0, max_concurrent_batches=2
@@ -108,7 +109,8 @@ class RetrievalReplica:
 
     def __serve_build_asgi_app__(self) -> Application:
         """Return the ASGI application; Ray calls this once the replica is constructed."""
-        return Application(self, self._about, self._args, self._telemetry)
+        page = routes(self._recommender, self._telemetry.live)
+        return Application(self, self._about, self._args, self._telemetry, page)
 
     async def recommend(self, query: Any) -> dict[str, Any]:
         """Answer one query, batched with others that wait.

@@ -6,12 +6,13 @@ it of each would take a tenth of a request's time. Names, and what to ask of the
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+from ray import serve
 from ray.serve.metrics import Counter as RayCounter
 from ray.serve.metrics import Gauge, Histogram
 
@@ -48,9 +49,20 @@ COUNTED: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 """Counters: what they count, and their labels. Prometheus sees them with `_total` at the end."""
 
+GAUGES: Mapping[str, str] = {
+    "raytower_bundle": "1, of the bundle that answers.",
+    "raytower_bundle_created": "When the bundle was written, Unix time.",
+    "raytower_data_as_of": "The newest interaction of the bundle, Unix time.",
+    "raytower_coverage": "Share of the catalogue that was among first items since the start.",
+    "raytower_first_score": "Mean score of the first items of the last personal answers.",
+    "raytower_first_score_expected": "What that is for users of the bundle.",
+    "raytower_first_score_deviation": "The standard deviation of that.",
+}
+"""Gauges: what they are."""
+
 
 class Telemetry:
-    """The numbers of a replica; every method is called in its event loop.
+    """The numbers of a replica; all but `tell_gauges` is called in its event loop.
 
     Args:
         recommender: that answers.
@@ -72,19 +84,18 @@ class Telemetry:
             "raytower_stage_seconds", "Of a batch, by stage.", SECONDS, ("stage",)
         )
         self._covered = np.zeros(len(recommender.items), dtype=bool)
-        self._coverage = Gauge("raytower_coverage", "Share of the catalogue answered since start.")
-        self._score: float | None = None
         self._first: list[float] = []
-        self._first_score = Gauge(
-            "raytower_first_score", "Mean score of the first items, of the last personal answers."
-        )
+        self._known = _of_bundle(manifest)
         self._told, self._looked = False, 0.0
-        _tell_of_bundle(manifest)
+        self._totals: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self._recent: deque[float] = deque(maxlen=AVERAGED)
 
     def responded(self, path: str, status: int, seconds: float) -> None:
         """Count a response."""
         self._count("raytower_responses", 1, path, str(status))
         self._request.observe(seconds, {"path": path})
+        if status == 200 and path != "other":
+            self._recent.append(seconds)
 
     def answered(self, answer: Mapping[str, Any]) -> None:
         """Count what an answer is made of."""
@@ -133,6 +144,30 @@ class Telemetry:
         self._count("raytower_exact_neighbours", exact)
         self._count("raytower_found_neighbours", found)
 
+    def live(self) -> dict[str, Any]:
+        """Return what this replica has counted since it started, for people."""
+        totals = self._totals + self._counts
+        sources: Counter[str] = Counter()
+        refused = 0
+        for (name, labels), number in totals.items():
+            if name == "raytower_answers":
+                sources[labels[0]] += number
+            if name == "raytower_responses" and int(labels[1]) >= 400:
+                refused += number
+        exact = totals["raytower_exact_neighbours", ()]
+        quantiles = np.quantile(self._recent, (0.5, 0.99)) if self._recent else None
+        return {
+            "replica": serve.get_replica_context().replica_id.unique_id,
+            "sources": dict(sources),
+            "refused": refused,
+            "milliseconds": None if quantiles is None else (1000 * quantiles).round(1).tolist(),
+            "recall": totals["raytower_found_neighbours", ()] / exact if exact else None,
+            "coverage": self._share(),
+        }
+
+    def _share(self) -> float:
+        return float(self._covered.sum() / max(1, self._recommender.catalogue.sum()))
+
     def _count(self, name: str, number: int, *labels: str) -> None:
         self._counts[name, labels] += number
         if not self._told:
@@ -147,28 +182,37 @@ class Telemetry:
             if number:
                 tags = dict(zip(COUNTED[name][1], labels, strict=True))
                 self._counters[name].inc(number, tags)
-        self._coverage.set(float(self._covered.sum() / max(1, self._recommender.catalogue.sum())))
+        self._totals.update(counts)
         if self._first:
-            weight = min(1.0, len(self._first) / AVERAGED) if self._score is not None else 1.0
-            before = self._score or 0.0
-            self._score = before + weight * (float(np.mean(self._first)) - before)
+            mean, weight = float(np.mean(self._first)), min(1.0, len(self._first) / AVERAGED)
+            before = self._known.get("raytower_first_score", mean)
+            self._known["raytower_first_score"] = before + weight * (mean - before)
             self._first = []
-            self._first_score.set(self._score)
+
+    def tell_gauges(self) -> None:
+        """Tell Ray what is as it is, for ever: it forgets a gauge that is not told again."""
+        self._known |= expected(self._recommender)
+        version = {"version": self._recommender.version}
+        gauge: Any = Gauge  # whose annotation has a single label
+        gauges = {
+            name: gauge(name, words, ("version",) if name == "raytower_bundle" else ())
+            for name, words in GAUGES.items()
+        }
+        while True:
+            for name, value in {**self._known, "raytower_coverage": self._share()}.items():
+                gauges[name].set(value, version if name == "raytower_bundle" else None)
+            time.sleep(PERIOD)
 
 
-def _tell_of_bundle(manifest: Mapping[str, Any]) -> None:
-    version = str(manifest["version"])
-    Gauge("raytower_bundle", "1, of the bundle that answers.", ("version",)).set(
-        1, {"version": version}
-    )
+def _of_bundle(manifest: Mapping[str, Any]) -> dict[str, float]:
     created = datetime.fromisoformat(manifest["created"]).timestamp()
-    Gauge("raytower_bundle_created", "When the bundle was written, Unix time.").set(created)
-    if (as_of := manifest.get("data", {}).get("as_of")) is not None:
-        Gauge("raytower_data_as_of", "The newest interaction of the bundle, Unix time.").set(as_of)
+    found = {"raytower_bundle": 1.0, "raytower_bundle_created": created}
+    as_of = manifest.get("data", {}).get("as_of")
+    return found if as_of is None else found | {"raytower_data_as_of": float(as_of)}
 
 
-def tell_expected(recommender: Recommender) -> None:
-    """Tell the mean and the deviation of the first scores that a bundle's own users get."""
+def expected(recommender: Recommender) -> dict[str, float]:
+    """Return the mean and the deviation of the first scores that a bundle's own users get."""
     count = min(EXPECTED, len(recommender.users))
     users = np.random.default_rng(0).choice(len(recommender.users), count, replace=False)
     ids: Sequence[Any] = recommender.users.external(users.astype(np.int32))
@@ -178,11 +222,12 @@ def tell_expected(recommender: Recommender) -> None:
         for answer in answers
         if answer["source"] == "personal" and answer["items"]
     ]
-    mean = Gauge("raytower_first_score_expected", "What first scores are for the bundle's users.")
-    spread = Gauge("raytower_first_score_deviation", "The standard deviation of these.")
-    if scores:
-        mean.set(float(np.mean(scores)))
-        spread.set(float(np.std(scores)))
+    if not scores:
+        return {}
+    return {
+        "raytower_first_score_expected": float(np.mean(scores)),
+        "raytower_first_score_deviation": float(np.std(scores)),
+    }
 
 
 def _neighbours(recommender: Recommender, vectors: Array) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,10 @@ QUIET = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+AXE = """
+const done = arguments[arguments.length - 1];
+axe.run(document).then(found => done(found.violations));
+"""
 IMAGES = "return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])"
 CLIPPED = """
 return [...document.querySelectorAll("table, figure, ul, p, h1, h2")]
@@ -85,6 +90,48 @@ class Browser:
             text=driver.find_element("css selector", "body").text,
         )
 
+    def emulate(self, *, dark: bool = False, width: int | None = None) -> None:
+        """Prefer dark colours from now on, or light ones, and be as narrow as a telephone."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        if width is None:
+            self._driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            return
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def look(self, script: str) -> Any:
+        """Return what a script returns on the page that is open."""
+        return self._driver.execute_script(script)
+
+    def type(self, selector: str, text: str) -> None:
+        """Put the focus on an element and press keys."""
+        element = self._driver.find_element("css selector", selector)
+        element.clear()
+        element.send_keys(text)
+
+    def press(self, *keys: str) -> None:
+        """Press keys wherever the focus is."""
+        self._driver.switch_to.active_element.send_keys(*keys)
+
+    def wait(self, script: str) -> Any:
+        """Wait until a script returns something true, and return it."""
+        return WebDriverWait(self._driver, BOUND).until(lambda d: d.execute_script(script), script)
+
+    def picture(self, path: str) -> None:
+        """Save what the window shows as PNG."""
+        self._driver.save_screenshot(path)
+
+    def errors(self) -> list[str]:
+        """Return the lines of the console, since it was read last, that are no mere remarks."""
+        return [line["message"] for line in self._driver.get_log("browser") if _bad(line)]
+
+    def faults(self) -> list[str]:
+        """Return what axe has to say of the page that is open: what shuts some people out."""
+        self._driver.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text())
+        found = self._driver.execute_async_script(AXE)
+        return [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in found]
+
     def _requests(self) -> Iterator[str]:
         for line in self._driver.get_log("performance"):
             message = json.loads(line["message"])["message"]
@@ -103,6 +150,8 @@ def chromium() -> Iterator[Browser]:
     options.binary_location = CHROMIUM or ""
     for flag in QUIET:
         options.add_argument(flag)
+    # Certificates of tests are signed by nobody.
+    options.accept_insecure_certs = True
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
     driver.set_page_load_timeout(BOUND)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve import access, keys
+from serve import keys
 from serve.access import Access, Asker, Refusal
 from serve.access_log import hashed
 from serve.config import Process, ServeArgs, checked
@@ -146,7 +146,7 @@ def test_without_a_file_everybody_is_let_in_and_no_further() -> None:
 def test_a_rate_is_shared_by_the_replicas(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     door = Access(str(file), "read", 0.5)  # of 2 a second
-    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("serve.access.time.monotonic", lambda: now[0])
 
     def admitted(times: int) -> int:
         asked = [door.ask(request(x_api_key="slow")) for _ in range(times)]
