@@ -7,7 +7,6 @@ folder without one is not there yet.
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -123,7 +122,7 @@ def write_bytes(uri: str | os.PathLike[str], content: bytes) -> None:
     place, path = filesystem(uri)
     place.create_dir(path.rpartition("/")[0] or "/", recursive=True)
     if isinstance(place, pafs.LocalFileSystem):
-        with _appearing(Path(path)) as part:
+        with appearing(Path(path)) as part:
             part.write_bytes(content)
             _sync(part)
     else:
@@ -202,7 +201,7 @@ def put_folder(folder: Path, uri: str | os.PathLike[str], last: str = MANIFEST) 
         raise FileExistsError(f"{os.fspath(uri)} is there already; it is not overwritten")
     if local:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with _appearing(Path(path)) as part:
+        with appearing(Path(path)) as part:
             _copy(folder, part)
             _sync(*part.rglob("*"), part)
     else:
@@ -219,44 +218,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; choose another name, or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _appearing(folder) as part:
+    with appearing(folder) as part:
         part.mkdir()
         yield part
-
-
-def get_folder(uri: str | os.PathLike[str]) -> Path:
-    """Return a local folder with the content of a path or URI, written by `put_folder`.
-
-    A path is returned as it is. A URI is copied into the cache (`XDG_CACHE_HOME`, else `~/.cache`),
-    once for each content of its manifest.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no manifest in it.
-    """
-    place, path = filesystem(uri)
-    if isinstance(place, pafs.LocalFileSystem):
-        if not Path(path).is_dir():
-            raise FileNotFoundError(f"no such folder: {os.fspath(uri)}")
-        return Path(path)
-    key = hashlib.sha256(absolute(uri).encode() + read_bytes(join(uri, MANIFEST))).hexdigest()
-    cached = cache() / key[:32]
-    if not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with _appearing(cached) as part:
-                part.mkdir()
-                pafs.copy_files(path, str(part), source_filesystem=place)
-        except OSError:
-            # Replicas start together: another process may have been first.
-            if not cached.exists():
-                raise
-    return cached
-
-
-def cache() -> Path:
-    """Return the folder of what is kept between commands on this machine."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "raytower"
 
 
 def _copy(folder: Path, target: Path) -> None:
@@ -279,7 +243,7 @@ def _upload(folder: Path, place: pafs.FileSystem, path: str, last: str) -> None:
 
 
 @contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
+def appearing(target: Path) -> Iterator[Path]:
     """Yield a temporary name beside the target, renamed at the end, or removed after an error."""
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:

@@ -133,7 +133,8 @@ def _deployed(process: Process, args: ServeArgs) -> Iterator[str]:
         # HAProxy listens at the host; the replicas behind it, and Ray's own proxy, on loopback.
         inside = process.haproxy and process.address == "local"
         host = LOOPBACK_HOST if inside else process.host
-        serve.start(http_options={"host": host, "port": process.port})
+        tracing = {"enabled": True} if process.tracing else None
+        serve.start(http_options={"host": host, "port": process.port}, tracing_config=tracing)
     ours = not running or ours_alone(running["applications"])
     marks = {OWNER: this_process()} | ({OUR_SERVE: "1"} if ours else {})
     try:

@@ -94,6 +94,8 @@ class Process(Settings):
             HAProxy alone.
         rate: most requests a second of one address; further ones get 429. With HAProxy alone; by
             default there is no limit.
+        tracing: write spans of OpenTelemetry, where this process starts Ray Serve: to files beside
+            Ray's logs, or by the function that RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH names.
         metrics_port: on loopback, where Prometheus finds the metrics of a Ray that is started here;
             0 takes a free one.
         throughput: Ray Serve's throughput mode: user code, router and server in one event loop.
@@ -111,6 +113,7 @@ class Process(Settings):
     tls: str | None = None
     per_address: int = Field(1000, ge=1)
     rate: int | None = Field(None, ge=1)
+    tracing: bool = False
     metrics_port: int = Field(0, ge=0, le=65535)
     throughput: bool = True
     request_metrics: bool = False

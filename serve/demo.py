@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cluster.cli import run
 from cluster.ports import free_ports
+from serve.config import PORT
 from train.bundle.bundle import Bundle, open_bundle
 
 K = 10
@@ -118,8 +119,9 @@ def _next_steps(place: str, user_id: Any) -> str:
         [
             "Next:",
             f"  .venv/bin/python -m train recommend {place} --user-id {user_id} --k 10",
-            f"  .venv/bin/python -m serve {place}",
             "  .venv/bin/python -m train fit train/presets/demo.toml --name wide --tower.width 64",
+            f"  .venv/bin/python -m serve {place}",
+            f"and, while that runs, the page: http://127.0.0.1:{PORT}/",
         ]
     )
 

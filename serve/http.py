@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.middleware.cors import CORSMiddleware
 from pydantic import ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from starlette.middleware.cors import CORSMiddleware
 
 from serve import access_log
 from serve.access import OPEN, STRANGER, Access, Asker, Refusal

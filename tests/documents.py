@@ -28,7 +28,7 @@ RUN_BY = {
     "test_readme": ("README.md", "docs/data.md", "docs/extending.md"),
     "test_docs_training": ("docs/training.md",),
     "test_docs_tuning": ("docs/tuning.md",),
-    "test_docs_http": ("docs/http.md",),
+    "test_docs_http": ("docs/http.md", "docs/monitoring.md"),
     "test_docs_mlflow": ("docs/mlflow.md",),
     "test_docs_operations": ("docs/operations.md",),
 }
@@ -114,12 +114,12 @@ def shop(folder: Path, customers: int = 120, skus: int = 40, events: int = 2500)
 
 def run(section: Section, checkout: Path) -> None:
     """Run a section's commands in order; its servers answer until it ends."""
-    port = free_ports(1)[0]
+    port, metrics = free_ports(2)
     with ExitStack() as started:
-        for command in section.commands:
+        for command in (one.replace("9464", str(metrics)) for one in section.commands):
             if "models serve" in command:
                 started.enter_context(answering(_adapted(command, port), port, checkout))
-            elif "-m serve" in command:
+            elif "-m serve" in command and "serve keys" not in command:
                 started.enter_context(_serving(f"{command} --port {port}", checkout))
             else:
                 execute(_adapted(command, port), checkout)

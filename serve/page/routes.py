@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -91,8 +92,8 @@ def search(recommender: Recommender, text: str) -> list[dict[str, Any]]:
         order = pa.array(recommender.popular)
         places += order.filter(has.take(order)).slice(0, FOUND).to_pylist()
     found = list(dict.fromkeys(int(place) for place in places if place >= 0))[:FOUND]
-    ids, named = recommender.item_names
+    names = recommender.named(np.array(found, dtype=np.int32))
     return [
-        {"item_id": ids[place]} | ({} if named[place] is None else {"title": named[place]})
-        for place in found
+        {"item_id": own} | ({} if title is None else {"title": title})
+        for own, title in zip(*names, strict=True)
     ]

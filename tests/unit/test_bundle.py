@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from cluster import copies
 from tests.bundles import make_recommender, write_bundle
 from train.bundle import bundle
 from train.bundle.bundle import BundleError, open_bundle, write
@@ -291,5 +292,11 @@ def test_a_uri_that_is_no_local_folder_is_copied_first(
     opened = open_bundle(run)
     assert opened.version == versions[1]
     assert tmp_path in opened.folder.parents
+    # A copy that is damaged is made again.
+    [copy] = [path for path in copies.cache().iterdir() if copies.is_copy(path)]
+    whole = (copy / "vectors.safetensors").read_bytes()
+    (copy / "vectors.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert open_bundle(run).version == versions[1]
+    assert (copy / "vectors.safetensors").read_bytes() == whole
     with pytest.raises(BundleError, match="no bundle at memory://runs/absent"):
         open_bundle("memory://runs/absent")

@@ -140,8 +140,8 @@ def test_users_have_their_newest_items_beside_what_they_are_recommended(place: s
     title, _, rows = tables[0]
     user = int(known.users.index([int(title.removeprefix("User "))])[0])
     newest = known.histories.take(np.array([user])).values[::-1]
-    ids, titles = known.item_names
-    assert [row[0] for row in rows if row[0]] == [titles[i] or str(ids[i]) for i in newest]
+    names = [title or str(own) for own, title in zip(*known.named(newest), strict=True)]
+    assert [row[0] for row in rows if row[0]] == names
     [answer] = recommend(known, [Request(user_id=ids_of(known, user), k=10)])
     expected = [item.get("title") or str(item["item_id"]) for item in answer["items"]]
     assert [row[1] for row in rows] == expected

@@ -1,16 +1,18 @@
 """Files and folders by path and by URI; `memory://` is fsspec's object store in this process."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 
-from cluster import storage
+from cluster import copies, storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,17 +99,17 @@ def test_a_missing_file_is_named(place: str) -> None:
 def test_a_folder_comes_back_as_it_was_put(place: str, folder: Path) -> None:
     storage.put_folder(folder, storage.join(place, "bundle"))
     assert storage.names(place) == ["bundle"]
-    assert content(storage.get_folder(storage.join(place, "bundle"))) == content(folder)
+    assert content(copies.get_folder(storage.join(place, "bundle"))) == content(folder)
 
 
 def test_a_folder_that_is_there_is_not_overwritten(place: str, folder: Path) -> None:
     target = storage.join(place, "bundle")
     storage.put_folder(folder, target)
-    before = content(storage.get_folder(target))
+    before = content(copies.get_folder(target))
     (folder / "a.bin").write_bytes(b"other")
     with pytest.raises(FileExistsError, match="is there already"):
         storage.put_folder(folder, target)
-    assert content(storage.get_folder(target)) == before
+    assert content(copies.get_folder(target)) == before
 
 
 def test_a_local_copy_that_fails_leaves_nothing(tmp_path: Path, folder: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_local_copy_that_fails_leaves_nothing(tmp_path: Path, folder: Path) ->
 KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
-from cluster import storage
+from cluster import copies, storage
 {step} = lambda *args, **options: os.kill(os.getpid(), signal.SIGKILL)
 storage.put_folder(Path(sys.argv[1]), sys.argv[2])
 """
@@ -171,9 +173,9 @@ def test_an_upload_that_breaks_off_is_not_there_and_can_be_repeated(
         with pytest.raises(OSError, match="connection lost"):
             storage.put_folder(folder, target)
     with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
-        storage.get_folder(target)
+        copies.get_folder(target)
     storage.put_folder(folder, target)
-    assert content(storage.get_folder(target)) == content(folder)
+    assert content(copies.get_folder(target)) == content(folder)
 
 
 def test_a_folder_without_a_manifest_cannot_go_to_a_uri(folder: Path) -> None:
@@ -185,11 +187,11 @@ def test_a_folder_without_a_manifest_cannot_go_to_a_uri(folder: Path) -> None:
 def test_a_copy_from_a_uri_is_kept_until_its_manifest_changes(folder: Path, cache: Path) -> None:
     target = f"memory://{uuid.uuid4().hex}/bundle"
     storage.put_folder(folder, target)
-    first = storage.get_folder(target)
-    assert storage.get_folder(target) == first
+    first = copies.get_folder(target)
+    assert copies.get_folder(target) == first
     assert first.is_relative_to(cache)
     storage.write_bytes(storage.join(target, "manifest.json"), b'{"new": 1}')
-    second = storage.get_folder(target)
+    second = copies.get_folder(target)
     assert (second / "manifest.json").read_bytes() == b'{"new": 1}'
     assert second != first
 
@@ -207,14 +209,34 @@ def test_processes_may_fetch_the_same_folder_at_the_same_time(
         copy(source, str(part.with_name(part.name.split(".")[1])), **options)
 
     monkeypatch.setattr(pafs, "copy_files", slower)
-    assert content(storage.get_folder(target)) == content(folder)
+    assert content(copies.get_folder(target)) == content(folder)
     assert len(list((cache / "raytower").iterdir())) == 1
 
 
+def test_copies_that_nobody_asks_for_make_room(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = [f"memory://{uuid.uuid4().hex}/bundle" for _ in range(4)]
+    for target in targets:
+        storage.put_folder(folder, target)
+    size = sum(file.stat().st_size for file in folder.rglob("*"))
+    monkeypatch.setenv("RAYTOWER_CACHE_BYTES", str(2 * size))
+    made = [copies.get_folder(target) for target in targets[:3]]
+    assert all(path.exists() for path in made)  # they may be in use
+    long_ago = time.time() - 2 * copies.UNUSED_SECONDS
+    for path in made[:2]:
+        os.utime(path, (long_ago, long_ago))
+    assert copies.get_folder(targets[1]) == made[1]  # and is in use again
+    newest = copies.get_folder(targets[3])
+    assert [path.exists() for path in (*made, newest)] == [False, True, True, True]
+    assert content(copies.get_folder(targets[0])) == content(folder)
+    assert not [path for path in (cache / "raytower").iterdir() if path.name.startswith(".")]
+
+
 def test_a_path_is_used_where_it_is(folder: Path) -> None:
-    assert storage.get_folder(folder) == folder
+    assert copies.get_folder(folder) == folder
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        storage.get_folder(folder / "gone")
+        copies.get_folder(folder / "gone")
 
 
 def test_a_relative_path_is_that_of_this_process(

@@ -4,6 +4,7 @@ A bundle is written under a temporary name and renamed, so it is there whole or 
 lie in safetensors, ids and titles in Arrow, the rest in JSON; nothing is pickled.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -14,12 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs
 
-from cluster import storage
+from cluster import copies, storage
 from train.bundle import trial
 from train.bundle.content import TOWER, sources_record, write_recommender
 from train.bundle.manifest import BundleError, create_manifest, write_manifest
 from train.bundle.opening import Bundle, open_untried, verified
 from train.recommender.recommender import Recommender
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["TOWER", "Bundle", "BundleError", "check", "open_bundle", "write"]
 
@@ -75,8 +78,7 @@ def open_bundle(location: str | Path) -> Bundle:
     Raises:
         BundleError: it is missing, foreign, damaged or too new, or kills who opens it.
     """
-    folder = _fetch(_pin(location))
-    manifest = verified(folder)
+    folder, manifest = _whole(_pin(location))
     trial.tried(folder)
     return open_untried(folder, manifest)
 
@@ -91,8 +93,7 @@ def check(location: str | Path) -> tuple[str, dict[str, Any]]:
         BundleError: as `open_bundle`.
     """
     pinned = _pin(location)
-    folder = _fetch(pinned)
-    manifest = verified(folder)
+    folder, manifest = _whole(pinned)
     trial.tried(folder)
     return pinned, manifest
 
@@ -114,9 +115,26 @@ def _pin(location: str | Path) -> str:
     )
 
 
+def _whole(pinned: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of a bundle on this machine and its manifest, every file checked.
+
+    A copy that is damaged is made again.
+    """
+    folder = _fetch(pinned)
+    try:
+        return folder, verified(folder)
+    except BundleError as error:
+        if not copies.is_copy(folder):
+            raise
+        logger.warning("%s; copying %s again", error, pinned)
+        copies.forget(folder)
+    folder = _fetch(pinned)
+    return folder, verified(folder)
+
+
 def _fetch(pinned: str) -> Path:
     try:
-        return storage.get_folder(pinned)
+        return copies.get_folder(pinned)
     except FileNotFoundError as error:
         raise BundleError(f"bundle {pinned} cannot be read: {error}") from error
 

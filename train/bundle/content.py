@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import safetensors.numpy
 
 from train.bundle.checks import check_recommender
 from train.bundle.files import (
     ragged_arrays,
     ragged_of,
+    read_arrays,
     read_features,
     read_table,
     write_arrays,
@@ -76,9 +76,9 @@ def write_recommender(draft: Path, recommender: Recommender) -> None:
 
 def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     """Read what `write_recommender` wrote; towers are read when they first encode."""
-    vectors = safetensors.numpy.load_file(folder / "vectors.safetensors")
+    vectors = read_arrays(folder / "vectors.safetensors")
     items = read_table(folder / "items.arrow")
-    statistics = safetensors.numpy.load_file(folder / "statistics.safetensors")
+    statistics = read_arrays(folder / "statistics.safetensors")
     catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
     reranker = manifest["reranker"].get("name")
     recommender = Recommender(
@@ -88,7 +88,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         user_vectors=vectors["user"],
         item_vectors=vectors["item"],
         catalogue=catalogue,
-        histories=ragged_of(safetensors.numpy.load_file(folder / "histories.safetensors")),
+        histories=ragged_of(read_arrays(folder / "histories.safetensors")),
         statistics=Statistics.from_arrays(statistics),
         linear_score=_read_linear_score(folder, manifest["files"], statistics),
         user_features=read_features(folder, "user"),
@@ -159,7 +159,7 @@ def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -
 def _read_repeats(folder: Path, files: Container[str]) -> Repeats | None:
     if REPEATS not in files:
         return None
-    return Repeats.from_arrays(safetensors.numpy.load_file(folder / REPEATS))
+    return Repeats.from_arrays(read_arrays(folder / REPEATS))
 
 
 def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:
@@ -170,7 +170,7 @@ def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:
 def _read_hidden(folder: Path, files: Container[str]) -> Ragged | None:
     if HIDDEN not in files:
         return None
-    return ragged_of(safetensors.numpy.load_file(folder / HIDDEN))
+    return ragged_of(read_arrays(folder / HIDDEN))
 
 
 def _read_linear_score(
@@ -178,7 +178,7 @@ def _read_linear_score(
 ) -> LinearModel:
     """Read the linear score, if there is one; format 4 kept it among the statistics."""
     if LINEAR_SCORE in files:
-        return LinearModel.from_arrays(safetensors.numpy.load_file(folder / LINEAR_SCORE))
+        return LinearModel.from_arrays(read_arrays(folder / LINEAR_SCORE))
     if "linear_encode" in statistics:
         return LinearModel(*(statistics[f"linear_{n}"] for n in ("encode", "decode", "beyond")))
     return LinearModel.none()
@@ -196,7 +196,7 @@ def sources_record(recommender: Recommender) -> list[dict[str, Any]]:
 def _read_sources(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Source]:
     return {
         of["name"]: from_arrays(
-            of["name"], of["shape"], safetensors.numpy.load_file(folder / _source_file(of["name"]))
+            of["name"], of["shape"], read_arrays(folder / _source_file(of["name"]))
         )
         for of in manifest.get("sources", ONE_SOURCE)
         if of["name"] != TOWER_SOURCE

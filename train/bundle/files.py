@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import safetensors.numpy
+from safetensors import SafetensorError, safe_open
 
 from train.core.ragged import Array, Ragged
 from train.data.encoders import Features
@@ -21,9 +22,10 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> None:
 
 
 def read_table(path: Path) -> dict[str, pa.Array]:
-    """Read the columns of an Arrow file, one array each."""
-    with pa.OSFile(str(path), "rb") as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
+    """Map the columns of an Arrow file, one array each; they are read when they are looked at."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    if any(column.num_chunks > 1 for column in table.columns):
+        table = table.combine_chunks()
     return {name: _one_array(table[name]) for name in table.column_names}
 
 
@@ -34,6 +36,56 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 def write_arrays(path: Path, **arrays: Array) -> None:
     """Write named arrays as safetensors, in C order."""
     safetensors.numpy.save_file({k: np.asarray(a, order="C") for k, a in arrays.items()}, path)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Map the arrays of a safetensors file; they are read when they are looked at.
+
+    All processes of a machine have one copy of them, in the cache of files, and none may write.
+    The format: https://huggingface.co/docs/safetensors/index#format.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    try:
+        # Which checks the header: where arrays lie, and that they are as long as they say.
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no file of arrays: {error}") from error
+    mapped = np.memmap(path, mode="r")
+    size = int.from_bytes(mapped[:8].tobytes(), "little")
+    header = json.loads(mapped[8 : 8 + size].tobytes())
+    data = mapped[8 + size :]
+    return {
+        name: _array(data[slice(*of["data_offsets"])], of)
+        for name, of in header.items()
+        if name != "__metadata__"
+    }
+
+
+# Of safetensors' names of types, those that bundles have.
+TYPES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+
+
+def _array(raw: Array, of: Mapping[str, Any]) -> Array:
+    kind = TYPES.get(of["dtype"])
+    if kind is None:
+        raise ValueError(f"expected numbers, got an array of type {of['dtype']}")
+    return np.asarray(raw).view(kind).reshape(of["shape"])
 
 
 def ragged_arrays(ragged: Ragged, prefix: str = "") -> dict[str, Array]:
@@ -56,7 +108,7 @@ def write_features(draft: Path, side: str, features: Features) -> None:
 
 def read_features(folder: Path, side: str) -> Features:
     """Read the encoded attributes of a side, `user` or `item`."""
-    arrays = safetensors.numpy.load_file(folder / f"{side}_features.safetensors")
+    arrays = read_arrays(folder / f"{side}_features.safetensors")
     names = json.loads((folder / f"{side}_features.json").read_text(encoding="utf-8"))
     return Features(
         dense=arrays["dense"],

@@ -1,5 +1,6 @@
 """The manifest of a bundle: what it is, what it was made from, and the checksum of every file."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any
 
+from cluster import copies
 from cluster.storage import MANIFEST
 from train.core.redact import plain
 
@@ -83,16 +85,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Check that every file of the manifest is there and has its checksum.
 
+    A machine reads the files for that once: that they are right is kept in the cache for the files
+    as they are, by their sizes, times and places on the disk.
+
     Raises:
         BundleError: a file is missing or its content has changed.
     """
-    for name, expected in manifest["files"].items():
+    for name in manifest["files"]:
         if not (folder / name).is_file():
             raise BundleError(_damaged(folder, name, "it is missing"))
+    seen = copies.cache() / "verified" / _stamp(folder, manifest)
+    if seen.exists():
+        return
+    for name, expected in manifest["files"].items():
         found = digest(folder / name)
         if found != expected:
             reason = f"expected sha256 {expected[:12]}..., got {found[:12]}..."
             raise BundleError(_damaged(folder, name, reason))
+    # Without a place to keep it, they are read again.
+    with contextlib.suppress(OSError):
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        seen.touch()
+
+
+def _stamp(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Return what changes where a manifest or one of its files is another one."""
+    told = [_checksum(dict(manifest))]
+    for name in sorted(manifest["files"]):
+        of = (folder / name).stat()
+        told.append(f"{name} {of.st_size} {of.st_mtime_ns} {of.st_ctime_ns} {of.st_ino}")
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:

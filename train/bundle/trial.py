@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import storage
+from cluster import copies, storage
 from train.bundle.manifest import BundleError
 
 # Seconds: a bundle that takes longer to open is none.
@@ -53,7 +53,7 @@ def tried(folder: Path) -> None:
 
 def _mark(folder: Path) -> Path:
     checksum = hashlib.sha256((folder / storage.MANIFEST).read_bytes()).hexdigest()
-    return storage.cache() / "opened" / checksum
+    return copies.cache() / "opened" / checksum
 
 
 def main(folder: Path) -> int:

@@ -34,10 +34,10 @@ def newest_of_history(
 ) -> list[dict[str, Any]]:
     """Return the newest items of a request's history, known and given, the newest first."""
     queries, _, _ = in_indices(recommender, [request])
-    ids, titles = recommender.item_names
-    newest = queries.history.values[::-1][:count].tolist()
+    names = recommender.named(queries.history.values[::-1][:count])
     return [
-        {"item_id": ids[i]} | ({} if titles[i] is None else {"title": titles[i]}) for i in newest
+        {"item_id": own} | ({} if title is None else {"title": title})
+        for own, title in zip(*names, strict=True)
     ]
 
 
@@ -64,10 +64,29 @@ def answers(
     scores: Array,
 ) -> list[dict[str, Any]]:
     """Return the ranked items `[B, n]` and scores `[B, n]` as answers in external ids."""
+    entries = _plain_entries(recommender, requests, items, scores)
     return [
-        _answer(recommender, request, found, row, items[row], scores[row])
+        _answer(recommender, request, found, row, items[row], scores[row], entries[row])
         for row, request in enumerate(requests)
     ]
+
+
+def _plain_entries(
+    recommender: Recommender, requests: Sequence[Request], items: Array, scores: Array
+) -> list[list[dict[str, Any]]]:
+    """Return the entries of requests without rules, whose items are looked up all at once."""
+    heads = [
+        items[row, : 0 if has_rules(request) else request.k] for row, request in enumerate(requests)
+    ]
+    heads = [head[head >= 0] for head in heads]
+    ids, titles = recommender.named(np.concatenate(heads))
+    found, at = [], 0
+    for row, (request, head) in enumerate(zip(requests, heads, strict=True)):
+        own = slice(at, at + len(head))
+        names = ids[own], titles[own]
+        found.append(_entries(recommender, head, scores[row], names, request.fields))
+        at += len(head)
+    return found
 
 
 def _answer(
@@ -77,6 +96,7 @@ def _answer(
     row: int,
     items: Array,
     scores: Array,
+    entries: list[dict[str, Any]],
 ) -> dict[str, Any]:
     ignored = list(found.ignored[row])
     if has_rules(request):
@@ -90,7 +110,6 @@ def _answer(
     else:
         items = items[: request.k]
         items = items[items >= 0]
-        entries = entries_of(recommender, items, scores, request.fields)
     if request.explain:
         entries = _explained(recommender, found, row, items, entries)
     answer: dict[str, Any] = {
@@ -137,11 +156,18 @@ def entries_of(
     recommender: Recommender, items: Array, scores: Array, fields: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Return items `[n]` and their scores as entries of an answer, with some of their columns."""
-    ids, titles = recommender.item_names
-    rounded = scores.astype(np.float64).round(6).tolist()
-    entries = [
-        _entry(ids[i], score, titles[i]) for i, score in zip(items.tolist(), rounded, strict=False)
-    ]
+    return _entries(recommender, items, scores, recommender.named(items), fields)
+
+
+def _entries(
+    recommender: Recommender,
+    items: Array,
+    scores: Array,
+    names: tuple[list[Id], list[str | None]],
+    fields: Sequence[str],
+) -> list[dict[str, Any]]:
+    rounded = scores[: len(items)].astype(np.float64).round(6).tolist()
+    entries = [_entry(*of) for of in zip(names[0], rounded, names[1], strict=True)]
     if not fields:
         return entries
     columns = fields_of(recommender, fields, items)

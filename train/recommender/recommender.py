@@ -189,11 +189,11 @@ class Recommender:
             repeats=self.repeats,
         )
 
-    @cached_property
-    def item_names(self) -> tuple[list[Any], list[str | None]]:
-        """Ids and titles of all items as Python lists: a request wants ten, and fast."""
-        titles = [None] * len(self.items) if self.titles is None else self.titles.to_pylist()
-        return self.items.ids.to_pylist(), titles
+    def named(self, items: Array) -> tuple[list[Any], list[str | None]]:
+        """Return the ids and the titles of items `[n]`; None where there is no title."""
+        places = pa.array(items)
+        titles = None if self.titles is None else self.titles.take(places).to_pylist()
+        return self.items.ids.take(places).to_pylist(), titles or [None] * len(items)
 
     @cached_property
     def popular(self) -> Array:

@@ -5,7 +5,7 @@ there, or why it is not.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from train.index.candidates import Candidates
 from train.recommender.answers import answers
 from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
-from train.recommender.requests import Id, Request, Retrieved, in_indices, is_popular
+from train.recommender.requests import Request, Retrieved, in_indices, is_popular
 from train.recommender.restrict import allowed, restricted
 from train.recommender.retrieval import (
     find_candidates,
@@ -129,12 +129,9 @@ def _candidates(
 
 
 def _named(recommender: Recommender, items: Array, scores: Array) -> list[dict[str, Any]]:
-    ids: Sequence[Id] = recommender.items.external(items)
-    titles = recommender.item_names[1]
     return [
-        {"item_id": one, "score": _rounded(score)}
-        | ({} if titles[at] is None else {"title": titles[at]})
-        for one, at, score in zip(ids, items.tolist(), scores, strict=True)
+        {"item_id": own, "score": _rounded(score)} | ({} if title is None else {"title": title})
+        for own, title, score in zip(*recommender.named(items), scores, strict=True)
     ]
 
 

@@ -41,9 +41,8 @@ def example_tables(bundle: Bundle, seed: int = 0) -> Iterator[Rows]:
 
 
 def _history(recommender: Recommender, user: int) -> list[str]:
-    ids, titles = recommender.item_names
     newest = recommender.histories.take(np.array([user])).values[::-1][:ITEMS]
-    return [_titled(ids[item], titles[item]) for item in newest]
+    return [_titled(*of) for of in zip(*recommender.named(newest), strict=True)]
 
 
 def _titled(item: object, title: str | None) -> str:
