@@ -35,7 +35,7 @@ axe.run(document).then(found => done(found.violations));
 """
 IMAGES = "return [...document.images].map(i => [i.alt, i.complete && i.naturalWidth])"
 CLIPPED = """
-return [...document.querySelectorAll("table, figure, ul, p, h1, h2")]
+return [...document.querySelectorAll(".scroll, table, figure, ul, p, h1, h2")]
     .filter(part => part.scrollWidth > part.clientWidth + 1)
     .map(part => part.innerText.slice(0, 60))
 """

@@ -34,3 +34,19 @@ def test_a_page_shows_all_it_has_at_any_width(
     assert met.text.startswith(NAMES[name])
     # On a narrow screen a table is scrolled, not the page.
     assert not met.clipped or width < 1000
+
+
+@pytest.mark.parametrize("name", ["run", "sweep"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_page_shuts_nobody_out(
+    name: str, dark: bool, pages: dict[str, Path], browser: Browser
+) -> None:
+    browser.emulate(dark=dark, width=390)
+    try:
+        met = browser.open(pages[name].as_uri(), shows="img")
+        assert met.too_wide <= 0
+        assert browser.faults() == []
+        # Plots keep their size, and are scrolled.
+        assert browser.look("return document.images[0].width") == 640
+    finally:
+        browser.emulate()

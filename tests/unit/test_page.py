@@ -1,6 +1,7 @@
 """The page of a run: whole, self-contained, and what its plots show."""
 
 import base64
+import itertools
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -196,6 +197,19 @@ def clusters() -> ItemMap:
     return ItemMap(place, np.arange(200), "category", [*names, "other"], np.arange(200) % 9)
 
 
+def test_titles_on_a_map_have_room() -> None:
+    place = clusters().place
+    named = [at % 3 > 0 for at in range(200)]
+    chosen = plots.apart(place, named)
+    assert 5 < len(chosen) <= plots.LABELS and all(named[at] for at in chosen)
+    assert chosen[0] == 1  # the most popular one that has a title
+    width, height = np.ptp(place, axis=0) / np.array([4, 30])
+    for first, second in itertools.combinations(chosen, 2):
+        across, up = np.abs(place[first] - place[second])
+        assert across >= width or up >= height
+    assert plots.apart(place, []) == []
+
+
 def plans() -> list[Any]:
     vectors = np.random.default_rng(0).normal(size=(900, 8)).astype(np.float32)
     index = build_vector_index(IndexSettings(), vectors, np.ones(900, bool))
@@ -209,7 +223,7 @@ def plans() -> list[Any]:
         (plots.score_densities, test),
         (plots.recall_by_count, test, 17),
         (plots.recall_by_time, sweep(index, vectors[:64], 10), 10),
-        (plots.items_on_a_plane, clusters()),
+        (plots.items_on_a_plane, clusters(), [f"A title of {at}" for at in range(200)]),
     ]
 
 

@@ -199,7 +199,8 @@ def _items(bundle: Bundle) -> Iterator[str]:
     if mapped.column:
         caption += " An item with several values has the color of its rarest frequent one."
     yield "<h2>Items</h2>"
-    yield figure("Map of the items", caption, plots.items_on_a_plane, mapped)
+    titles = bundle.recommender.named(mapped.items)[1]
+    yield figure("Map of the items", caption, plots.items_on_a_plane, mapped, titles)
 
 
 def _configuration(manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8a8a8a"
 # Distinguishable with color blindness (Okabe and Ito, 2008), and gray for the rest.
 COLORS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#4d4d4d")
+# Of the map: titles at the most, and letters of one.
+LABELS, LETTERS = 40, 28
 OTHER = "#d0d0d0"
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -106,8 +108,8 @@ def score_densities(test: Mapping[str, Array]) -> "Figure":
     return figure
 
 
-def items_on_a_plane(mapped: ItemMap) -> "Figure":
-    """Draw a map of items, colored by category, `other` below all others."""
+def items_on_a_plane(mapped: ItemMap, titles: Sequence[str | None] = ()) -> "Figure":
+    """Draw a map of items, colored by category, `other` below all others, with some titles."""
     figure = empty_figure(8.4, 6.2)
     axis = figure.subplots()
     last = len(mapped.names) - 1
@@ -120,12 +122,38 @@ def items_on_a_plane(mapped: ItemMap) -> "Figure":
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(visible=False)
+    for item in apart(mapped.place, [bool(title) for title in titles]):
+        text = str(titles[item])
+        short = text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
+        label = axis.annotate(
+            short, mapped.place[item], fontsize=7, ha="center", va="bottom", clip_on=True, zorder=3
+        )
+        # What lies below a title shows through it.
+        label.set_bbox({"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 0.5})
     axis.set_xlabel("t-SNE, no units")
     if mapped.column:
         axis.legend(
             title=mapped.column, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2
         )
     return figure
+
+
+def apart(place: Array, named: Sequence[bool]) -> list[int]:
+    """Return which items of a map, `[M, 2]`, have room for a title: the first ones have it first.
+
+    Args:
+        place: coordinates, most popular first.
+        named: whether an item has a title; none for no titles at all.
+    """
+    # A title is as wide as a quarter of the map, and as high as a thirtieth.
+    room = np.ptp(place, axis=0) / np.array([4, 30]) if len(place) else np.ones(2)
+    chosen: list[int] = []
+    for item in np.flatnonzero(named).tolist():
+        if len(chosen) == LABELS:
+            break
+        if (np.abs(place[chosen] - place[item]) >= room).any(axis=1).all():
+            chosen.append(item)
+    return chosen
 
 
 def recall_by_count(test: Mapping[str, Array], candidates: int) -> "Figure":
