@@ -6,7 +6,7 @@ asks for a graph without it gets None, and searches exactly.
 
 import logging
 import struct
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,30 @@ def read(path: Path, labels: Array, width: int) -> Any:
             "take the index and the vectors of one bundle"
         )
     return graph
+
+
+class Later:
+    """A graph that was read, found right and forgotten: it is read again when it is used.
+
+    Where exact search answers, the graph is there for reports alone, and takes as much memory as
+    the vectors.
+
+    Args:
+        path, labels, width: see `read`.
+    """
+
+    def __init__(self, path: Path, labels: Array, width: int) -> None:
+        self._of = path, labels, width
+
+    @cached_property
+    def _graph(self) -> Any:
+        return read(*self._of)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the graph has of that name."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._graph, name)
 
 
 def _check_header(path: Path, count: int, width: int) -> None:

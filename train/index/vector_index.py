@@ -135,6 +135,8 @@ class VectorIndex:
         graph = None
         if report["used"] == "hnsw" or path.exists():
             graph = hnsw.read(path, members, vectors.shape[1])
+        if graph is not None and report["used"] == "exact":
+            graph = hnsw.Later(path, members, vectors.shape[1])
         if graph is None and report["used"] != "exact":
             hnsw.warn_of_exact_search("the graph that the bundle holds")
             report["used"] = "exact"
