@@ -102,8 +102,9 @@ def code(folder: Path) -> Path:
     if not path.exists():
         with zipfile.ZipFile(path, "w") as archive:
             for package in ("cluster", "train", "serve"):
-                for file in (ROOT / package).rglob("*.py"):
-                    archive.write(file, file.relative_to(ROOT))
+                for file in (ROOT / package).rglob("*.*"):
+                    if "__pycache__" not in file.parts:
+                        archive.write(file, file.relative_to(ROOT))
     return path
 
 
@@ -127,23 +128,36 @@ def test_each_answer_of_an_update_is_that_of_the_version_it_names(
     expected = {
         folder.name: recommend(open_bundle(folder).recommender, ASKED) for folder in folders
     }
-    first, second = expected
-    deployment.deploy(bundle=str(folders[0]), topology=topology)
-    wait_until(lambda: deployment.ready(first), first)
+    given = {"topology": topology, "replicas": REPLICAS}
+    deployment.deploy(bundle=str(folders[0]), **given)
+    wait_until(lambda: deployment.ready(folders[0].name), folders[0].name)
     seen: Counter[str] = Counter()
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask_on, deployment.url, expected, seen, stop)
         try:
-            wait_until(lambda: asking.done() or seen[first] >= 20, "answers of the first")
-            deployment.deploy(bundle=str(folders[1]), topology=topology)
-            wait_until(lambda: deployment.ready(second), second)
-            wait_until(lambda: asking.done() or seen[second] >= 50, "answers of the second")
+            wait_until(lambda: asking.done() or seen.total() >= 20, "answers of the first")
+            # There and back, until there were as many requests as were asked for.
+            for folder in itertools.cycle([folders[1], folders[0]]):
+                before = seen[folder.name]
+                deployment.deploy(bundle=str(folder), **given)
+                wait_until(lambda of=folder: deployment.ready(of.name), folder.name)  # type: ignore[misc]
+                wait_until(
+                    lambda of=folder, n=before: asking.done() or seen[of.name] >= n + 50,  # type: ignore[misc]
+                    "answers of the next",
+                )
+                if asking.done() or seen.total() >= REQUESTS:
+                    break
         finally:
             stop.set()
         asking.result()
+    print(f"{topology}: {dict(seen)}")
 
 
+# Of the updates; more: `RAYTOWER_ROLLING=10000 pytest -s -k update` on this file, and with two
+# replicas, of which one always answers.
+REQUESTS = int(os.environ.get("RAYTOWER_ROLLING", "70"))
+REPLICAS = 1 if REQUESTS < 1000 else 2
 ASKED = [Request(user_id=1000 + user, k=5) for user in range(30)]
 
 
@@ -156,7 +170,9 @@ def ask_on(
             if stop.wait(0.02):
                 return
             answer = client.post("/recommend", json={"user_id": 1000 + row, "k": 5})
-            if answer.status_code == 503:  # a single replica is stopped before the next one is up
+            if (
+                answer.status_code == 503 and REPLICAS == 1
+            ):  # a single replica is stopped before the next one is up
                 continue
             assert answer.status_code == 200, answer.text
             got = answer.json()
