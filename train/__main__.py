@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.cli import GRACE, run
 from cluster.verbosity import add_flags, set_up
@@ -86,9 +87,14 @@ def evaluate(arguments: argparse.Namespace, flags: list[str]) -> None:
     """Measure a bundle on its test again, or show what was measured before its final fit."""
     _no_more(flags)
     from train.bundle.bundle import open_bundle
-    from train.evaluate import measure
+    from train.evaluate import measure, measure_rules
+    from train.recommender.rule_models import Rules
 
     bundle = open_bundle(arguments.bundle)
+    if arguments.rules is not None:
+        found = measure_rules(bundle, Rules.model_validate_json(arguments.rules).values())
+        print(json.dumps(found, indent=2) if arguments.json else _said_of_rules(found))
+        return
     metrics = measure(bundle)
     if arguments.json:
         print(json.dumps(metrics, indent=2))
@@ -201,6 +207,15 @@ def _no_more(flags: list[str]) -> None:
         raise ValueError(f"unknown arguments: {' '.join(flags)}; see --help")
 
 
+def _said_of_rules(found: Mapping[str, Any]) -> str:
+    lost = found["difference"]
+    interval = f"[{lost['low']:+.4f}, {lost['high']:+.4f}]"
+    return (
+        f"NDCG@{found['k']} of {found['users']:,} test users: {found['with']:.4f} with these "
+        f"rules, {found['without']:.4f} without: {lost['mean']:+.4f} {interval}"
+    )
+
+
 def _print_report(manifest: dict[str, object]) -> None:
     from train.report.text import render
 
@@ -223,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     two = commands.add_parser("evaluate", help=evaluate.__doc__)
     two.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     two.add_argument("--json", action="store_true", help="the report as JSON")
+    two.add_argument("--rules", metavar="JSON", help="say what rules cost, as recommend takes them")
     two.set_defaults(call=evaluate)
     several = commands.add_parser("compare", help=compare.__doc__)
     several.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders or URIs, as above")

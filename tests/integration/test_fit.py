@@ -173,6 +173,27 @@ def test_evaluate_gives_the_recorded_numbers(
     assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
 
 
+def test_evaluate_says_what_rules_cost(
+    bundle: Bundle, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = bundle.recommender.items.external(np.flatnonzero(bundle.recommender.catalogue))
+    served = bundle.manifest["metrics"]["verdict"]["served"]
+    recorded = bundle.manifest["metrics"]["systems"][served]["ndcg"]["mean"]
+    every = answer_of(capsys, "evaluate", place, "--json", "--rules", json.dumps({"allow": items}))
+    assert every["without"] == every["with"] == pytest.approx(recorded, abs=1e-6)
+    assert every["difference"] == {"mean": 0, "low": 0, "high": 0}
+    some = json.dumps({"allow": items[::2], "diversity": 0.1})
+    half = answer_of(capsys, "evaluate", place, "--json", "--rules", some)
+    assert half["without"] == every["without"]
+    lost = half["difference"]
+    assert lost["low"] <= lost["mean"] < 0
+    assert lost["mean"] == pytest.approx(half["with"] - half["without"])
+    main(["evaluate", place, "--rules", some])
+    assert f"{half['with']:.4f} with these rules" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="unknown column .colour."):
+        main(["evaluate", place, "--rules", '{"filter": {"colour": {"eq": "red"}}}'])
+
+
 def test_evaluate_prints_a_table(place: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate", place])
     said = capsys.readouterr().out
@@ -279,6 +300,8 @@ def test_everything_is_learned_for_serving_and_a_perceptron_reranks(
     assert list(bundle.manifest["metrics"]["systems"]) == systems(bundle, "stage_1", "both_stages")
     # The test is in what these towers learned: the numbers are those from before.
     assert answer_of(capsys, "evaluate", place, "--json") == bundle.manifest["metrics"]
+    with pytest.raises(ValueError, match="fitted on everything, its test too"):
+        main(["evaluate", place, "--rules", "{}"])
     user = bundle.recommender.users.external(np.array([0]))[0]
     assert len(answer_of(capsys, "recommend", place, "--user-id", user)["items"]) == 10
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import warnings
 from collections import Counter
@@ -265,6 +266,40 @@ def test_the_log_has_every_request_and_no_user(service: Service) -> None:
     assert [one["user"] for one in lines[6]["answers"]] == [one["user"] for one in lines[:2]]
     assert lines[7]["path"] == "/bundle"
     assert "1001" not in json.dumps([line["user"] for line in lines[:5]])
+
+
+def test_a_client_is_generated_of_the_documentation(service: Service, tmp_path: Path) -> None:
+    with service.client() as client:
+        (tmp_path / "openapi.json").write_text(client.get("/openapi.json").text)
+    (tmp_path / "config.yml").write_text("post_hooks: []\npackage_name_override: shop_client\n")
+    words = ["generate", "--path", "openapi.json", "--config", "config.yml", "--meta", "none"]
+    generator = ["-m", "openapi_python_client", *words, "--output-path", "shop_client"]
+    subprocess.run([sys.executable, *generator], cwd=tmp_path, check=True, capture_output=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", GENERATED, service.url, READ, str(service.certificate)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [answer] = recommend(service.recommender, [Request(user_id=1003, k=4, max_per={"colour": 1})])
+    assert json.loads(asked.stdout) == [item["item_id"] for item in answer["items"]]
+
+
+# What somebody writes who has the generated client.
+GENERATED = """
+import json, ssl, sys
+from shop_client import AuthenticatedClient
+from shop_client.api.default import recommend_recommend_post as recommend
+from shop_client.models import Query, QueryMaxPer
+
+url, key, certificate = sys.argv[1:]
+trusted = ssl.create_default_context(cafile=certificate)
+client = AuthenticatedClient(base_url=url, token=key, verify_ssl=trusted)
+query = Query(user_id=1003, k=4, max_per=QueryMaxPer.from_dict({"colour": 1}))
+answer = recommend.sync(client=client, body=query)
+print(json.dumps([item.item_id for item in answer.items]))
+"""
 
 
 def sums(service: Service) -> Counter[tuple[str, ...]]:
