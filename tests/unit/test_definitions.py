@@ -1,7 +1,10 @@
 """The definitions of a cluster and of an installation name the same versions."""
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -14,6 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from serve.telemetry import COUNTED, GAUGES
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(
@@ -22,7 +27,11 @@ PINS = dict(
     if not line.startswith("#")
 )
 DEFINITIONS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))
-CLUSTERS = [one["spec"].get("rayClusterConfig", one["spec"]) for one in DEFINITIONS]
+CLUSTERS = [
+    one["spec"].get("rayClusterConfig", one["spec"])
+    for one in DEFINITIONS
+    if one["kind"] in ("RayCluster", "RayService")
+]
 
 
 OURS = {"cluster", "train", "tune", "serve", "tests"}
@@ -91,8 +100,10 @@ def test_the_licence_is_the_declared_one() -> None:
 
 
 def test_kubernetes_gets_a_cluster_for_jobs_and_a_service() -> None:
-    assert [one["kind"] for one in DEFINITIONS] == ["RayCluster", "RayService"]
-    assert {one["apiVersion"] for one in DEFINITIONS} == {"ray.io/v1"}
+    kinds = {one["kind"]: one["apiVersion"] for one in DEFINITIONS}
+    ray = "ray.io/v1"
+    policy = {"NetworkPolicy": "networking.k8s.io/v1"}
+    assert kinds == {"RayCluster": ray, "RayService": ray} | policy
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=["cluster", "service"])
@@ -116,5 +127,52 @@ def test_kubernetes_serves_what_the_checkout_serves() -> None:
     (application,), (expected,) = config["applications"], own["applications"]
     for key in ("name", "import_path", "route_prefix"):
         assert application[key] == expected[key]
-    assert application["args"].keys() == expected["args"].keys()
+    # Beyond loopback it needs keys, which every container has to see.
+    assert application["args"].keys() == {*expected["args"], "keys"}
+    place = Path(application["args"]["keys"]).parent
+    groups = [CLUSTERS[1]["headGroupSpec"], *CLUSTERS[1]["workerGroupSpecs"]]
+    for spec in (group["template"]["spec"] for group in groups):
+        [mounted], [volume] = spec["containers"][0]["volumeMounts"], spec["volumes"]
+        assert (mounted["mountPath"], mounted["name"]) == (str(place), volume["name"])
     assert application["runtime_env"]["working_dir"].endswith(".zip")
+
+
+def of_our_metrics(text: str) -> set[str]:
+    """Return the names of our metrics in a text, as Ray tells them to Prometheus."""
+    return {name.removeprefix("ray_") for name in re.findall(r"ray_raytower_\w+", text)}
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+def test_dashboard_and_alerts_ask_for_metrics_that_there_are(name: str) -> None:
+    asked = of_our_metrics((ROOT / "serve" / "monitoring" / name).read_text())
+    counted = {f"{of}_total" for of in COUNTED}
+    histograms = {f"raytower_{of}_seconds_bucket" for of in ("request", "stage")}
+    assert asked and asked <= counted | histograms | set(GAUGES)
+
+
+def test_the_documentation_names_every_metric() -> None:
+    text = (
+        (ROOT / "docs" / "monitoring.md").read_text().replace("..._", "ray_raytower_first_score_")
+    )
+    named = of_our_metrics(text)
+    assert {*GAUGES, *(f"{of}_total" for of in COUNTED)} <= named
+
+
+def test_the_dashboard_is_one_that_grafana_takes() -> None:
+    board = json.loads((ROOT / "serve" / "monitoring" / "grafana.json").read_text())
+    assert board["title"] and board["uid"] and board["schemaVersion"] >= 36
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [tuple(panel["gridPos"][of] for of in "xywh") for panel in panels]
+    assert all(x + w <= 24 for x, _, w, _ in places)
+    assert all(panel["targets"] and panel["title"] for panel in panels)
+    variables = {of["name"] for of in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
+    assert used - {"__rate_interval"} <= variables
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here")
+def test_promtool_takes_the_alerts() -> None:
+    words = ["promtool", "check", "rules", str(ROOT / "serve" / "monitoring" / "alerts.yml")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
