@@ -190,7 +190,7 @@ def test_evaluate_says_what_rules_cost(
     assert lost["mean"] == pytest.approx(half["with"] - half["without"])
     main(["evaluate", place, "--rules", some])
     assert f"{half['with']:.4f} with these rules" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="unknown column .colour."):
+    with pytest.raises(ValueError, match="unknown column 'colour'"):
         main(["evaluate", place, "--rules", '{"filter": {"colour": {"eq": "red"}}}'])
 
 
