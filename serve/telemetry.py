@@ -140,7 +140,7 @@ class Telemetry:
 
     async def check(self, vectors: Array) -> None:
         """Count how many of the exact neighbours of vectors `[B, d]` the index finds."""
-        found, exact = await asyncio.to_thread(_neighbours, self._recommender, vectors)
+        found, exact = await asyncio.to_thread(neighbours, self._recommender, vectors)
         self._count("raytower_exact_neighbours", exact)
         self._count("raytower_found_neighbours", found)
 
@@ -230,7 +230,7 @@ def expected(recommender: Recommender) -> dict[str, float]:
     }
 
 
-def _neighbours(recommender: Recommender, vectors: Array) -> tuple[int, int]:
+def neighbours(recommender: Recommender, vectors: Array) -> tuple[int, int]:
     """Return how many of the exact neighbours are found, and how many there are."""
     index: Any = recommender.index
     k = min(CHECKED_K, int(recommender.catalogue.sum()))
