@@ -271,6 +271,7 @@ RERANKER_BASE: Bases = {
     "mlp": {"epochs": 3, "hidden": (16, 8), "negatives": 10},
     "mlp.patience": {"epochs": 40, "patience": 40, "learning_rate": 0.5},
     "logit": {"negatives": 10},
+    "blend": {"negatives": 10},
 }
 RERANKER_OTHERS = {
     "negatives": 5,
@@ -280,6 +281,8 @@ RERANKER_OTHERS = {
     "patience": 1,
     "features": ("retrieval_score", "popularity"),
     "logit.l2": (5.0,),
+    # Where there is one source, there is one feature, whose weight's size orders nothing.
+    "blend.l2": (5.0,),
     # The best one on the other queries may come before the twelfth.
     "catboost.iterations": 1,
 }

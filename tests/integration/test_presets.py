@@ -29,6 +29,7 @@ RERANKERS: dict[str, dict[str, Any]] = {
     "catboost": TREES,
     "mlp": {"epochs": 1},
     "logit": {},
+    "blend": {},
 }
 
 

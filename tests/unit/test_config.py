@@ -23,6 +23,7 @@ from train.index.base import IndexSettings
 from train.losses import LOSSES
 from train.losses.pairwise import CosineContrastive
 from train.losses.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from train.rerankers.blend import Blend
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.logit import Logit
 from train.rerankers.mlp import MLP
@@ -62,7 +63,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert run.loss == InBatchSoftmax()
     assert run.tower == TwoTower()
     assert run.split == AutoSplit()
-    assert run.rerankers() == (Logit(), CatBoost())
+    assert run.rerankers() == (Blend(), Logit(), CatBoost())
     assert [source.name for source in run.sources] == DEFAULTS
     assert (run.train, run.index, run.evaluation) == (Training(), IndexSettings(), Evaluation())
 
@@ -100,8 +101,8 @@ def test_the_file_goes_over_defaults_and_flags_over_the_file(tmp_path: Path) -> 
         (["--sources.als.quota", "50"], "sources.2.quota", 50),
         (["--sources.2.quota", "50"], "sources.2.quota", 50),
         (["--sources.recent-popularity.days=3"], "sources.4.days", 3),
-        (["--reranker.kinds.catboost.iterations", "9"], "reranker.kinds.1.iterations", 9),
-        (["--reranker.kinds.1.iterations", "9"], "reranker.kinds.1.iterations", 9),
+        (["--reranker.kinds.catboost.iterations", "9"], "reranker.kinds.2.iterations", 9),
+        (["--reranker.kinds.2.iterations", "9"], "reranker.kinds.2.iterations", 9),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -147,7 +147,7 @@ def test_max_rows_leaves_whole_queries_out() -> None:
 
 def test_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match="unknown reranker 'lgbm'; available: catboost, logit, mlp"
+        ValueError, match="unknown reranker 'lgbm'; available: blend, catboost, logit, mlp"
     ):
         load("lgbm", tmp_path, np.zeros((1, 1)))
 

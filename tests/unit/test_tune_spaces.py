@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster import cli
 from train.config import Run
 from train.losses.softmax import InBatchSoftmax
+from train.rerankers.blend import Blend
 from train.rerankers.catboost_reranker import CatBoost
 from train.rerankers.logit import Logit
 from train.run_files import presets
@@ -80,7 +81,7 @@ def _named(entry: Any) -> Any:
 def test_entries_of_a_list_are_found_by_their_names() -> None:
     run = override(RUN, {"sources.als.quota": 40, "reranker.kinds.catboost.depth": 2})
     assert [(of.name, of.quota) for of in run.sources if of.quota] == [("als", 40)]
-    assert run.rerankers() == (Logit(), CatBoost(depth=2))
+    assert run.rerankers() == (Blend(), Logit(), CatBoost(depth=2))
     with pytest.raises(ValueError, match=r"sources.svd.quota: svd is not among tower, ease, .*; a"):
         override(RUN, {"sources.svd.quota": 40})
     with pytest.raises(ValueError, match=r"sources.als: name a key of it too, such as sources.als"):
