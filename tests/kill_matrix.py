@@ -42,6 +42,8 @@ RUN = """
 name = "killed"
 data = { name = "generated", users = 300, items = 200, interactions = 8000 }
 train = { workers = 1, epochs = 6 }
+sources = ["tower", "ease"]
+evaluation = { baselines = ["popularity"], resamples = 100 }
 """
 TIME = re.compile(r"^\d\d:\d\d:\d\d ")
 
