@@ -80,6 +80,13 @@ def _make_room(newest: Path) -> None:
         total -= sizes[path]
 
 
+def remember(mark: Path) -> None:
+    """Keep a mark in the cache, for later commands; where none can be kept, nothing is."""
+    with contextlib.suppress(OSError):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
 def cache() -> Path:
     """Return the folder of what is kept between commands on this machine."""
     home = os.environ.get("XDG_CACHE_HOME")

@@ -16,6 +16,7 @@ STRANGER = "-"
 OPEN = frozenset({"/healthz", "/", "/page/page.css", "/page/page.js"})
 AUTHORIZATION, API_KEY = b"authorization", b"x-api-key"
 BEARER = "bearer "
+HINT = "; send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Asker:
     def may(self, scope: Scope) -> bool:
         """Whether the scope is among what this one may do."""
         return SCOPES.index(scope) <= SCOPES.index(self.scope)
+
+    def lack(self, scope: Scope, what: str = "this") -> str:
+        """Return why this one may not do something that needs a scope; "" where it may."""
+        return (
+            "" if self.may(scope) else f"{what} needs the scope {scope}; the key has {self.scope}"
+        )
 
 
 class Access:
@@ -89,7 +96,7 @@ class Access:
         secret = value.decode("latin-1").strip()
         if name == AUTHORIZATION:
             if not secret.lower().startswith(BEARER):
-                return _unknown("expected the header 'Authorization: Bearer KEY'")
+                return _unknown("expected the header 'Authorization: Bearer KEY'", hint="")
             secret = secret[len(BEARER) :].strip()
         assert self._ring is not None
         key = self._ring.find(secret)
@@ -115,7 +122,5 @@ class Access:
         return None
 
 
-def _unknown(detail: str) -> Refusal:
-    said = f"{detail}; send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
-    words = detail if "Authorization" in detail else said
-    return Refusal(401, words, ((b"www-authenticate", b"Bearer"),))
+def _unknown(detail: str, hint: str = HINT) -> Refusal:
+    return Refusal(401, detail + hint, ((b"www-authenticate", b"Bearer"),))

@@ -11,31 +11,24 @@ REPEATED = ("source", "bundle", "degraded", "short", "history_used")
 MAX_DETAIL = 200
 
 
-def taken(body: Any) -> Any:
-    """Take the times by stage out of an answer, or out of each of several, and return them."""
-    if "answers" in body:
-        return [answer.pop("times", None) for answer in body["answers"]]
-    return body.pop("times", None)
-
-
-def entry(status: int, body: Any, query: Any, times: Any) -> dict[str, Any]:
-    """Return what the log says of an answer.
+def entry(status: int, body: Any, query: Any) -> dict[str, Any]:
+    """Return what the log says of an answer, and take the times by stage out of it.
 
     Args:
         status: of HTTP.
         body: the answer.
         query: that was asked; None where it was refused.
-        times: milliseconds by stage, a dict or one of each answer of a batch.
     """
     if status != 200:
         return {"detail": str(body["detail"])[:MAX_DETAIL]}
     if "answers" in body:
-        pairs = zip(query.requests, body["answers"], times, strict=True)
+        pairs = zip(query.requests, body["answers"], strict=True)
         return {"answers": [_answer(*pair) for pair in pairs]}
-    return _answer(query, body, times)
+    return _answer(query, body)
 
 
-def _answer(query: Any, answer: Any, times: Any) -> dict[str, Any]:
+def _answer(query: Any, answer: Any) -> dict[str, Any]:
+    times = answer.pop("times", None)
     return {
         "user": hashed(getattr(query, "user_id", None)),
         **{key: answer[key] for key in REPEATED if key in answer},

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -54,7 +54,6 @@ class Response:
         headers: beside those of every answer.
         asker: the name of the key.
         query: that was asked.
-        begun: when, of `time.perf_counter`.
     """
 
     status: int
@@ -62,7 +61,6 @@ class Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     asker: str = STRANGER
     query: Any = None
-    begun: float = field(default_factory=time.perf_counter)
 
 
 class Application:
@@ -114,9 +112,8 @@ class Application:
         if path not in OPEN:
             asker = self._access.ask(scope)
             if isinstance(asker, Refusal):
-                refused = {"detail": asker.detail}
-                response = Response(asker.status, refused, asker.headers, begun=begun)
-                await self._respond(path, send, response)
+                refused = Response(asker.status, {"detail": asker.detail}, asker.headers)
+                await self._respond(path, send, refused, begun)
                 return
             scope["asker"] = asker
         endpoint = self._endpoints.get(path) if scope["method"] == "POST" else None
@@ -124,8 +121,7 @@ class Application:
             await self._other(path, scope, receive, send, begun)
             return
         response = await self._answer(endpoint, receive, scope["asker"])
-        response.begun = begun
-        await self._respond(path, send, response)
+        await self._respond(path, send, response, begun)
 
     async def _other(
         self, path: str, scope: Scope, receive: Receive, send: Send, begun: float
@@ -140,8 +136,7 @@ class Application:
 
         await self._rest(scope, receive, noted)
         if path not in OPEN:
-            asker = scope["asker"].name
-            self._note(path, Response(status, {}, (), asker, None, begun), {})
+            self._note(path, Response(status, {}, asker=scope["asker"].name), begun, {})
 
     async def _answer(self, endpoint: Endpoint, receive: Receive, asker: Asker) -> Response:
         limit, patience = self._args.max_body, self._args.read_timeout
@@ -156,8 +151,8 @@ class Application:
             query = endpoint.query.model_validate_json(body)
         except ValidationError as error:
             return _said(422, _detail(error))
-        if getattr(query, "trace", False) and not asker.may("admin"):
-            return _said(403, f"trace needs the scope admin; the key has {asker.scope}")
+        if getattr(query, "trace", False) and (lack := asker.lack("admin", "trace")):
+            return _said(403, lack)
         try:
             return Response(200, await endpoint.call(query), (), asker.name, query)
         except RuleError as error:
@@ -165,9 +160,11 @@ class Application:
         except UNAVAILABLE as error:
             return _said(503, f"overloaded or starting, try again: {type(error).__name__}")
 
-    async def _respond(self, path: str, send: Send, response: Response) -> None:
+    async def _respond(self, path: str, send: Send, response: Response, begun: float) -> None:
         """Send an answer, count it, and log it where that is asked for."""
-        times = access_log.taken(response.body) if self._args.access_log else None
+        told = {}
+        if self._args.access_log:
+            told = access_log.entry(response.status, response.body, response.query)
         body = encode(response.body)
         headers = [
             (b"content-type", b"application/json"),
@@ -178,14 +175,11 @@ class Application:
             headers.append(RETRY_AFTER)
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-        query, told = response.query, {}
-        if self._args.access_log:
-            told = access_log.entry(response.status, response.body, query, times)
-        self._note(path, response, told)
+        self._note(path, response, begun, told)
 
-    def _note(self, path: str, response: Response, told: Mapping[str, Any]) -> None:
+    def _note(self, path: str, response: Response, begun: float, told: Mapping[str, Any]) -> None:
         """Count an answer, and log it where that is asked for."""
-        seconds = time.perf_counter() - response.begun
+        seconds = time.perf_counter() - begun
         known = path if path in self._endpoints else "other"
         self._telemetry.responded(known, response.status, seconds)
         if self._args.access_log:

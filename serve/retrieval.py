@@ -23,7 +23,7 @@ from train.recommender.answers import answers, rank_retrieved, ranked_count
 from train.recommender.filters import RuleError
 from train.recommender.given_items import rank_items, similar_items
 from train.recommender.requests import Id, Request, Retrieved, in_indices
-from train.recommender.restrict import key_of, restricted
+from train.recommender.restrict import restricted
 from train.recommender.retrieval import retrieve
 from train.recommender.rules import check, has_rules
 from train.recommender.trace import trace
@@ -89,6 +89,7 @@ class RetrievalReplica:
         self._scenarios = checked(self._recommender, scenarios or {})
         # Requests that wait here, and seconds that one of the last ones took.
         self._waiting, self._seconds = 0, 0.0
+        # What nothing holds, asyncio may drop before it has ended.
         self._checks: set[asyncio.Task[None]] = set()
         self._warm_up()
         threading.Thread(target=self._telemetry.tell_gauges, daemon=True).start()
@@ -209,9 +210,9 @@ class RetrievalReplica:
 
     def _count(self, request: Request, answer: Mapping[str, Any]) -> None:
         self._telemetry.answered(answer)
-        if key_of(request):
-            allowed = restricted(self._recommender, request).catalogue
-            self._telemetry.filtered(int(allowed.sum()))
+        allowed = restricted(self._recommender, request)
+        if allowed is not self._recommender:
+            self._telemetry.filtered(len(allowed.popular))
 
     async def _recommend(self, waiting: list[Waiting]) -> list[dict[str, Any]]:
         begun = time.monotonic()
@@ -247,7 +248,9 @@ class RetrievalReplica:
             one.times = {"wait": begun - one.since, **times}
         self._telemetry.batch(times, retrieved.candidates.items, ranked[0])
         if self._telemetry.is_to_check():
-            self._checks.add(asyncio.create_task(self._telemetry.check(retrieved.vectors[:1])))
+            check = asyncio.create_task(self._telemetry.check(retrieved.vectors[:1]))
+            self._checks.add(check)
+            check.add_done_callback(self._checks.discard)
         return _told(waiting, found, begun, unranked)
 
     async def _ranked(

@@ -142,13 +142,11 @@ def _check_folder(home: str, identity: Mapping[str, Any], resume: bool) -> None:
     if not storage.exists(known):
         raise ValueError(f"{home} is no sweep to resume; leave --resume out to begin one")
     earlier = json.loads(storage.read_bytes(known))
-    before, now = earlier["sweep"].pop("trials"), identity["sweep"]["trials"]
-    same = {**identity, "sweep": {**identity["sweep"]}}
-    del same["sweep"]["trials"]
+    before, now = earlier["sweep"]["trials"], identity["sweep"]["trials"]
     if now is not None and (before is None or now < before):
         have = "no limit of trials" if before is None else f"{before} trials"
         raise ValueError(f"{home} was begun with {have}; a resume takes more, got {now}")
-    changed = sorted(changes("", earlier, same))
+    changed = sorted(set(changes("", earlier, identity)) - {"sweep.trials"})
     if changed:
         raise ValueError(
             f"{home} is another sweep ({', '.join(changed)} changed); choose another --name, or "

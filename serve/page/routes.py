@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
-from train.recommender.answers import newest_of_history
+from train.recommender.answers import named_items, newest_of_history
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Id
 from train.recommender.requests import Request as Asked
@@ -69,9 +69,8 @@ def routes(recommender: Recommender, live: Callable[[], Mapping[str, Any]]) -> A
 
 
 def _admin(request: Request) -> None:
-    asker = request.scope["asker"]
-    if not asker.may("admin"):
-        raise HTTPException(403, f"this needs the scope admin; the key has {asker.scope}")
+    if lack := request.scope["asker"].lack("admin"):
+        raise HTTPException(403, lack)
 
 
 def as_id(text: str, integer: bool) -> Id:
@@ -92,8 +91,4 @@ def search(recommender: Recommender, text: str) -> list[dict[str, Any]]:
         order = pa.array(recommender.popular)
         places += order.filter(has.take(order)).slice(0, FOUND).to_pylist()
     found = list(dict.fromkeys(int(place) for place in places if place >= 0))[:FOUND]
-    names = recommender.named(np.array(found, dtype=np.int32))
-    return [
-        {"item_id": own} | ({} if title is None else {"title": title})
-        for own, title in zip(*names, strict=True)
-    ]
+    return named_items(recommender, np.array(found, dtype=np.int32))

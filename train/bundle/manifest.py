@@ -1,6 +1,5 @@
 """The manifest of a bundle: what it is, what it was made from, and the checksum of every file."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -102,10 +101,7 @@ def verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         if found != expected:
             reason = f"expected sha256 {expected[:12]}..., got {found[:12]}..."
             raise BundleError(_damaged(folder, name, reason))
-    # Without a place to keep it, they are read again.
-    with contextlib.suppress(OSError):
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        seen.touch()
+    copies.remember(seen)
 
 
 def _stamp(folder: Path, manifest: Mapping[str, Any]) -> str:

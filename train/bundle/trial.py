@@ -6,7 +6,6 @@ by `python -m train.bundle.trial FOLDER`; that it went well is kept in the cache
 its manifest, which is one over all its files.
 """
 
-import contextlib
 import hashlib
 import subprocess
 import sys
@@ -21,11 +20,7 @@ PATIENCE = 600
 
 def mark(folder: Path) -> None:
     """Keep that a bundle can be opened."""
-    # Without a place to keep it, the trial is made again.
-    with contextlib.suppress(OSError):
-        place = _mark(folder)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.touch()
+    copies.remember(_mark(folder))
 
 
 def tried(folder: Path) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.data.snapshot import Holdout
-from train.metrics.bootstrap import bootstrap
 from train.metrics.ranking import per_user
 from train.recommender.answers import recommend
+from train.recommender.gate import interval
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Request
 from train.recommender.rules import check
@@ -48,13 +48,12 @@ def cost_of_rules(
         per_user(_answered(recommender, test.users[rows], own, k), relevant, k)["ndcg"]
         for own in ({}, rules)
     ]
-    mean, low, high = bootstrap(ndcg[1] - ndcg[0])
     return {
         "k": k,
         "users": count,
         "without": float(np.nanmean(ndcg[0])),
         "with": float(np.nanmean(ndcg[1])),
-        "difference": {"mean": mean, "low": low, "high": high},
+        "difference": interval(ndcg[1] - ndcg[0]),
     }
 
 

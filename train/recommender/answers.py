@@ -34,10 +34,14 @@ def newest_of_history(
 ) -> list[dict[str, Any]]:
     """Return the newest items of a request's history, known and given, the newest first."""
     queries, _, _ = in_indices(recommender, [request])
-    names = recommender.named(queries.history.values[::-1][:count])
+    return named_items(recommender, queries.history.values[::-1][:count])
+
+
+def named_items(recommender: Recommender, items: Array) -> list[dict[str, Any]]:
+    """Return items `[n]` by their `item_id` and, where it is known, their `title`."""
     return [
         {"item_id": own} | ({} if title is None else {"title": title})
-        for own, title in zip(*names, strict=True)
+        for own, title in zip(*recommender.named(items), strict=True)
     ]
 
 

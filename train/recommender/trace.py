@@ -13,15 +13,15 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.index.candidates import Candidates
-from train.recommender.answers import answers
+from train.recommender.answers import answers, named_items
 from train.recommender.ranking import rank_candidates
 from train.recommender.recommender import Recommender
-from train.recommender.requests import Request, Retrieved, in_indices, is_popular
+from train.recommender.requests import Request, Retrieved, in_indices, is_popular, source_of
 from train.recommender.restrict import allowed, restricted
 from train.recommender.retrieval import (
     find_candidates,
+    merged,
     proposals,
-    retrieve,
     scores_by_source,
     vectors_of,
 )
@@ -44,20 +44,25 @@ def trace(recommender: Recommender, request: Request) -> dict[str, Any]:
         RuleError: its rules are none that the bundle can follow.
     """
     laps: dict[str, float] = {}
-    queries, given, _ = in_indices(recommender, [request])
+    queries, given, ignored = in_indices(recommender, [request])
     some = restricted(recommender, request)
     with _timed(laps, "encode"):
         vectors = vectors_of(recommender, queries, given)
     count = max(recommender.candidates, request.k)
-    popular = bool(is_popular(queries)[0])
     with _timed(laps, "sources"):
+        popular = bool(is_popular(queries)[0])
         lists = {} if popular else proposals(some, queries, vectors, count)
     with _timed(laps, "merge"):
-        found = find_candidates(some, queries, vectors, np.array([count]))
+        # Without any proposals, what is popular is all that there is.
+        found = (
+            merged(some, queries, vectors, lists, count)
+            if lists
+            else find_candidates(some, queries, vectors, np.array([count]))
+        )
     with _timed(laps, "rank"):
         ranked = rank_candidates(recommender, queries, vectors, found, found.items.shape[1])
     with _timed(laps, "answer"):
-        whole = retrieve(recommender, [request])
+        whole = Retrieved(queries, vectors, found, source_of(queries), ignored)
         [answer] = answers(recommender, [request], whole, *ranked)
     history = int(queries.history.lengths[0])
     excluded = int(queries.exclude.lengths[0])
@@ -129,10 +134,8 @@ def _candidates(
 
 
 def _named(recommender: Recommender, items: Array, scores: Array) -> list[dict[str, Any]]:
-    return [
-        {"item_id": own, "score": _rounded(score)} | ({} if title is None else {"title": title})
-        for own, title, score in zip(*recommender.named(items), scores, strict=True)
-    ]
+    names = named_items(recommender, items)
+    return [of | {"score": _rounded(score)} for of, score in zip(names, scores, strict=True)]
 
 
 def _rounded(score: Any) -> float:
