@@ -97,8 +97,9 @@ def mended(text: str, errors: Sequence[str], environment: Mapping[str, str]) -> 
         *_rate(environment.get(RATE)),
     )
     if certificate := environment.get(TLS):
-        own = f" ssl crt {certificate} ssl-min-ver TLSv1.2 alpn h2,http/1.1"
-        text = re.sub(r"(frontend http_frontend\n *bind \S+)", rf"\g<1>{own}", text)
+        own = f" ssl crt {_quoted(certificate)} ssl-min-ver TLSv1.2 alpn h2,http/1.1"
+        bind = re.compile(r"frontend http_frontend\n *bind \S+")
+        text = bind.sub(lambda line: line[0] + own, text)
     lines = "".join(f"    {line}\n" for line in guards)
     text = re.sub(r"(frontend http_frontend\n *bind .*\n)", rf"\g<1>{lines}", text)
     # Without any application the right answer to every path is: not yet.
@@ -109,6 +110,11 @@ def mended(text: str, errors: Sequence[str], environment: Mapping[str, str]) -> 
         f"    http-request return status {status} content-type application/json string '{said}'"
     )
     return _NO_PATH.sub(answer + wait, text)
+
+
+def _quoted(word: str) -> str:
+    """Return a word of HAProxy's configuration, in which blanks and quotes stand for themselves."""
+    return re.sub(r"""([\s\\#"'])""", r"\\\1", word)
 
 
 def _rate(most: str | None) -> tuple[str, ...]:

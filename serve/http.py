@@ -151,7 +151,7 @@ class Application:
             query = endpoint.query.model_validate_json(body)
         except ValidationError as error:
             return _said(422, _detail(error))
-        if getattr(query, "trace", False) and (lack := asker.lack("admin", "trace")):
+        if _asks_for_trace(query) and (lack := asker.lack("admin", "trace")):
             return _said(403, lack)
         try:
             return Response(200, await endpoint.call(query), (), asker.name, query)
@@ -186,6 +186,11 @@ class Application:
             own = {"path": path, "status": response.status, "key": response.asker}
             took = {"milliseconds": round(1000 * seconds, 3)}
             logger.info("answered", extra={**own, **took, **told})
+
+
+def _asks_for_trace(query: Any) -> bool:
+    """Whether a query, or one of a batch, asks for what strangers are not told."""
+    return any(getattr(one, "trace", False) for one in getattr(query, "requests", [query]))
 
 
 def _said(status: int, detail: Any) -> Response:

@@ -119,11 +119,7 @@ class RetrievalReplica:
         Raises:
             RuleError: it has rules that the bundle cannot follow.
         """
-        request = self._request(query)
-        answer = await self._answer(request, query.timeout_ms)
-        if query.trace:
-            return answer | {"trace": await asyncio.to_thread(trace, self._recommender, request)}
-        return answer
+        return await self._traced(self._request(query), query)
 
     async def recommend_batch(self, query: Any) -> dict[str, Any]:
         """Answer a list of queries; all of them are checked first."""
@@ -135,7 +131,7 @@ class RetrievalReplica:
                 place = ("requests", at, *error.place)
                 raise RuleError(place, error.args[0], error.given) from None
         asked = zip(requests, query.requests, strict=True)
-        found = await asyncio.gather(*(self._answer(own, one.timeout_ms) for own, one in asked))
+        found = await asyncio.gather(*(self._traced(own, one) for own, one in asked))
         return {"answers": list(found)}
 
     async def rank(self, query: Any) -> dict[str, Any]:
@@ -179,6 +175,13 @@ class RetrievalReplica:
             ) from None
         check(self._recommender, request)
         return request
+
+    async def _traced(self, request: Request, query: Any) -> dict[str, Any]:
+        """Answer a request, with its trace where the query asks for one."""
+        answer = await self._answer(request, query.timeout_ms)
+        if query.trace:
+            return answer | {"trace": await asyncio.to_thread(trace, self._recommender, request)}
+        return answer
 
     async def _answer(self, request: Request, timeout_ms: int | None) -> dict[str, Any]:
         """Answer a request by the newest of its history, in a batch with others that wait.

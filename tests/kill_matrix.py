@@ -34,6 +34,7 @@ PHASES: Mapping[str, str] = {
 SIGNALS = {"SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT, "driver": signal.SIGKILL}
 PROCESSES: Mapping[str, Callable[[bytes], bool]] = {
     "worker": lambda words: b"ray::RayTrainWorker" in words or b"ray::_RayTrainWorker" in words,
+    "controller": lambda words: b"ray::TrainController" in words,
     "raylet": lambda words: b"raylet/raylet" in words,
     "gcs": lambda words: b"gcs_server" in words,
     "all of Ray": lambda words: b"ray" in words and b"-m\0train" not in words,

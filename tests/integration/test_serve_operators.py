@@ -60,12 +60,17 @@ def test_a_key_may_do_what_its_scope_says(service: Service) -> None:
         told = client.get("/bundle").json()
         assert set(told) == {"version", "format", "created", "topology"}
         assert client.post("/recommend", json={"trace": True}).status_code == 403
+        hidden = {"requests": [{}, {"trace": True}]}
+        assert client.post("/recommend/batch", json=hidden).status_code == 403
         for path in ("/page/live", "/page/items?text=1", "/page/user?user_id=1000"):
             assert client.get(path).status_code == 403
     with service.client(ADMIN) as client:
         assert "config" in client.get("/bundle").json()
         traced = client.post("/recommend", json={"user_id": 1000, "k": 3, "trace": True}).json()
         assert traced["trace"]["asks"]["known_user"] is True
+        both = {"requests": [{"user_id": 1000, "k": 3}, {"user_id": 1000, "k": 3, "trace": True}]}
+        plain, also = client.post("/recommend/batch", json=both).json()["answers"]
+        assert "trace" not in plain and also["trace"]["asks"] == traced["trace"]["asks"]
         answered = [item["item_id"] for item in traced["items"]]
         assert [item["item_id"] for item in traced["trace"]["candidates"]["first"]][:3] == answered
 
