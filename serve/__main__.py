@@ -37,7 +37,7 @@ class Arguments(Process, ServeArgs):
 def main(words: list[str]) -> int:
     """Serve until interrupted; 0 after a clean end. Takes `--version`, `-q` and `-v` too.
 
-    `keys` as the first word is another command; see `serve.keys`.
+    `keys` and `batch` as the first word are other commands; see `serve.keys`, `serve.batch`.
 
     Raises:
         ValueError: the bundle cannot be opened, the port or the name is in use, it would be open to
@@ -49,6 +49,10 @@ def main(words: list[str]) -> int:
         return keys(words[1:])
     verbosity, words = taken(words)
     set_up(verbosity, "serve")
+    if words[:1] == ["batch"]:
+        from serve.batch.command import main as batch
+
+        return batch(words[1:])
     arguments = tyro.cli(Arguments, args=words, prog="python -m serve")
     address = arguments.address or os.environ.get("RAY_ADDRESS") or nodes.running() or "local"
     process = _part(Process, arguments).model_copy(update={"address": address})

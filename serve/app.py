@@ -12,13 +12,10 @@ from ray.serve.config import BackpressureConfig
 from cluster.cpus import available_cpus
 from serve import keys, scenarios
 from serve.access_log import LOG_KEY
-from serve.config import ServeArgs
+from serve.config import ONE_THREAD, ServeArgs
 from serve.ranking import RankingReplica
 from serve.retrieval import RetrievalReplica
 from train.bundle.bundle import check
-
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-"""Parallelism comes from replicas; a pool of threads in each makes all of them slower."""
 
 # Seconds after which to try again where no replica has room.
 RETRY_AFTER = 1

@@ -17,6 +17,8 @@ from train.core.settings import Settings
 APPLICATION = "raytower"
 PORT = 8000
 Topology = Literal["fused", "split"]
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Parallelism comes from processes; a pool of threads in each makes all of them slower."""
 
 
 class ServeArgs(Settings):

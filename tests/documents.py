@@ -28,7 +28,7 @@ RUN_BY = {
     "test_readme": ("README.md", "docs/data.md", "docs/extending.md"),
     "test_docs_training": ("docs/training.md",),
     "test_docs_tuning": ("docs/tuning.md",),
-    "test_docs_http": ("docs/http.md", "docs/monitoring.md"),
+    "test_docs_http": ("docs/http.md", "docs/batches.md", "docs/monitoring.md"),
     "test_docs_mlflow": ("docs/mlflow.md",),
     "test_docs_operations": ("docs/operations.md",),
 }
@@ -119,7 +119,7 @@ def run(section: Section, checkout: Path) -> None:
         for command in (one.replace("9464", str(metrics)) for one in section.commands):
             if "models serve" in command:
                 started.enter_context(answering(_adapted(command, port), port, checkout))
-            elif "-m serve" in command and "serve keys" not in command:
+            elif "-m serve" in command and not re.search("serve (keys|batch)", command):
                 started.enter_context(_serving(f"{command} --port {port}", checkout))
             else:
                 execute(_adapted(command, port), checkout)

@@ -89,7 +89,7 @@ def keys() -> list[Key]:
 def operated(folder: Path) -> Iterator[Service]:
     """Serve a small bundle, all of whose files lie in a folder."""
     bundle = write_bundle(folder, users=200, items=300)
-    certificate = self_signed(folder / "it's \"ours\" #1.pem")
+    certificate = self_signed(folder / 'it\'s "ours" #1.pem')
     write(folder / "keys.json", keys())
     port = free_ports(1)[0]
     flags = ("--tls", certificate, "--keys", folder / "keys.json", "--metrics-port", port)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
+from serve.batch.command import Batch
 from serve.config import Process, ServeArgs
 from train.baselines import BASELINES
 from train.baselines.base import Baseline
@@ -78,6 +79,10 @@ PROCESS = """### The server process
 
 Flags of `python -m serve` alone.
 """
+BATCHES = """## Batches
+
+Flags of `python -m serve batch BUNDLE`; see [batches](batches.md).
+"""
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
@@ -109,7 +114,8 @@ def reference() -> str:
     """Return the whole page."""
     of_run, of_sweep = _run(), [SWEEP, _table(Sweep)]
     of_serving = [SERVE, _table(ServeArgs), PROCESS, _table(Process)]
-    return HEAD + "\n".join([*of_run, *of_sweep, *of_serving])
+    of_batches = [BATCHES, _table(Batch)]
+    return HEAD + "\n".join([*of_run, *of_sweep, *of_serving, *of_batches])
 
 
 def _run() -> Iterator[str]:

@@ -103,7 +103,7 @@ def _in_blocks(recommender: Recommender, users: Array, k: int, unseen: bool) -> 
 def _rank_block(
     recommender: Recommender, users: Array, k: int, unseen: bool
 ) -> tuple[Lists, Lists]:
-    queries = of_known_users(recommender, users, unseen)
+    queries = of_known_users(recommender, users, None if unseen else "allow")
     vectors, count = recommender.user_vectors[users], max(recommender.candidates, k)
     found = proposals(recommender, queries, vectors, count)
     every = merged(recommender, queries, vectors, found, count)

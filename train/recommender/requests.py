@@ -102,17 +102,19 @@ def _of_another_type(recommender: Recommender, user_id: Id | None) -> list[Id]:
     return [] if user_id is None or type(user_id) is kind else [user_id]
 
 
-def of_known_users(recommender: Recommender, users: Array, unseen: bool = True) -> Queries:
-    """Return the requests of known users `[B]` with their stored histories alone.
+def of_known_users(
+    recommender: Recommender, users: Array, seen: Literal["exclude", "allow"] | None = None
+) -> Queries:
+    """Return the requests of users `[B]` with their stored histories alone.
 
     Args:
         recommender: with the histories.
-        users: indices.
-        unseen: whether items of the history are excluded where serving excludes them; hidden items
+        users: indices, -1 for an unknown user.
+        seen: whether items of the history are excluded; None for what serving does. Hidden items
             always are.
     """
     history = recommender.histories.take(users)
-    without = np.full(len(users), unseen and recommender.seen == "exclude")
+    without = np.full(len(users), (seen or recommender.seen) == "exclude")
     exclude = _excluded(recommender, users, history, without)
     return Queries(user=users.astype(np.int32), history=history, exclude=exclude)
 

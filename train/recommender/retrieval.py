@@ -12,7 +12,14 @@ from train.core.ragged import Array, Ragged
 from train.core.top_k import top_k
 from train.index.candidates import Candidates, Queries
 from train.recommender.recommender import TOWER, Recommender
-from train.recommender.requests import Request, Retrieved, in_indices, is_popular, source_of
+from train.recommender.requests import (
+    Request,
+    Retrieved,
+    in_indices,
+    is_popular,
+    of_known_users,
+    source_of,
+)
 from train.recommender.restrict import groups, restricted
 from train.sources.merge import filled, fused
 from train.sources.vectors import distinct_items
@@ -28,6 +35,21 @@ def retrieve(recommender: Recommender, requests: Sequence[Request]) -> Retrieved
     counts = np.array([max(recommender.candidates, request.k) for request in requests])
     candidates = _within_restrictions(recommender, requests, queries, vectors, counts)
     return Retrieved(queries, vectors, candidates, source_of(queries), ignored)
+
+
+def retrieve_for_users(recommender: Recommender, users: Array, request: Request) -> Retrieved:
+    """Return what `retrieve` does for requests that differ in their user alone.
+
+    Args:
+        recommender: proposes.
+        users: indices, -1 for an unknown user, int32 `[B]`.
+        request: k, filter, allow and seen of each of them; without a history of its own.
+    """
+    queries = of_known_users(recommender, users, request.seen)
+    vectors = vectors_of(recommender, queries, np.zeros(len(users), dtype=bool))
+    counts = np.full(len(users), max(recommender.candidates, request.k))
+    candidates = find_candidates(restricted(recommender, request), queries, vectors, counts)
+    return Retrieved(queries, vectors, candidates, source_of(queries), [[] for _ in users])
 
 
 def _within_restrictions(
