@@ -18,7 +18,7 @@ from train.recommender.rules import has_rules
 Shape = Literal["rows", "lists"]
 
 # Users whose candidates are in memory at once.
-BLOCK = 512
+BLOCK = 256
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("serve.batch")
 AGAIN = "The same command goes on with the parts that are left."
 # Users of a part: enough that a part is worth its file, few enough to see progress.
-MOST, FEWEST = 10_000, 256
+MOST, FEWEST = 20_000, 256
 # Parts that a CPU gets, where there are few users.
 SHARES = 4
 # Seconds between two lines of the log.
