@@ -28,10 +28,11 @@ from train.data.snapshot import TowerInputs
 from train.losses.pairwise import Triplet
 from train.towers.dssm import DSSM
 from train.towers.layers import Deep
-from train.trainer.epoch import _optimizer, _sampling, batch_loss
+from train.trainer.epoch import _sampling, batch_loss
 from train.trainer.examples import examples
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives
+from train.trainer.optimizers import Optimizers
 
 USERS, ITEMS, TAKEN = 20_000, 12_029, 25
 USER_COLUMNS, ITEM_COLUMNS = 16, 835
@@ -100,7 +101,8 @@ def by_index(job: Job) -> Step:
     """Return what makes a batch of our loop, and what learns from it."""
     torch.manual_seed(0)
     worker, model = Worker(), job.tower.build(job.inputs)
-    optimizer = _optimizer(model, job)
+    optimizer = Optimizers(model, job.schedule, "adamw", rowwise=False, workers=1).dense
+    assert optimizer is not None
     data = examples(job.interactions, USERS, worker.device)
     negatives = Negatives.of(job.loss, job.interactions.item, ITEMS, BATCH, worker.device)
     order = iter(torch.randperm(len(data)).split(BATCH))

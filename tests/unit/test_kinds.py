@@ -263,8 +263,8 @@ def test_requests_exclude_what_is_hidden_from_their_user(seen: Any) -> None:
     ours = exact_recommender(encoded(), known(), vectors[:2], vectors, seen=seen)
     assert ours.hidden is not None
     users = np.array([0, 1])
-    for unseen in (True, False):
-        rows = of_known_users(ours, users, unseen).exclude
+    for asked_seen in (None, "allow"):
+        rows = of_known_users(ours, users, asked_seen).exclude
         assert [1 in rows.take(np.array([0])).values, 0 in rows.take(np.array([1])).values] == [
             True,
             True,

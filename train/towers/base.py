@@ -124,6 +124,10 @@ class Tower(Settings):
         """Return freshly initialized layers."""
         raise NotImplementedError
 
+    def looks_rows_up(self) -> bool:
+        """Whether a step asks for the id rows of its batch alone, and not for whole tables."""
+        return True
+
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
         """Return a freshly initialized module over these tables."""
         return TwoTowerModel(self, inputs)

@@ -32,6 +32,11 @@ class SideEmbedding(nn.Module):
         self.zeros: Tensor
         self.register_buffer("zeros", torch.zeros(1, width), persistent=False)
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the id table's gradient has the rows that were looked up alone."""
+        return self.id is not None and self.id.sparse
+
     def forward(self, index: Tensor) -> Tensor:
         """Look up indices `[m]`, -1 for unknown."""
         row = torch.where(index < 0, self.count, index)

@@ -63,6 +63,10 @@ class LightGCN(Tower):
                 "'all', got 'before'"
             )
 
+    def looks_rows_up(self) -> bool:
+        """Every step propagates all rows."""
+        return False
+
     def build(self, inputs: TowerInputs) -> TwoTowerModel:
         """Return a freshly initialised module over these tables, without a graph."""
         return LightGCNModel(self, inputs)

@@ -51,6 +51,10 @@ class TwoTowerModel(nn.Module):
         self.rotation: Tensor
         self.register_buffer("rotation", torch.eye(settings.product_width))
 
+    def id_tables(self) -> list[nn.Embedding]:
+        """Return the id tables of users and items that there are."""
+        return [side.id for side in (self.user_input, self.item_input) if side.id is not None]
+
     @property
     def device(self) -> torch.device:
         """Where the parameters and tables are."""
@@ -81,7 +85,7 @@ class TwoTowerModel(nn.Module):
 
     def _distinct(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the looked-up rows of the distinct items of an index, and the place of each."""
-        if len(index) >= self.item_input.count:
+        if len(index) >= self.item_input.count and not self.item_input.is_sparse:
             return self.item_input.everything(), index
         distinct, position = torch.unique(index, return_inverse=True)
         return self.item_input(distinct), position

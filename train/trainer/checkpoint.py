@@ -7,7 +7,7 @@ the state kept after a phase completes, with the weights that its towers are use
 import io
 import logging
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,14 @@ class PhaseResult(TypedDict):
     job: NotRequired[str]
 
 
-def restore(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+class Stateful(Protocol):
+    """What a checkpoint's state is loaded into beside the model."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def restore(state: State, model: nn.Module, optimizer: Stateful) -> None:
     """Load model and optimizer from a checkpoint's state."""
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -17,7 +17,7 @@ from train.towers.weights import head_of
 from train.trainer.examples import epoch_batches, examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
-from train.trainer.schedule import Schedule
+from train.trainer.optimizers import Optimizers, leave_to_rowwise
 from train.trainer.validation import all_sum
 
 
@@ -29,7 +29,7 @@ class Setup:
         job: settings, data and seed.
         worker: where this is trained.
         model: the module as the worker wraps it: its gradients are averages over all workers.
-        optimizer: of its parameters.
+        optimizer: of its weights.
         data: the training interactions on the device.
         examples: indices of the examples of an epoch, `[E]`; see `batches`.
         negatives: samples the negatives of each step.
@@ -38,7 +38,7 @@ class Setup:
     job: Job
     worker: Worker
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     data: Examples
     examples: Tensor
     negatives: Negatives
@@ -48,8 +48,10 @@ class Setup:
         """Wrap a module and move the interactions to its device."""
         training = job.training
         n_users, n_items = len(job.inputs.warm_users), len(job.inputs.warm_items)
-        wrapped = worker.wrap(model)
-        optimizer = _optimizer(wrapped, job)
+        rowwise = job.rowwise
+        # DDP takes no module of which it is to average nothing.
+        wrapped = model if rowwise and not leave_to_rowwise(model) else worker.wrap(model)
+        optimizer = Optimizers(model, job.schedule, training.optimizer, rowwise, worker.size)
         data = examples(
             job.interactions, n_users, worker.device, training.half_life, training.weighted
         )
@@ -78,9 +80,13 @@ def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
     setup.model.train()
     batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=steps, seed=seed)
     for step, index in enumerate(batches):
-        _set_rate(setup.optimizer, job.schedule, epoch + step / steps)
+        # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
+        # that it repeats.
+        done = (epoch + step / steps) / job.schedule.epochs
+        setup.optimizer.set_rate(job.schedule.learning_rate * (1 - done))
         batch = job.tower.training_batch(setup.data, index, sampling)
         total += _step(setup, batch, mix(seed, step))
+    setup.optimizer.settle()
     mean = float(all_sum(total, worker.size)) / (steps * worker.size)
     _check_finite(mean, epoch, job)
     return {"loss": mean, "seconds": time.perf_counter() - began}
@@ -90,7 +96,7 @@ def _step(setup: Setup, batch: Batch, seed: int) -> Tensor:
     """Take one step of the optimizer; return the loss of this worker's positives, a scalar."""
     worker, negatives = setup.worker, setup.negatives
     drawn = negatives.draw(batch, seed)
-    setup.optimizer.zero_grad(set_to_none=True)
+    setup.optimizer.zero_grad()
     with torch.autocast(worker.device.type, torch.bfloat16, enabled=worker.bfloat16):
         loss = batch_loss(setup.model, setup.job.loss, batch, drawn, negatives)
     loss.backward()
@@ -166,19 +172,3 @@ def batch_loss(
         rows=batch.rows,
     )
     return batch.loss_scale * loss(inputs)
-
-
-def _optimizer(model: nn.Module, job: Job) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=job.schedule.learning_rate,
-        weight_decay=job.schedule.weight_decay,
-        fused=True,
-    )
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, epochs_done: float) -> None:
-    # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
-    # that it repeats.
-    for group in optimizer.param_groups:
-        group["lr"] = schedule.learning_rate * (1 - epochs_done / schedule.epochs)

@@ -18,6 +18,7 @@ from train.data.snapshot import TowerInputs
 from train.losses.base import Loss
 from train.towers.base import Tower
 from train.trainer.checkpoint import State
+from train.trainer.optimizers import Name, is_rowwise
 from train.trainer.schedule import Schedule
 
 
@@ -42,10 +43,13 @@ class Training(Settings):
         patience: stop after so many epochs without a better validation NDCG@10; 3 by default.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
-        learning_rate: of AdamW (Loshchilov and Hutter 2019); by default by the number
-            of examples.
-        weight_decay: of AdamW; it pulls rare users and items towards zero. By default by the number
-            of examples.
+        optimizer: "adamw" (Loshchilov and Hutter 2019) of all weights; or of all but the id tables,
+            of which a step changes the rows of its batch alone: "rowwise_adam", without momentum,
+            or "rowwise_adagrad", for which rates are some ten times as high. "auto" takes
+            rowwise_adam where users and items together are a quarter of a million or more.
+        learning_rate: of the optimizer; by default by the number of examples.
+        weight_decay: of the optimizer; it pulls rare users and items towards zero. By default by
+            the number of examples.
         context: history of the user of an interaction: "all" the other items of the user, or only
             those "before" it; history_transformer always learns from those before.
         context_length: length of that history: items drawn (all), or the newest ones (before).
@@ -66,6 +70,7 @@ class Training(Settings):
     validation_users: int | None = Field(default=None, ge=1)
     patience: int | None = Field(default=None, ge=1)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
+    optimizer: Name = "auto"
     learning_rate: float | None = Field(default=None, gt=0)
     weight_decay: float | None = Field(default=None, ge=0)
     context: Literal["all", "before"] = "all"
@@ -139,6 +144,12 @@ class Job:
         for array in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role):
             sha.update(b"" if array is None else array.tobytes())
         return sha.hexdigest()
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether id tables are stepped by rows."""
+        rows = len(self.inputs.warm_users) + len(self.inputs.warm_items)
+        return is_rowwise(self.training.optimizer, rows, self.tower.looks_rows_up())
 
     @cached_property
     def schedule(self) -> Schedule:
