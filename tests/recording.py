@@ -101,6 +101,7 @@ class Recorder:
         return [step for step in self.steps if step.epoch == number]
 
     def _wrap(self, model: nn.Module) -> nn.Module:
+        self._model = model
         model.register_forward_pre_hook(lambda _model, given: self._given.append(given))
         for part in model.modules():
             if isinstance(part, nn.Dropout):
@@ -112,8 +113,13 @@ class Recorder:
             self._dropped.append(output.detach() == 0)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._given:  # the other optimizer of the same step
+            return
         [group] = optimizer.param_groups
-        found = [torch.zeros_like(p) if p.grad is None else p.grad for p in group["params"]]
+        found = [
+            torch.zeros_like(p) if p.grad is None else p.grad.to_dense()
+            for p in self._model.parameters()
+        ]
         users, history, items = (part.clone() for part in self._given[-1])
         step = Step(
             epoch=len(self.metrics) + 1,

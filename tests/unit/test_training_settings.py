@@ -79,6 +79,7 @@ IN_THE_LOOP = {
     "epoch_examples": Row(64, {"steps", "positives", "last rate", "losses"}),
     "patience": Row(1, {"epochs", "last rate"}),
     "tolerance": Row(0.05, {"kept"}),
+    "optimizer": Row("rowwise_adam", {"losses"}),
     "learning_rate": Row(0.02, {"first rate", "last rate", "losses"}),
     "weight_decay": Row(0.9, {"decay", "losses"}),
     "context": Row("before", {"history", "gradient", "losses"}),
