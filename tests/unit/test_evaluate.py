@@ -223,3 +223,17 @@ def test_further_cuts_change_nothing_at_the_first() -> None:
             for metric, value in values.items():
                 assert value == pytest.approx(evaluated().report[part][name][metric])
     assert "Further cuts" not in render({"metrics": short, "reranker": {}})
+
+
+def test_of_many_test_users_a_sample_is_ranked_for_and_the_report_says_so() -> None:
+    every = window().users
+    settings = SETTINGS.model_copy(update={"users": 30})
+    found, again = (evaluate(stage(), window(), settings, seed) for seed in (0, 1))
+    assert (found.users == again.users).all() and set(found.users) < set(every)
+    assert found.report["users"] == len(found.users) == 30
+    assert found.report["users_in_test"] == len(every)
+    rows = np.searchsorted(every, found.users)
+    for name, ndcg in evaluated().ndcg.items():
+        np.testing.assert_allclose(found.ndcg[name], ndcg[rows], rtol=1e-12)
+    assert f"30 users, drawn from {len(every)}" in " ".join(" ".join(lines(found.report)).split())
+    assert evaluated().report["users_in_test"] == evaluated().report["users"] == len(every)

@@ -1,11 +1,12 @@
 """The report of a test: every system on unseen and on all items, its parts, and the ceiling."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from train.core.ragged import Array, Ragged
-from train.data.snapshot import Holdout, Snapshot, holdout_fingerprint
+from train.data.snapshot import Holdout, Snapshot, holdout_fingerprint, some_users
 from train.evaluation.breakdown import Group, groups
 from train.evaluation.rankings import Rankings, rank_systems, source_row
 from train.evaluation.settings import Evaluation
@@ -29,6 +30,8 @@ from train.metrics.ranking import (
 )
 from train.recommender.gate import Merge, contributions
 from train.recommender.recommender import BOTH_STAGES, STAGE_1, Recommender
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def evaluate(
     proposes, and `order`, the NDCG that the fusion loses without it, where there are several);
     `beyond` (by system: `diversity`, `popularity`, `debiased_ndcg` and `gini`, see
     `metrics.beyond`); `verdict` (see `verdict.verdict`); and facts (`users`, `interactions`,
-    `catalogue`, `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
+    `users_in_test`, of whom `users` are a sample where they are fewer, `catalogue`,
+    `cold_catalogue`, which is the part of it without interactions, `k`, `candidates`,
     `test_sha256`). Intervals are 95 % bootstrap intervals over users.
 
     Args:
@@ -72,6 +76,11 @@ def evaluate(
         settings: cuts, baselines, resamples.
         seed: of the bootstrap and of baselines.
     """
+    every, holdout = holdout, some_users(holdout, settings.users)
+    if len(holdout.users) < len(every.users):
+        logger.info(
+            "test: %s of %s users, drawn", *(f"{len(of.users):,}" for of in (holdout, every))
+        )
     ranked = rank_systems(recommender, holdout, settings, seed)
     known, relevant, k = holdout.known, holdout.relevant, settings.k
     ndcg = {name: per_user(items, relevant, k)["ndcg"] for name, items in ranked.unseen.items()}
@@ -90,7 +99,8 @@ def evaluate(
         report["sources"] = contributions(ranked.proposed, merge)
     for name, part in parts.items():
         report["groups"][name] = {**part.facts, "systems": report["groups"].get(name, {})}
-    return Evaluated(_facts(recommender, holdout, k) | report, holdout.users, ndcg)
+    facts = _facts(recommender, holdout, k) | {"users_in_test": len(every.users)}
+    return Evaluated(facts | report, holdout.users, ndcg)
 
 
 def _served(recommender: Recommender, ndcg: Mapping[str, Array]) -> str:

@@ -72,12 +72,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 def _accuracy(metrics: Mapping[str, Any]) -> Rows:
     k = metrics["k"]
-    title = f"Test: {metrics['users']:,} users, {metrics['interactions']:,} interactions"
+    title = f"Test: {users_of(metrics)}, {metrics['interactions']:,} interactions"
     rows = [
         [words(name), *(cell(values[metric]) for metric in NAMES)]
         for name, values in metrics["systems"].items()
     ]
     return title, ["system", *(f"{words(name)}@{k}" for name in NAMES)], rows
+
+
+def users_of(metrics: Mapping[str, Any]) -> str:
+    """Return how many users a test is of, and of how many they were drawn."""
+    users, every = metrics["users"], metrics.get("users_in_test", metrics["users"])
+    return f"{users:,} users" + (f", drawn from {every:,}" if users < every else "")
 
 
 def _beyond(metrics: Mapping[str, Any]) -> Rows:

@@ -39,7 +39,7 @@ class Training(Settings):
             that some millions of examples are seen.
         epoch_examples: cut an epoch at so many examples; all by default.
         validation_users: rank for so many users of the validation holdout after each epoch, the
-            same ones each time; all by default.
+            same ones each time; all where they are fewer.
         patience: stop after so many epochs without a better validation NDCG@10; 3 by default.
         tolerance: share of the best NDCG@10 by which a later epoch may be worse and still be kept:
             its learning rate is lower, and smaller differences are noise.
@@ -67,7 +67,7 @@ class Training(Settings):
     batch_size: int | None = Field(default=None, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     epoch_examples: int | None = Field(default=None, ge=1)
-    validation_users: int | None = Field(default=None, ge=1)
+    validation_users: int | None = Field(default=50_000, ge=1)
     patience: int | None = Field(default=None, ge=1)
     tolerance: float = Field(default=0.01, ge=0, lt=1)
     optimizer: Name = "auto"
