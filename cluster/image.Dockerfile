@@ -1,4 +1,4 @@
-# The image that kuberay.yaml names: Ray with the pinned dependencies, those of the extras included,
+# The image that kubernetes/ names: Ray with the pinned dependencies, those of the extras included,
 # and none of our code, which comes with each job. Build and push it from the root of the checkout:
 #   docker build -f cluster/image.Dockerfile -t REGISTRY/raytower:2.60.0 .
 FROM rayproject/ray:2.60.0-py311-cpu

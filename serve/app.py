@@ -62,7 +62,7 @@ def application(args: ServeArgs, marks: Mapping[str, str]) -> serve.Application:
 
 
 def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
-    cpus, replicas = _cluster_cpus(), _replicas(args)
+    cpus, replicas = _cluster_cpus(), args.max_replicas or _replicas(args)
     deployments = 2 if args.topology == "split" else 1
     share = args.cpus or min(0.4, 0.8 * cpus / (replicas * deployments))
     drawn = os.environ.get(LOG_KEY) or secrets.token_hex(16)
@@ -71,7 +71,7 @@ def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
         # In its throughput mode Ray Serve keeps a thousand lines before it writes one.
         variables["RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE"] = "1"
     return {
-        "num_replicas": replicas,
+        **_numbers(args),
         "max_ongoing_requests": args.max_ongoing,
         "max_queued_requests": args.max_queued,
         "backpressure_config": BackpressureConfig(retry_after_s=RETRY_AFTER),
@@ -85,7 +85,18 @@ def _options(args: ServeArgs, marks: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _numbers(args: ServeArgs) -> dict[str, Any]:
+    """Return how many replicas there are: so many, or as many as requests need."""
+    if args.max_replicas is None:
+        return {"num_replicas": _replicas(args)}
+    bounds = {"min_replicas": _replicas(args), "max_replicas": args.max_replicas}
+    target: dict[str, Any] = {"target_ongoing_requests": args.target_ongoing}
+    return {"autoscaling_config": bounds | target}
+
+
 def _replicas(args: ServeArgs) -> int:
+    if args.max_replicas is not None:
+        return args.replicas or 1
     return args.replicas or max(1, int(_cluster_cpus()))
 
 

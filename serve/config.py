@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster import haproxy
 from cluster.haproxy_starter import HOST, PER_ADDRESS, RATE, TLS
@@ -29,6 +29,10 @@ class ServeArgs(Settings):
         topology: "split" gives each stage its own deployment, "fused" puts both into one, which
             saves a hop of some milliseconds a batch.
         replicas: number of replicas of each deployment; by default one for each CPU of the cluster.
+        max_replicas: of each deployment, where their number is to follow the requests: it begins at
+            `replicas`, one by default, and never goes below; by default it stays what it is.
+        target_ongoing: requests at a time that a replica is meant to have, where their number
+            follows the requests.
         cpus: CPUs that a replica reserves; by default a share that lets all replicas fit, up to
             0.4.
         candidates: number of candidates from stage 1 to stage 2; by default as many as in training.
@@ -58,6 +62,8 @@ class ServeArgs(Settings):
     bundle: str
     topology: Topology = "fused"
     replicas: int | None = Field(None, ge=1)
+    max_replicas: int | None = Field(None, ge=1)
+    target_ongoing: int = Field(32, ge=1)
     cpus: float | None = Field(None, gt=0)
     candidates: int | None = Field(None, ge=1)
     max_k: int = Field(1000, ge=1)
@@ -75,6 +81,15 @@ class ServeArgs(Settings):
     strangers: Scope = "read"
     cors: tuple[str, ...] = ()
     scenarios: str | None = None
+
+    @model_validator(mode="after")
+    def _room_for_more_replicas(self) -> "ServeArgs":
+        if self.max_replicas is not None and self.max_replicas < (self.replicas or 1):
+            raise ValueError(
+                f"max_replicas: expected {self.replicas or 1} (replicas) or more, got "
+                f"{self.max_replicas}"
+            )
+        return self
 
 
 class Process(Settings):

@@ -88,7 +88,9 @@ class Application:
         self._endpoints = endpoints(service, args.max_k)
         self._args = args
         self._telemetry = telemetry
-        self._access = Access(args.keys, args.strangers, 1 / (args.replicas or 1))
+        self._access = Access(
+            args.keys, args.strangers, 1 / (args.max_replicas or args.replicas or 1)
+        )
         self._rest = documented(self._endpoints, service, about, page)
         # Ray matches every request against these for its metrics: the frequent one comes first.
         self.routes = sorted(

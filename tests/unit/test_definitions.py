@@ -17,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from serve.config import ServeArgs
 from serve.telemetry import COUNTED, GAUGES
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +27,16 @@ PINS = dict(
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if not line.startswith("#")
 )
-DEFINITIONS = list(yaml.safe_load_all((ROOT / "cluster" / "kuberay.yaml").read_text()))
-CLUSTERS = [
-    one["spec"].get("rayClusterConfig", one["spec"])
-    for one in DEFINITIONS
-    if one["kind"] in ("RayCluster", "RayService")
-]
+KUBERNETES = ROOT / "cluster" / "kubernetes"
+KUSTOMIZED = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text())
+DEFINITIONS = {
+    one["kind"]: one
+    for name in KUSTOMIZED["resources"]
+    for one in yaml.safe_load_all((KUBERNETES / "base" / name).read_text())
+}
+SERVICE = DEFINITIONS["RayService"]["spec"]
+CLUSTERS = [DEFINITIONS["RayCluster"]["spec"], SERVICE["rayClusterConfig"]]
+JOBS = {path.stem: path for path in sorted((KUBERNETES / "jobs").glob("*.yaml"))}
 
 
 OURS = {"cluster", "train", "tune", "serve", "tests"}
@@ -100,10 +105,48 @@ def test_the_licence_is_the_declared_one() -> None:
 
 
 def test_kubernetes_gets_a_cluster_for_jobs_and_a_service() -> None:
-    kinds = {one["kind"]: one["apiVersion"] for one in DEFINITIONS}
-    ray = "ray.io/v1"
-    policy = {"NetworkPolicy": "networking.k8s.io/v1"}
-    assert kinds == {"RayCluster": ray, "RayService": ray} | policy
+    kinds = {kind: one["apiVersion"] for kind, one in DEFINITIONS.items()}
+    assert kinds == {
+        "RayCluster": "ray.io/v1",
+        "RayService": "ray.io/v1",
+        "NetworkPolicy": "networking.k8s.io/v1",
+        "PodMonitor": "monitoring.coreos.com/v1",
+    }
+    [image] = KUSTOMIZED["images"]
+    assert image["newTag"] == PINS["ray"] and image["newName"].endswith("/raytower")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_jobs_on_kubernetes_run_commands_that_there_are(name: str) -> None:
+    job = yaml.safe_load(JOBS[name].read_text())
+    spec = job["spec"].get("jobTemplate", job["spec"])
+    assert job["kind"] == ("RayCronJob" if name == "nightly" else "RayJob")
+    cluster = DEFINITIONS["RayCluster"]["metadata"]["name"]
+    assert spec["clusterSelector"] == {"ray.io/cluster": cluster}
+    assert yaml.safe_load(spec["runtimeEnvYAML"])["working_dir"].endswith(".zip")
+    commands = re.findall(r"python -m [^&']+", spec["entrypoint"])
+    assert commands
+    for command in commands:
+        _, _, package, *words = command.split()
+        asked = {word for word in words if word.startswith("--")}
+        # With a run file, `fit --help` lists the keys of a run.
+        file = ["demo"] if words[0] == "fit" else []
+        words = [package, *([] if package == "tune" else words[:1]), *file, "--help"]
+        said = subprocess.run(
+            [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert asked <= set(re.findall(r"--[a-z][a-z-]*", said.stdout)), command
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+@pytest.mark.parametrize("name", ["base", "incremental-upgrade"])
+def test_kustomize_puts_the_definitions_together(name: str) -> None:
+    words = ["kubectl", "kustomize", str(KUBERNETES / name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    made = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
+    assert made.keys() == DEFINITIONS.keys()
+    assert f"/raytower:{PINS['ray']}" in done.stdout and "image: raytower" not in done.stdout
+    assert ("upgradeStrategy" in made["RayService"]["spec"]) == (name != "base")
 
 
 @pytest.mark.parametrize("cluster", CLUSTERS, ids=["cluster", "service"])
@@ -112,7 +155,10 @@ def test_kubernetes_runs_the_pinned_ray_with_tokens(cluster: dict[str, Any]) -> 
     assert cluster["authOptions"] == {"mode": "token"}
     for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
         (container,) = group["template"]["spec"]["containers"]
-        assert container["image"].endswith(f"/raytower:{PINS['ray']}")
+        assert container["image"] == KUSTOMIZED["images"][0]["name"]
+        assert container["envFrom"] == [
+            {"secretRef": {"name": "raytower-storage", "optional": True}}
+        ]
         assert container["resources"]["limits"] == container["resources"]["requests"]
 
 
@@ -122,13 +168,15 @@ def test_the_image_starts_from_the_pinned_ray() -> None:
 
 
 def test_kubernetes_serves_what_the_checkout_serves() -> None:
-    config = yaml.safe_load(DEFINITIONS[1]["spec"]["serveConfigV2"])
+    config = yaml.safe_load(SERVICE["serveConfigV2"])
     own = yaml.safe_load((ROOT / "serve" / "serve.yaml").read_text())
     (application,), (expected,) = config["applications"], own["applications"]
     for key in ("name", "import_path", "route_prefix"):
         assert application[key] == expected[key]
     # Beyond loopback it needs keys, which every container has to see.
-    assert application["args"].keys() == {*expected["args"], "keys"}
+    more = {"keys", "replicas", "max_replicas"}
+    assert application["args"].keys() == {*expected["args"], *more}
+    ServeArgs.model_validate(application["args"])
     place = Path(application["args"]["keys"]).parent
     groups = [CLUSTERS[1]["headGroupSpec"], *CLUSTERS[1]["workerGroupSpecs"]]
     for spec in (group["template"]["spec"] for group in groups):
