@@ -30,7 +30,8 @@ class ServeArgs(Settings):
             saves a hop of some milliseconds a batch.
         replicas: number of replicas of each deployment; by default one for each CPU of the cluster.
         max_replicas: of each deployment, where their number is to follow the requests: it begins at
-            `replicas`, one by default, and never goes below; by default it stays what it is.
+            `replicas`, one by default, and never goes below; by default it stays what it is. Not in
+            throughput mode, in which Ray Serve sees too few of the requests that wait.
         target_ongoing: requests at a time that a replica is meant to have, where their number
             follows the requests.
         cpus: CPUs that a replica reserves; by default a share that lets all replicas fit, up to
@@ -181,6 +182,11 @@ def checked(process: Process, args: ServeArgs) -> ServeArgs:
         )
     if args.keys is not None and process.no_keys:
         raise ValueError("--keys and --no-keys: expected one of them")
+    if args.max_replicas is not None and process.throughput and process.address == "local":
+        raise ValueError(
+            "--max-replicas needs --no-throughput: in throughput mode Ray Serve sees too few of "
+            "the requests that wait to start further replicas"
+        )
     for flag in ("tls", "rate"):
         if getattr(process, flag) is None:
             continue

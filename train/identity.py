@@ -20,7 +20,7 @@ DONE = "done.json"
 # Experiment tracking and the report change no result.
 NOT_PART = ("tracking", "page")
 # Nor does how the work is shared out on one machine.
-SHARING = ("threads", "max_failures")
+SHARING = ("threads", "max_failures", "checkpoint_minutes")
 # What a run has made before it has a bundle.
 UNFINISHED = ("training", "folds")
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from train.losses.base import Loss
 from train.losses.pairwise import BPR
 from train.towers import TOWERS
 from train.towers.two_tower import TwoTower
-from train.trainer.checkpoint import State, read_checkpoint
+from train.trainer.checkpoint import State, read_checkpoint, write_state
 from train.trainer.job import Job, Worker
 from train.trainer.loop import train
+from train.trainer.workers import train_here
 
 EPOCHS = 3
 SMALL: dict[str, Any] = {"width": 8, "history": 5}
@@ -60,6 +62,18 @@ def check(job: Job) -> State:
     return whole.state
 
 
+def check_within(job: Job, monkeypatch: pytest.MonkeyPatch) -> State:
+    """Break a training within each of its epochs too."""
+    monkeypatch.setattr("train.trainer.epoch.PART", 3)
+    whole = record(job, Worker(pause=0.0))
+    steps = [row["step"] for row in whole.recorder.metrics if "step" in row]
+    assert steps == [3, 6] * EPOCHS
+    assert same(train(job, Worker()), whole.state)
+    for kept in whole.recorder.checkpoints:
+        assert same(train(job, Worker(), read_checkpoint(kept)), whole.state)
+    return whole.state
+
+
 def differ(one: State, other: State) -> bool:
     return not same(one["model"], other["model"])
 
@@ -73,6 +87,61 @@ def test_it_ends_in_the_same_bytes(name: str) -> None:
     assert differ(train(replace(job, seed=1), Worker()), state)
     if job.tower.dropout:
         assert differ(train(job_of(name, dropout=0.0), Worker()), state)
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_it_goes_on_within_an_epoch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_within(job_of(name), monkeypatch)
+
+
+def test_a_killed_training_says_where_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("train.trainer.epoch.PART", 3)
+    job = short(tower=TwoTower(dropout=0.3, **SMALL), checkpoint_minutes=0.0, workers=0)
+    whole = train_here({"select": job}, str(tmp_path / "whole"))
+    broken, written = str(tmp_path / "broken"), write_state
+    kept: list[State] = []
+
+    def killed(folder: str, state: State) -> None:
+        written(folder, state)
+        kept.append(state)
+        if len(kept) == 5:  # in the second epoch: two parts and its end were the first three
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("train.trainer.workers.write_state", killed)
+        train_here({"select": job}, broken)
+    with caplog.at_level("INFO"):
+        again = train_here({"select": job}, broken)
+    assert "select: going on after 6 steps of epoch 2" in caplog.text
+    assert "select: epoch 3, 3 of 8 steps, " in caplog.text
+    assert same(again, whole)
+
+
+def test_rows_go_on_within_an_epoch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = TwoTower(dropout=0.3, **SMALL)
+    check_within(short(tower=tower, optimizer="rowwise_adam"), monkeypatch)
+
+
+def test_hard_negatives_are_those_that_an_epoch_begins_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.trainer.epoch.PART", 3)
+    job = short(tower=TwoTower(**SMALL), loss=BPR(hard=4, hard_pool=20))
+    whole = record(job, Worker(pause=0.0))
+    within = [row["epoch"] for row in whole.recorder.metrics if "step" in row]
+    # Before the first epoch no item is harder than another.
+    assert set(within) == {1}
+    for kept in whole.recorder.checkpoints:
+        assert same(train(job, Worker(), read_checkpoint(kept)), whole.state)
+
+
+def test_without_a_pause_nothing_is_kept_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.trainer.epoch.PART", 3)
+    for pause in (None, 3600.0):
+        whole = record(short(tower=TwoTower(**SMALL)), Worker(pause=pause))
+        assert len(whole.recorder.checkpoints) == EPOCHS
 
 
 VARIANTS: list[dict[str, Any]] = [

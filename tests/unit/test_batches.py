@@ -29,10 +29,10 @@ def test_the_workers_share_the_batch_of_one_worker(
     steps = steps_per_epoch(len(data), batch, workers, None)
     assert steps == steps_per_epoch(len(data), batch * workers, 1, None)
     together = epoch_batches(
-        torch.arange(len(data)), batch=batch, workers=workers, steps=steps, seed=seed
+        torch.arange(len(data)), batch=batch, workers=workers, steps=range(steps), seed=seed
     )
     alone = epoch_batches(
-        torch.arange(len(data)), batch=batch * workers, workers=1, steps=steps, seed=seed
+        torch.arange(len(data)), batch=batch * workers, workers=1, steps=range(steps), seed=seed
     )
     for ours, single in zip(together, alone, strict=True):
         assert ours.tolist() == single.tolist()
@@ -50,7 +50,7 @@ def test_an_epoch_draws_no_example_twice_and_all_but_a_rest(
     drawn = [
         index
         for part in epoch_batches(
-            torch.arange(len(data)), batch=batch, workers=workers, steps=steps, seed=seed
+            torch.arange(len(data)), batch=batch, workers=workers, steps=range(steps), seed=seed
         )
         for index in part.tolist()
     ]
@@ -62,7 +62,9 @@ def test_an_epoch_draws_no_example_twice_and_all_but_a_rest(
 def test_another_epoch_is_another_order() -> None:
     data = of([(0, i % 10) for i in range(50)])
     orders = [
-        next(epoch_batches(torch.arange(len(data)), batch=50, workers=1, steps=1, seed=s)).tolist()
+        next(
+            epoch_batches(torch.arange(len(data)), batch=50, workers=1, steps=range(1), seed=s)
+        ).tolist()
         for s in (1, 1, 2)
     ]
     assert orders[0] == orders[1] != orders[2]

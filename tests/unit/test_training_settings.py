@@ -87,7 +87,9 @@ IN_THE_LOOP = {
     "half_life": Row(20.0, {"gradient", "losses"}),
     "weighted": Row(True, {"gradient", "losses"}),
 }
-AROUND_IT = {"validation_users", "workers", "gpu", "max_failures", "threads"}
+AROUND_IT = {
+    *("validation_users", "workers", "gpu", "max_failures", "threads", "checkpoint_minutes"),
+}
 
 
 def test_every_setting_is_tested_here() -> None:

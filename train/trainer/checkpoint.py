@@ -29,24 +29,34 @@ class Best(TypedDict):
     weights: dict[str, Tensor]
 
 
+class Within(TypedDict):
+    """How far an epoch is: steps done, the sum of their losses over all workers, and seconds."""
+
+    steps: int
+    loss: float
+    seconds: float
+
+
 class State(TypedDict):
-    """State of a training after an epoch.
+    """State of a training after an epoch, or within one.
 
     Attributes:
-        epoch: epochs done, 1 or more.
-        best: the epoch to keep of these.
+        epoch: epochs done.
+        best: the epoch to keep of these; none before the first is done.
         curve: of all epochs done.
-        model: weights after the newest epoch.
+        model: weights at that moment.
         optimizer: its state; towers that are fitted in closed form have none.
+        within: of the next epoch, where this is a state within it.
         phase: that it is of; `train` itself knows of no phases.
         job: the identity of its job; towers of another one are not taken for its own.
     """
 
     epoch: int
-    best: Best
+    best: NotRequired[Best]
     curve: Curve
     model: dict[str, Tensor]
     optimizer: NotRequired[dict[str, Any]]
+    within: NotRequired[Within]
     phase: NotRequired[str]
     job: NotRequired[str]
 

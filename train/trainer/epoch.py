@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,11 +15,17 @@ from train.ops.seeds import WORKERS, mix
 from train.towers.batches import Batch, Examples, Sampling
 from train.towers.model import TwoTowerModel
 from train.towers.weights import head_of
+from train.trainer.checkpoint import Within
 from train.trainer.examples import epoch_batches, examples, steps_per_epoch
 from train.trainer.job import Job, Training, Worker
 from train.trainer.negatives import Negatives, hard_pool
 from train.trainer.optimizers import Optimizers, leave_to_rowwise
 from train.trainer.validation import all_sum
+
+# Steps after which it is looked whether an epoch is to be kept as far as it is: some seconds.
+PART = 500
+# Seeds are below it.
+TOP = 2**63
 
 
 @dataclass(frozen=True)
@@ -63,33 +70,82 @@ class Setup:
         return cls(job, worker, wrapped, optimizer, data, chosen, negatives)
 
 
-def train_epoch(setup: Setup, epoch: int) -> dict[str, float]:
+Keep = Callable[[Within, int], None]
+"""Keeps how far an epoch is, of so many steps."""
+
+
+def train_epoch(
+    setup: Setup, epoch: int, begun: Within | None = None, keep: Keep | None = None
+) -> dict[str, float]:
     """Train for one epoch, numbered from 0; return its mean `loss` over all workers, and `seconds`.
+
+    Args:
+        setup: what is trained.
+        epoch: its number.
+        begun: how far it was when it was broken off.
+        keep: called now and then with how far it is, by all workers at the same step.
 
     Raises:
         ValueError: the loss is no longer finite.
     """
-    job, worker, training = setup.job, setup.worker, setup.job.training
-    size, limit = job.schedule.batch_size, training.epoch_examples
+    job, worker = setup.job, setup.worker
+    size, limit = job.schedule.batch_size, job.training.epoch_examples
     steps = steps_per_epoch(len(setup.examples), size, worker.size, limit)
-    seed = mix(job.seed, epoch)
-    sampling = _sampling(training, worker, seed)
-    # Dropout draws anew after a resume exactly as in an unbroken run.
-    torch.manual_seed(mix(seed, worker.rank, base=WORKERS))
-    total, began = torch.zeros((), device=worker.device), time.perf_counter()
+    within = begun or Within(steps=0, loss=0.0, seconds=0.0)
+    clock = _Clock(worker, time.perf_counter() - within["seconds"])
     setup.model.train()
-    batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=steps, seed=seed)
-    for step, index in enumerate(batches):
+    while within["steps"] < steps:
+        part = range(within["steps"], min(within["steps"] + PART, steps))
+        loss = within["loss"] + _train_part(setup, epoch, part, steps)
+        within = Within(steps=part.stop, loss=loss, seconds=clock.seconds())
+        if keep and part.stop < steps and clock.is_due():
+            keep(within, steps)
+    setup.optimizer.settle()
+    mean = within["loss"] / (steps * worker.size)
+    _check_finite(mean, epoch, job)
+    return {"loss": mean, "seconds": clock.seconds()}
+
+
+def _train_part(setup: Setup, epoch: int, part: range, steps: int) -> float:
+    """Take some steps of an epoch; return the sum of their losses over all workers."""
+    job, worker, seed = setup.job, setup.worker, mix(setup.job.seed, epoch)
+    sampling = _sampling(job.training, worker, seed)
+    # Dropout draws anew after a resume exactly as in an unbroken run.
+    torch.manual_seed(
+        mix(mix(seed, part.start) if part.start else seed, worker.rank, WORKERS) % TOP
+    )
+    total = torch.zeros((), device=worker.device)
+    size = job.schedule.batch_size
+    batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=part, seed=seed)
+    for step, index in zip(part, batches, strict=True):
         # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
         # that it repeats.
         done = (epoch + step / steps) / job.schedule.epochs
         setup.optimizer.set_rate(job.schedule.learning_rate * (1 - done))
         batch = job.tower.training_batch(setup.data, index, sampling)
         total += _step(setup, batch, mix(seed, step))
-    setup.optimizer.settle()
-    mean = float(all_sum(total, worker.size)) / (steps * worker.size)
-    _check_finite(mean, epoch, job)
-    return {"loss": mean, "seconds": time.perf_counter() - began}
+    return float(all_sum(total, worker.size))
+
+
+class _Clock:
+    """The time of an epoch, and whether it is time to keep how far it is: rank 0 decides."""
+
+    def __init__(self, worker: Worker, begun: float) -> None:
+        self._worker, self._begun, self._kept = worker, begun, time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return how long the epoch has taken."""
+        return time.perf_counter() - self._begun
+
+    def is_due(self) -> bool:
+        """Whether the last time is long enough ago."""
+        worker, now = self._worker, time.perf_counter()
+        if worker.pause is None:
+            return False
+        due = worker.rank == 0 and now - self._kept >= worker.pause
+        told = all_sum(torch.tensor(int(due), device=worker.device), worker.size)
+        self._kept = now if told else self._kept
+        return bool(told)
 
 
 def _step(setup: Setup, batch: Batch, seed: int) -> Tensor:

@@ -72,11 +72,11 @@ def steps_per_epoch(count: int, batch: int, workers: int, limit: int | None) -> 
 
 
 def epoch_batches(
-    examples: Tensor, *, batch: int, workers: int, steps: int, seed: int
+    examples: Tensor, *, batch: int, workers: int, steps: range, seed: int
 ) -> Iterator[Tensor]:
-    """Yield the examples `[W B]` of each step of all workers, without replacement."""
+    """Yield the examples `[W B]` of some steps of all workers, without replacement."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(examples), generator=generator).to(examples.device)
     size = min(batch, len(examples) // workers) * workers
-    for step in range(steps):
+    for step in steps:
         yield examples[order[step * size : (step + 1) * size]]

@@ -57,7 +57,10 @@ class Training(Settings):
             catalogues whose users' tastes drift; all weigh the same by default.
         weighted: an interaction counts in the loss in proportion to its weight (`data.weight`: a
             rating, say), beside `half_life`; all count the same by default.
-        max_failures: workers lost before the run gives up; each time it resumes at the last epoch.
+        max_failures: workers lost before the run gives up; each time it resumes at the last
+            checkpoint.
+        checkpoint_minutes: after so long within an epoch it is kept how far the epoch is, beside
+            what is kept after each. (Not with hard negatives, which an epoch begins with.)
     """
 
     workers: int = Field(default=1, ge=0)
@@ -78,6 +81,7 @@ class Training(Settings):
     half_life: float | None = Field(default=None, gt=0)
     weighted: bool = False
     max_failures: int = Field(default=2, ge=0)
+    checkpoint_minutes: float = Field(default=10.0, ge=0)
 
     def settled(self, examples: int) -> "Training":
         """Return these settings with those that are left open filled in.
@@ -86,6 +90,10 @@ class Training(Settings):
             examples: of an epoch.
         """
         return self.model_copy(update=asdict(Schedule.of(self, examples, self.workers)))
+
+
+# Settings that change no weight.
+AROUND = ("threads", "max_failures", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class Job:
     @cached_property
     def identity(self) -> str:
         """A sha256 over what decides the weights: settings, seed and interactions."""
-        training = self.training.model_dump(mode="json", exclude={"threads", "max_failures"})
+        training = self.training.model_dump(mode="json", exclude={*AROUND})
         training["workers"] = max(1, self.training.workers)
         settings = [part.model_dump(mode="json") for part in (self.tower, self.loss)]
         sha = hashlib.sha256(json.dumps([*settings, training, self.seed]).encode())
@@ -166,7 +174,9 @@ class Worker:
         rank: from 0.
         size: number of workers.
         device: of the module and of the batches.
-        report: called after each epoch with the metrics and the state to keep (rank 0) or None.
+        report: called after each epoch with the metrics and the state to keep (rank 0) or None;
+            and within one, with the number of steps done as `step`, of `steps`.
+        pause: seconds between states within an epoch; None for none.
         wrap: makes the module's gradients the average over all workers.
     """
 
@@ -175,6 +185,7 @@ class Worker:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     report: Callable[[dict[str, Any], State | None], None] = lambda metrics, state: None
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    pause: float | None = None
 
     @property
     def bfloat16(self) -> bool:

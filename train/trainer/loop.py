@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from train.towers.model import TwoTowerModel
-from train.trainer.checkpoint import Best, Curve, State, restore
+from train.trainer.checkpoint import Best, Curve, State, Within, restore
 from train.trainer.epoch import Setup, train_epoch, with_hard
 from train.trainer.job import Job, Worker
 from train.trainer.validation import validation_ndcg
@@ -20,7 +21,7 @@ def train(job: Job, worker: Worker, state: State | None = None) -> State:
 
     Args:
         job: towers, loss, settings and data.
-        worker: that this is; its `report` is called after each epoch.
+        worker: that this is; its `report` is called after each epoch, and within long ones.
         state: to resume from.
 
     Raises:
@@ -37,11 +38,31 @@ def train(job: Job, worker: Worker, state: State | None = None) -> State:
     while state is None or not _finished(state, job):
         epoch = 0 if state is None else state["epoch"]
         negatives = with_hard(setup.negatives, job, model, epoch)
-        measured = train_epoch(replace(setup, negatives=negatives), epoch)
+        begun = None if state is None else state.get("within")
+        keep = None if negatives.pool is not None else partial(_keep, setup, model, state)
+        measured = train_epoch(replace(setup, negatives=negatives), epoch, begun, keep)
         state = _next_state(state, job, worker, model, measured)
         state["optimizer"] = setup.optimizer.state_dict()
         worker.report(state["curve"][-1], state if worker.rank == 0 else None)
     return state
+
+
+def _keep(
+    setup: Setup, model: TwoTowerModel, state: State | None, within: Within, steps: int
+) -> None:
+    """Report the state within an epoch, after the state `state`."""
+    worker, curve = setup.worker, [] if state is None else state["curve"]
+    row = {"epoch": len(curve) + 1, "step": within["steps"], "steps": steps}
+    kept: State = {
+        "epoch": len(curve),
+        "curve": curve,
+        "model": model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "within": within,
+    }
+    if state is not None and "best" in state:
+        kept["best"] = state["best"]
+    worker.report(row | {"seconds": within["seconds"]}, kept if worker.rank == 0 else None)
 
 
 def _fit_closed_form(state: State | None, job: Job, worker: Worker, model: TwoTowerModel) -> State:

@@ -155,7 +155,8 @@ def train_here(
         write_state(folder, state)
         _log(metrics, watch)
 
-    worker = Worker(device=torch.device("cuda" if cuda else "cpu"), report=report)
+    device = torch.device("cuda" if cuda else "cpu")
+    worker = Worker(device=device, report=report, pause=60 * training.checkpoint_minutes)
     state = read_state(folder)
     _tell_of(jobs, finished(jobs, place), state)
     with _threads(training.threads):
@@ -177,7 +178,9 @@ def _tell_of(
     left = {phase: job for phase, job in jobs.items() if phase not in done}
     phase = state["phase"] if state else ""
     if state and phase in left and is_of(state, left[phase].identity):
-        logger.info("%s: going on after epoch %d", phase, state["epoch"])
+        steps = state.get("within", {}).get("steps", 0)
+        place = f"{steps:,} steps of epoch {state['epoch'] + 1}" if steps else state["epoch"]
+        logger.info("%s: going on after %s", phase, place if steps else f"epoch {place}")
 
 
 @contextmanager
@@ -196,10 +199,12 @@ def _worker(config: dict[str, Any]) -> str | None:
     jobs: Mapping[str, Job] = ray.get(config["jobs"])
     context = ray.train.get_context()
     size = context.get_world_size()
-    threads = next(iter(jobs.values())).training.threads
+    training = next(iter(jobs.values())).training
+    threads, pause = training.threads, 60 * training.checkpoint_minutes
     # Workers on other machines have CPUs of their own.
     torch.set_num_threads(threads or max(1, available_cpus() // context.get_local_world_size()))
-    worker = Worker(context.get_world_rank(), size, ray.train.torch.get_device(), _report, _wrap)
+    rank, device = context.get_world_rank(), ray.train.torch.get_device()
+    worker = Worker(rank, size, device, _report, _wrap, pause)
     checkpoint = ray.train.get_checkpoint()
     state = None
     if checkpoint is not None:
@@ -321,6 +326,10 @@ def _waiting(seconds: float, workers: int) -> str:
 def _log(metrics: Mapping[str, Any], watch: Watch | None) -> None:
     row = dict(metrics)
     phase = row.pop("phase")
+    if "step" in row:
+        place = f"{row['step']:,} of {row['steps']:,} steps"
+        logger.info("%s: epoch %d, %s, %.0f s", phase, row["epoch"], place, row["seconds"])
+        return
     loss = f", loss {row['loss']:.4f}" if "loss" in row else ""
     ndcg = f", validation NDCG@10 {row['ndcg']:.4f}" if "ndcg" in row else ""
     logger.info("%s: epoch %d%s%s, %.1f s", phase, row["epoch"], loss, ndcg, row["seconds"])
