@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -93,10 +93,12 @@ def train_epoch(
     steps = steps_per_epoch(len(setup.examples), size, worker.size, limit)
     within = begun or Within(steps=0, loss=0.0, seconds=0.0)
     clock = _Clock(worker, time.perf_counter() - within["seconds"])
+    seed, left = mix(job.seed, epoch), range(within["steps"], steps)
+    batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=left, seed=seed)
     setup.model.train()
-    while within["steps"] < steps:
-        part = range(within["steps"], min(within["steps"] + PART, steps))
-        loss = within["loss"] + _train_part(setup, epoch, part, steps)
+    for begin in left[::PART]:
+        part = range(begin, min(begin + PART, steps))
+        loss = within["loss"] + _train_part(setup, batches, seed, part, epoch, steps)
         within = Within(steps=part.stop, loss=loss, seconds=clock.seconds())
         if keep and part.stop < steps and clock.is_due():
             keep(within, steps)
@@ -106,23 +108,22 @@ def train_epoch(
     return {"loss": mean, "seconds": clock.seconds()}
 
 
-def _train_part(setup: Setup, epoch: int, part: range, steps: int) -> float:
+def _train_part(
+    setup: Setup, batches: Iterator[Tensor], seed: int, part: range, epoch: int, steps: int
+) -> float:
     """Take some steps of an epoch; return the sum of their losses over all workers."""
-    job, worker, seed = setup.job, setup.worker, mix(setup.job.seed, epoch)
+    job, worker = setup.job, setup.worker
     sampling = _sampling(job.training, worker, seed)
     # Dropout draws anew after a resume exactly as in an unbroken run.
-    torch.manual_seed(
-        mix(mix(seed, part.start) if part.start else seed, worker.rank, WORKERS) % TOP
-    )
+    begun = mix(seed, part.start) if part.start else seed
+    torch.manual_seed(mix(begun, worker.rank, base=WORKERS) % TOP)
     total = torch.zeros((), device=worker.device)
-    size = job.schedule.batch_size
-    batches = epoch_batches(setup.examples, batch=size, workers=worker.size, steps=part, seed=seed)
-    for step, index in zip(part, batches, strict=True):
+    for step in part:
         # A line over all epochs, whichever of them is the last: a refit has the rates of the epochs
         # that it repeats.
         done = (epoch + step / steps) / job.schedule.epochs
         setup.optimizer.set_rate(job.schedule.learning_rate * (1 - done))
-        batch = job.tower.training_batch(setup.data, index, sampling)
+        batch = job.tower.training_batch(setup.data, next(batches), sampling)
         total += _step(setup, batch, mix(seed, step))
     return float(all_sum(total, worker.size))
 
