@@ -3,8 +3,7 @@
 import contextlib
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from serve.batch.answers import Shape
 from serve.batch.users import users_of
 from train.bundle.bundle import check, open_bundle
 from train.bundle.opening import Bundle
+from train.core.progress import Progress
 from train.core.settings import Settings
 from train.recommender.requests import Request
 from train.recommender.rule_models import Rules
@@ -37,8 +37,6 @@ AGAIN = "The same command goes on with the parts that are left."
 MOST, FEWEST = 20_000, 256
 # Parts that a CPU gets, where there are few users.
 SHARES = 4
-# Seconds between two lines of the log.
-PAUSE = 5.0
 
 
 class Batch(Settings):
@@ -202,22 +200,7 @@ def _recommend(args: Batch, work: Work, left: list[tuple[int, pa.Array]], parts:
     wanted = sum(len(ids) for _, ids in left)
     logger.info("recommending to %s users, %d workers ...", f"{wanted:,}", workers)
     with watched(AGAIN):
-        _follow(recommended(left, workers, work.bundle, work.out, work.request, args.shape), wanted)
+        progress = Progress(logger, "", wanted)
+        for told in recommended(left, workers, work.bundle, work.out, work.request, args.shape):
+            progress.add(told["users"])
     joined.leave()
-
-
-def _follow(told: Iterator[Mapping[str, int]], wanted: int) -> None:
-    """Go through what is told of parts, and say every few seconds how far they are."""
-    done = first = next(told)["users"]
-    begun = said = time.monotonic()
-    for part in told:
-        done += part["users"]
-        now = time.monotonic()
-        if now - said >= PAUSE and done < wanted:
-            said = now
-            rate = (done - first) / (now - begun)
-            logger.info(
-                "%s of %s users, %s/s, %.1f min left",
-                *(f"{done:,}", f"{wanted:,}", f"{rate:,.0f}"),
-                (wanted - done) / rate / 60,
-            )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from train.core.progress import Progress
 from train.core.ragged import Array
 from train.data.snapshot import Holdout
 from train.evaluation.settings import Evaluation
@@ -92,7 +93,10 @@ def _in_blocks(recommender: Recommender, users: Array, k: int, unseen: bool) -> 
     """Return the rankings of systems, and what the sources propose where there are several."""
     measured = replace(recommender, served=BOTH_STAGES)
     blocks = [users[start : start + BLOCK] for start in range(0, len(users), BLOCK)]
-    parts = [_rank_block(measured, block, k, unseen) for block in blocks]
+    progress, parts = Progress(logger, "test", len(users)), []
+    for block in blocks:
+        parts.append(_rank_block(measured, block, k, unseen))
+        progress.add(len(block))
     ranked, proposed = (
         {name: np.concatenate([part[name] for part in of]) for name in of[0]}
         for of in zip(*parts, strict=True)
@@ -130,7 +134,7 @@ def _by_baselines(
     known, users, unseen, all_items = holdout.known, holdout.users, {}, {}
     excludes = [holdout.hidden, holdout.excluded]
     for baseline in settings.baselines:
-        logger.debug("test: fitting %s", baseline.name)
+        logger.info("test: fitting and ranking by %s", baseline.name)
         score = baseline.fit(known, settings.recent_days, seed)
         all_items[baseline.name], unseen[baseline.name] = rank_excluding(
             holdout.rankable(score), users, known.catalogue, excludes, k

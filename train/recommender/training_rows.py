@@ -4,11 +4,13 @@ All candidates of all users would be some 100 KB a user. Those of a few thousand
 whole, to judge rerankers by; of further users only a sample, and only where it has a positive.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from train.core.progress import Progress
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import Holdout
 from train.index.candidates import Candidates, Queries
@@ -21,6 +23,7 @@ from train.rerankers.candidate_rows import CandidateRows, joined
 from train.rerankers.features import feature_names
 from train.rerankers.training_set import TrainingSet
 
+logger = logging.getLogger(__name__)
 # With fewer, each fold of the cross-validation has less than five, and NDCG is mostly noise.
 MIN_GROUPS = 20
 # NDCGs of two orders of a user's candidates differ with a deviation of some 0.15: of so many users
@@ -129,7 +132,9 @@ def _whole(
     recommender: Recommender, holdout: Holdout, block: int
 ) -> Iterator[tuple[CandidateRows, Array]]:
     """Yield all candidate rows of each block of users, and their labels."""
+    progress = Progress(logger, "rerank", len(holdout.users))
     for part in _blocks(holdout, block):
+        progress.add(len(part.users))
         rows = described(recommender, *_retrieved(recommender, part.users))
         yield rows, labels_of(rows, part.relevant, len(recommender.items))
 
@@ -142,7 +147,9 @@ def _sampled(
     Random numbers are drawn user by user, as many for each, so that blocks make no difference.
     """
     rng, left = np.random.default_rng(1), bounds.rows
+    progress = Progress(logger, "rerank", len(holdout.users))
     for part in _blocks(holdout, bounds.block) if left else ():
+        progress.add(len(part.users))
         queries, vectors, found = _retrieved(recommender, part.users)
         place = np.arange(len(part.users))[:, None]
         positive = _in_truth(place, found.items, part.relevant, len(recommender.items))
