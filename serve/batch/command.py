@@ -153,9 +153,9 @@ def _rules(args: Batch, opened: Bundle) -> dict[str, Any]:
 def _written(args: Batch, work: Work) -> dict[str, Any]:
     """Write the parts that are not there yet, then the manifest; return it."""
     identity = _identity(args, work)
-    storage.sweep(work.out)
     # A plan that is there says itself how large its parts are.
     per_part = folder.prepare(work.out, identity, _per_part(len(work.ids)))["users_per_part"]
+    storage.sweep(work.out)
     if folder.is_done(work.out):
         logger.info("%s is complete", work.out)
         return folder.read_manifest(work.out)

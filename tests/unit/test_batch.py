@@ -223,6 +223,17 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not out.exists()
 
 
+def test_a_folder_of_somebody_else_is_left_as_it_was(tmp_path: Path) -> None:
+    bundle, out = write_bundle(tmp_path, users=30, items=60), tmp_path / "mine"
+    (out / "deep").mkdir(parents=True)
+    files = [out / "notes.txt", out / "deep" / ".draft-1", out / ".a.part"]
+    for file in files:
+        file.write_text("mine")
+    with pytest.raises(ValueError, match=r"has (deep|notes.txt) in it"):
+        main([str(bundle), "--out", str(out)])
+    assert sorted(file for file in out.rglob("*") if file.is_file()) == sorted(files)
+
+
 def test_a_part_has_the_name_that_readers_expect(tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     prepare(out, {"k": 3}, 100)
