@@ -156,7 +156,8 @@ class Job:
     @property
     def rowwise(self) -> bool:
         """Whether id tables are stepped by rows."""
-        rows = len(self.inputs.warm_users) + len(self.inputs.warm_items)
+        users, items = len(self.inputs.warm_users), len(self.inputs.warm_items)
+        rows = users * self.tower.user_id + items * self.tower.item_id
         return is_rowwise(self.training.optimizer, rows, self.tower.looks_rows_up())
 
     @cached_property
