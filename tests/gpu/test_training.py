@@ -23,7 +23,9 @@ GPU = torch.device("cuda")
 
 
 def a_job(name: str) -> Job:
-    """Return a job for a loss, for a tower, or for hard negatives."""
+    """Return a job for a loss, for a tower, for an optimizer of rows, or for hard negatives."""
+    if name.startswith("rowwise"):
+        return make_job(optimizer=name)
     if name in LOSSES:
         cosines = name == "cosine_contrastive"
         tower = TwoTower(width=8, history=5, normalize=cosines)
@@ -34,10 +36,11 @@ def a_job(name: str) -> Job:
     return make_job(loss=BPR(hard=4))
 
 
+ROWWISE = ["rowwise_adam", "rowwise_adagrad"]
 STEPPED = [name for name, tower in TOWERS.items() if not tower.closed_form()]
 
 
-@pytest.mark.parametrize("name", [*LOSSES, *STEPPED, "hard negatives"])
+@pytest.mark.parametrize("name", [*LOSSES, *STEPPED, *ROWWISE, "hard negatives"])
 def test_every_loss_and_tower_learns_what_it_learns_on_a_processor(name: str) -> None:
     job = replace(a_job(name), validation=validation())
     here, there = train(job, Worker()), train(job, Worker(device=GPU))
