@@ -91,6 +91,7 @@ EFFECTS: dict[str, Effect] = {
     "train.patience": Effect(1, {"losses", "validation"}, TOWERS, STILL),
     "train.tolerance": Effect(0.0, {"refit", "vectors"}, TOWERS - {"losses", "validation"},
         {"train": {"learning_rate": 2.0, "epochs": 5}}),
+    "train.optimizer": Effect("rowwise_adam", LEARNED, TOWERS),
     "train.learning_rate": Effect(0.01, LEARNED, TOWERS),
     "train.weight_decay": Effect(2.0, LEARNED, TOWERS),
     "train.context": Effect("before", LEARNED, TOWERS),
@@ -110,6 +111,7 @@ EFFECTS: dict[str, Effect] = {
     # The baseline's own window is picked: tests/unit/test_baselines.py.
     "evaluation.recent_days": Effect(3, {"statistics", "described"}, STAGE_2),
     "evaluation.folds": Effect(2, {"folds"}),
+    "evaluation.users": Effect(15, {"test", "stage_1", "intervals", "ceiling"}, MEASURED),
     "evaluation.resamples": Effect(200, {"intervals", "cuts"}),
     "evaluation.baselines": Effect(
         ["popularity", "itemknn"],
@@ -123,6 +125,7 @@ ELSEWHERE = {
     "train.gpu": "tests/gpu/test_training.py",
     "train.threads": "tests/unit/test_training_settings.py",
     "train.max_failures": "tests/integration/test_training.py",
+    "train.checkpoint_minutes": "tests/contract/test_resume.py",
     "index.recall": "tests/unit/test_index.py",
     "index.sample": "tests/unit/test_index.py",
     "tracking": "tests/integration/test_identity.py",
