@@ -158,6 +158,8 @@ def test_each_answer_of_an_update_is_that_of_the_version_it_names(
 # replicas, of which one always answers.
 REQUESTS = int(os.environ.get("RAYTOWER_ROLLING", "70"))
 REPLICAS = 1 if REQUESTS < 1000 else 2
+# Milliseconds after which an answer is a lesser one: no busy machine needs as many.
+PATIENT = 60_000
 ASKED = [Request(user_id=1000 + user, k=5) for user in range(30)]
 
 
@@ -169,13 +171,16 @@ def ask_on(
         for row in itertools.cycle(range(len(ASKED))):
             if stop.wait(0.02):
                 return
-            answer = client.post("/recommend", json={"user_id": 1000 + row, "k": 5})
+            body = {"user_id": 1000 + row, "k": 5, "timeout_ms": PATIENT}
+            answer = client.post("/recommend", json=body)
             if (
                 answer.status_code == 503 and REPLICAS == 1
             ):  # a single replica is stopped before the next one is up
                 continue
             assert answer.status_code == 200, answer.text
             got = answer.json()
+            if "degraded" in got and REPLICAS == 1:  # so is that of stage 2
+                continue
             assert_equal(got, expected[got["bundle"]][row])
             seen[got["bundle"]] += 1
 
