@@ -95,9 +95,8 @@ def _numbers(args: ServeArgs) -> dict[str, Any]:
 
 
 def _replicas(args: ServeArgs) -> int:
-    if args.max_replicas is not None:
-        return args.replicas or 1
-    return args.replicas or max(1, int(_cluster_cpus()))
+    first = max(1, int(_cluster_cpus())) if args.max_replicas is None else 1
+    return args.replicas or first
 
 
 def _cluster_cpus() -> float:

@@ -13,14 +13,13 @@ from train.core.redact import plain
 from train.data.encoded import Encoded
 from train.data.snapshot import fingerprint
 from train.datasets.base import PLACES
+from train.trainer.job import AROUND
 
 logger = logging.getLogger(__name__)
 RUN = "run.json"
 DONE = "done.json"
 # Experiment tracking and the report change no result.
 NOT_PART = ("tracking", "page")
-# Nor does how the work is shared out on one machine.
-SHARING = ("threads", "max_failures", "checkpoint_minutes")
 # What a run has made before it has a bundle.
 UNFINISHED = ("training", "folds")
 
@@ -82,7 +81,7 @@ def _changed(earlier: Mapping[str, Any], identity: Mapping[str, Any]) -> list[st
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a record that decide what comes out."""
     data = {key: value for key, value in config.get("data", {}).items() if key not in PLACES}
-    training = {key: of for key, of in config.get("train", {}).items() if key not in SHARING}
+    training = {key: of for key, of in config.get("train", {}).items() if key not in AROUND}
     # The driver's own process, and one worker, compute the same.
     training["workers"] = max(1, training.get("workers", 1))
     return {**config, "data": data, "train": training, "storage": None}

@@ -84,14 +84,14 @@ class Work:
         bundle: folder or URI of one version.
         opened: it.
         ids: of the users.
-        request: of each of them.
+        rules: of the scenario, for each of them.
         out: folder or URI.
     """
 
     bundle: str
     opened: Bundle
     ids: pa.Array
-    request: Request
+    rules: Mapping[str, Any]
     out: str
 
 
@@ -127,9 +127,8 @@ def _work(args: Batch) -> Work:
     bundle, _ = check(args.bundle)
     opened = open_bundle(bundle)
     rules = _rules(args, opened)
-    request = Request(k=args.k, explain=args.explain, **rules)
     ids = users_of(opened.recommender, args.users)
-    return Work(bundle, opened, ids, request, storage.absolute(args.out))
+    return Work(bundle, opened, ids, rules, storage.absolute(args.out))
 
 
 def _rules(args: Batch, opened: Bundle) -> dict[str, Any]:
@@ -174,7 +173,7 @@ def _identity(args: Batch, work: Work) -> dict[str, Any]:
         "user_ids": folder.fingerprint(work.ids),
         "users": len(work.ids),
         "k": args.k,
-        "rules": folder.plain({} if args.scenario is None else _rules(args, work.opened)),
+        "rules": work.rules,
         "explain": args.explain,
         "shape": args.shape,
     }
@@ -197,10 +196,11 @@ def _recommend(args: Batch, work: Work, left: list[tuple[int, pa.Array]], parts:
     workers = min(args.workers or max(1, int(joined.cpus)), len(left))
     from serve.batch.pool import recommended
 
+    request = Request(k=args.k, explain=args.explain, **work.rules)
     wanted = sum(len(ids) for _, ids in left)
     logger.info("recommending to %s users, %d workers ...", f"{wanted:,}", workers)
     with watched(AGAIN):
         progress = Progress(logger, "", wanted)
-        for told in recommended(left, workers, work.bundle, work.out, work.request, args.shape):
+        for told in recommended(left, workers, work.bundle, work.out, request, args.shape):
             progress.add(told["users"])
     joined.leave()

@@ -61,12 +61,7 @@ class Target:
     def _tables(self, schema: pa.Schema, stamp: str) -> tuple[sa.Table, sa.Table]:
         """Return the table of the rows, and that of the parts that are loaded."""
         data = sa.MetaData()
-        columns = [
-            sa.Column(
-                of.name, _type(of), primary_key=of.name in ("user_id", "rank"), autoincrement=False
-            )
-            for of in schema
-        ]
+        columns = [sa.Column(of.name, _type(of)) for of in schema]
         key = sa.PrimaryKeyConstraint("user_id", "rank", name=f"pk_{self.name}_{stamp}")
         rows = sa.Table(f"{self.name}_{stamp}", data, *columns, key)
         part = sa.Column("part", sa.Integer, primary_key=True, autoincrement=False)

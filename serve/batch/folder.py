@@ -119,11 +119,6 @@ def read_manifest(out: str) -> dict[str, Any]:
     return found
 
 
-def plain(value: Mapping[str, Any]) -> Any:
-    """Return values as JSON has them, to be compared with those of a plan."""
-    return json.loads(json.dumps(value))
-
-
 def finish(out: str, manifest: Mapping[str, Any]) -> None:
     """Write the manifest: all parts are there."""
     storage.write_bytes(storage.join(out, MANIFEST), _json(manifest))

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.dataset
-import pyarrow.fs
 
 from cluster import storage
 from train.core.ragged import Array
@@ -18,7 +17,19 @@ from train.recommender.recommender import Recommender
 
 USER = "user_id"
 _ACTIVE = re.compile(r"active:(\d+)d")
-_SUFFIXES = {".parquet": "parquet", ".csv": ",", ".tsv": "\t"}
+
+
+def _delimited(delimiter: str) -> pyarrow.dataset.CsvFileFormat:
+    # As text: what is an id of one type is no id of the other.
+    return pyarrow.dataset.CsvFileFormat(
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={USER: pa.string()}, strings_can_be_null=True, null_values=[""]
+        ),
+    )
+
+
+_FORMATS = {".parquet": "parquet", ".csv": _delimited(","), ".tsv": _delimited("\t")}
 
 
 def users_of(recommender: Recommender, which: str) -> pa.Array:
@@ -58,13 +69,16 @@ def _active(recommender: Recommender, days: int) -> Array:
 
 
 def _of_file(users: IdMap, file: str) -> pa.Array:
-    kind = _SUFFIXES.get(PurePosixPath(file.partition("?")[0]).suffix)
+    kind = _FORMATS.get(PurePosixPath(file.partition("?")[0]).suffix)
     if kind is None:
-        expected = ", ".join(("all", "active:30d", *(f"a {suffix} file" for suffix in _SUFFIXES)))
+        expected = ", ".join(("all", "active:30d", *(f"a {suffix} file" for suffix in _FORMATS)))
         raise ValueError(f"--users {file}: expected {expected}")
     place, path = storage.filesystem(file)
-    read = _parquet if kind == "parquet" else _csv
-    ids = read(file, place, path, kind)
+    data = pyarrow.dataset.dataset(path, format=kind, filesystem=place)
+    if USER not in data.schema.names:
+        names = ", ".join(data.schema.names)
+        raise ValueError(f"{file}: expected a column {USER}; it has {names}")
+    ids = data.to_table(columns=[USER])[USER]
     missing = np.flatnonzero(ids.is_null().to_numpy())
     if len(missing):
         raise ValueError(f"{file}: {USER} is missing in row {missing[0] + 1}")
@@ -74,32 +88,6 @@ def _of_file(users: IdMap, file: str) -> pa.Array:
         repeated = len(ids) - len(distinct)
         raise ValueError(f"{file}: {repeated:,} of {len(ids):,} ids repeat others; give each once")
     return ids
-
-
-def _parquet(file: str, place: pa.fs.FileSystem, path: str, _: str) -> pa.ChunkedArray:
-    data = pyarrow.dataset.dataset(path, format="parquet", filesystem=place)
-    _check(file, data.schema.names)
-    return data.to_table(columns=[USER])[USER]
-
-
-def _csv(file: str, place: pa.fs.FileSystem, path: str, delimiter: str) -> pa.ChunkedArray:
-    # As text: what is an id of one type is no id of the other.
-    options = pyarrow.csv.ConvertOptions(
-        column_types={USER: pa.string()}, strings_can_be_null=True, null_values=[""]
-    )
-    with place.open_input_stream(path) as stream:
-        table = pyarrow.csv.read_csv(
-            stream,
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter),
-            convert_options=options,
-        )
-    _check(file, table.column_names)
-    return table[USER]
-
-
-def _check(file: str, names: list[str]) -> None:
-    if USER not in names:
-        raise ValueError(f"{file}: expected a column {USER}; it has {', '.join(names)}")
 
 
 def _typed(users: IdMap, ids: pa.ChunkedArray, file: str) -> pa.ChunkedArray:

@@ -4,12 +4,10 @@ Run as `python -m tests.benchmarks.scale [--interactions N ...] [--storage FOLDE
 written as Parquet, by N/30 users over N/300 items, and fitted in a process of its own, whose towers
 see a fixed number of examples. Prints, for each phase that the log names, its seconds and the
 largest memory that the process had in it, and the exponent of their growth from one N to the next.
-`--limit GIB` has the kernel refuse the process more memory than that.
 """
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -47,14 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.scale")
     parser.add_argument("--interactions", type=int, nargs="+", default=[300_000, 1_000_000])
     parser.add_argument("--storage", type=Path)
-    parser.add_argument("--limit", type=float)
     given, flags = parser.parse_known_args()
     sizes: dict[int, Phases] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = given.storage or Path(folder)
         for count in given.interactions:
             written(place / f"{count}", count)
-            sizes[count] = fitted(place, count, given.limit, flags)
+            sizes[count] = fitted(place, count, flags)
             show(count, sizes[count])
     for small, large in pairwise(given.interactions):
         growth(small, sizes[small], large, sizes[large])
@@ -78,7 +75,7 @@ def written(folder: Path, count: int) -> None:
         pq.write_table(pa.table({"user_id": user, "item_id": item, "timestamp": time_of}), file)
 
 
-def fitted(place: Path, count: int, limit: float | None, flags: list[str]) -> Phases:
+def fitted(place: Path, count: int, flags: list[str]) -> Phases:
     """Fit, and return seconds and the most memory of each phase."""
     run = place / f"{count}.toml"
     run.write_text(
@@ -88,17 +85,11 @@ def fitted(place: Path, count: int, limit: float | None, flags: list[str]) -> Ph
     )
     words = [sys.executable, "-m", "train", "fit", str(run), "--storage", str(place / "runs")]
 
-    def limited() -> None:
-        if limit is not None:
-            size = int(limit * 2**30)
-            resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
     process = subprocess.Popen(
         [*words, "--no-page", *flags],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limited,
     )
     marks = [("start", time.monotonic())]
     memory: list[tuple[float, int]] = []

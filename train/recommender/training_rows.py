@@ -132,9 +132,7 @@ def _whole(
     recommender: Recommender, holdout: Holdout, block: int
 ) -> Iterator[tuple[CandidateRows, Array]]:
     """Yield all candidate rows of each block of users, and their labels."""
-    progress = Progress(logger, "rerank", len(holdout.users))
     for part in _blocks(holdout, block):
-        progress.add(len(part.users))
         rows = described(recommender, *_retrieved(recommender, part.users))
         yield rows, labels_of(rows, part.relevant, len(recommender.items))
 
@@ -147,9 +145,7 @@ def _sampled(
     Random numbers are drawn user by user, as many for each, so that blocks make no difference.
     """
     rng, left = np.random.default_rng(1), bounds.rows
-    progress = Progress(logger, "rerank", len(holdout.users))
     for part in _blocks(holdout, bounds.block) if left else ():
-        progress.add(len(part.users))
         queries, vectors, found = _retrieved(recommender, part.users)
         place = np.arange(len(part.users))[:, None]
         positive = _in_truth(place, found.items, part.relevant, len(recommender.items))
@@ -171,8 +167,11 @@ def _sampled(
 
 
 def _blocks(holdout: Holdout, block: int) -> Iterator[Holdout]:
+    progress = Progress(logger, "rerank", len(holdout.users))
     for start in range(0, len(holdout.users), block):
-        yield holdout.take(np.arange(start, min(start + block, len(holdout.users))))
+        part = holdout.take(np.arange(start, min(start + block, len(holdout.users))))
+        yield part
+        progress.add(len(part.users))
 
 
 def _retrieved(recommender: Recommender, users: Array) -> tuple[Queries, Array, Candidates]:

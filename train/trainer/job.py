@@ -92,7 +92,7 @@ class Training(Settings):
         return self.model_copy(update=asdict(Schedule.of(self, examples, self.workers)))
 
 
-# Settings that change no weight.
+# Settings of how the work is shared out and kept, which change no weight.
 AROUND = ("threads", "max_failures", "checkpoint_minutes")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from train.towers.model import TwoTowerModel
@@ -57,8 +57,7 @@ class Optimizers:
         adagrad = name == "rowwise_adagrad"
         found = [table.weight for table in tables]
         self.rows = Rowwise(found, adagrad=adagrad, workers=workers, **options) if found else None
-        own = {id(weight) for weight in found}
-        rest = [weight for weight in model.parameters() if id(weight) not in own]
+        rest = list(_beside(tables, model).values())
         self.dense = torch.optim.AdamW(rest, fused=True, **options) if rest else None
 
     def each(self) -> Iterator[torch.optim.Optimizer]:
@@ -182,10 +181,16 @@ def leave_to_rowwise(model: TwoTowerModel) -> bool:
 
     All-reducing a table would send all of it, and NCCL has no sparse all-reduce.
     """
-    own = {id(table.weight) for table in model.id_tables()}
-    names = [name for name, weight in model.named_parameters() if id(weight) in own]
+    rest = _beside(model.id_tables(), model)
+    names = [name for name, _ in model.named_parameters() if name not in rest]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
-    return any(id(weight) not in own for weight in model.parameters())
+    return bool(rest)
+
+
+def _beside(tables: Sequence[nn.Embedding], model: TwoTowerModel) -> dict[str, Tensor]:
+    """Return the weights of a model that are those of no table, by name."""
+    own = {id(table.weight) for table in tables}
+    return {name: of for name, of in model.named_parameters() if id(of) not in own}
 
 
 Rows = tuple[Tensor, Tensor]
@@ -199,10 +204,6 @@ def _rows_of(table: Tensor) -> Rows:
         return torch.empty(0, dtype=torch.int64, device=table.device), table[:0]
     if not gradient.is_sparse:  # of what reads the whole table
         return torch.arange(len(table), device=table.device), gradient
-    return _distinct(gradient)
-
-
-def _distinct(gradient: Tensor) -> Rows:
     gradient = gradient.coalesce()
     return gradient.indices()[0], gradient.values()
 

@@ -178,9 +178,9 @@ def _tell_of(
     left = {phase: job for phase, job in jobs.items() if phase not in done}
     phase = state["phase"] if state else ""
     if state and phase in left and is_of(state, left[phase].identity):
-        steps = state.get("within", {}).get("steps", 0)
-        place = f"{steps:,} steps of epoch {state['epoch'] + 1}" if steps else state["epoch"]
-        logger.info("%s: going on after %s", phase, place if steps else f"epoch {place}")
+        epoch, within = state["epoch"], state.get("within")
+        place = f"{within['steps']:,} steps of epoch {epoch + 1}" if within else f"epoch {epoch}"
+        logger.info("%s: going on after %s", phase, place)
 
 
 @contextmanager
