@@ -60,6 +60,10 @@ def make_run(storage: Path, **changes: Any) -> Run:
     return Run.model_validate(table | changes)
 
 
+def interrupted(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
 def systems(bundle: Bundle, *stages: str) -> list[str]:
     """Return the systems that a report has: baselines, the sources that were kept, and stages."""
     measured = bundle.manifest["contributions"]

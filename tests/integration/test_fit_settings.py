@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.test_fit import answer_of, make_run, systems
+from tests.integration.test_fit import answer_of, interrupted, make_run, systems
 from train.__main__ import main
 from train.bundle.bundle import open_bundle
 from train.core.ragged import Ragged
@@ -160,7 +160,3 @@ def test_an_interrupted_run_leaves_no_bundle_and_goes_on(
     assert "final: trained before" in caplog.text
     assert ": epoch " not in caplog.text
     assert [path.name for path in (home / "bundles").iterdir()] == [bundle.version]
-
-
-def interrupted(*args: object) -> None:
-    raise KeyboardInterrupt
