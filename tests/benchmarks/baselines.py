@@ -29,8 +29,9 @@ from train.core.schema import Interactions
 from train.data.encoded import encode
 from train.data.encoders import Features
 from train.data.linear_score import NONE
+from train.data.pairs import first_pairs
 from train.data.snapshot import Holdout, Snapshot, TowerInputs, some_users
-from train.data.splits.base import TRAIN, VALIDATION, first_pairs
+from train.data.splits.base import TRAIN, VALIDATION
 from train.data.splits.leave_last import LeaveLast
 from train.data.splits.times import Time
 from train.data.statistics import Statistics

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from train.core.schema import Interactions
+from train.data.pairs import first_pairs
 from train.data.splits import SPLITS
-from train.data.splits.base import first_pairs
 
 N_USERS, N_ITEMS, SPAN = 5, 40, 40 * 86_400
 

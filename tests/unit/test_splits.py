@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from train.core.schema import Interactions
+from train.data.pairs import first_pairs
 from train.data.splits.auto import AutoSplit
-from train.data.splits.base import DAY, Folds, Split, first_pairs
+from train.data.splits.base import DAY, Folds, Split
 from train.data.splits.leave_last import LeaveLast
 from train.data.splits.random import Random
 from train.data.splits.times import LastDays, Time

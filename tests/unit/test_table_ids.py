@@ -131,3 +131,11 @@ def test_types_of_ids_may_be_said(tmp_path):
     assert tables.interactions["user_id"].to_pylist() == ["7", "8", "7"]
     with pytest.raises(ValueError, match=r"column 'item_id' .*expected integers of at most"):
         load(tmp_path, {"events.csv": EVENTS}, id_type="integer")
+
+
+def test_an_id_that_is_dropped_says_nothing_of_the_others(tmp_path):
+    events = "user_id,item_id,timestamp\n1,a,1\nnan,b,2\n2,a,3\n"
+    options = {"missing_ids": "drop", "timestamp_unit": "order"}
+    tables = load(tmp_path, {"events.csv": events}, **options)
+    assert tables.interactions["user_id"].to_pylist() == [1, 2]
+    assert tables.reading["ids"]["user_id"] == {"type": "integer", "count": 2, "examples": [1, 2]}

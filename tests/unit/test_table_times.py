@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tables import NOON, column, load
+from train.data.encoded import encode
 from train.datasets.files import Files
 from train.datasets.times import TimeForm, timestamps
 
@@ -163,5 +164,6 @@ def test_numbers_that_count_rows_of_users_are_an_order(tmp_path, times, read, ki
 def test_order_within_a_second_is_kept(tmp_path):
     events = "user_id,item_id,timestamp\n1,a,5900\n1,b,5100\n1,c,5500\n"
     tables = load(tmp_path, {"events.csv": events}, timestamp_unit="ms")
-    assert tables.interactions["item_id"].to_pylist() == ["b", "c", "a"]
-    assert tables.interactions["timestamp"].to_pylist() == [5, 5, 5]
+    data = encode(tables)
+    assert data.items.external(data.interactions.item) == ["b", "c", "a"]
+    assert data.interactions.timestamp.tolist() == [5, 5, 5]

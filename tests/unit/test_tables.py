@@ -78,11 +78,10 @@ def test_parquet_folder_and_uri_and_other_column_names(tmp_path):
         tables = Files(
             interactions=location, user_id="who", item_id="what", timestamp="when", weight="stars"
         ).load()
-        # Ordered by the finer times that the files have.
         assert tables.interactions.to_pydict() == {
-            "user_id": [3, 2, 1],
+            "user_id": [1, 2, 3],
             "item_id": ["x", "x", "x"],
-            "timestamp": [int(start.timestamp()) + hour * 3600 for hour in (0, 1, 3)],
+            "timestamp": [int(start.timestamp()) + hour * 3600 for hour in (3, 1, 0)],
             "weight": [4.0, 4.0, 4.0],
         }
         assert tables.items.to_pydict() == {"item_id": ["x"], "title": [None]}

@@ -5,12 +5,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from train.core.blocks import row_blocks
 from train.core.ragged import Array
 
 # Of the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 # Odd, so that a product with it loses nothing; 2**64 over the golden ratio.
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def digest(sha: Any, array: Array) -> None:
+    """Add the bytes of an array `[n]` to a hash of `hashlib`, a block at a time."""
+    for rows in row_blocks(len(array)):
+        sha.update(np.ascontiguousarray(array[rows]))
 
 
 def mixed(values: Array) -> Array:

@@ -77,9 +77,11 @@ class Ragged:
     @classmethod
     def from_pairs(cls, rows: Array, values: Array, count: int) -> "Ragged":
         """Group `values` `[N]` by their row number `rows` `[N]` into `count` rows, order kept."""
+        offsets = _offsets(np.bincount(rows, minlength=count))
+        if not (rows[1:] < rows[:-1]).any():  # interactions are in order, and are not copied
+            return cls(np.asarray(values, dtype=np.int32), offsets)
         order = np.argsort(rows, kind="stable")
-        lengths = np.bincount(rows, minlength=count)
-        return cls(np.asarray(values)[order].astype(np.int32), _offsets(lengths))
+        return cls(np.asarray(values)[order].astype(np.int32), offsets)
 
     @classmethod
     def empty(cls, count: int) -> "Ragged":

@@ -22,12 +22,12 @@ class Tables:
     """A data set as it was read: external ids, canonical names, one row an item and a user.
 
     Attributes:
-        interactions: `user_id`, `item_id` (int64 or string), `timestamp` (int64 seconds since
-            1970, or any order; all 0 where there are no times), `weight` (float32, or
-            as fine as it was read, until `min_weight` was seen to); where times are finer than
-            seconds, `fraction` (int64), in any unit; where there are kinds of events,
-            `role` (int8): 1 for those that the test counts, 0 for other positive ones, -1 for those
-            that hide an item from its user.
+        interactions: `user_id`, `item_id` (int64 or string, or a dictionary of these),
+            `timestamp` (int64 seconds since 1970, or any order; all 0 where there are no times),
+            `weight` (float32, or as fine as it was read, until `min_weight` was seen to); where
+            times are finer than seconds, `fraction` (int64), in any unit; where there are kinds of
+            events, `role` (int8): 1 for those that the test counts, 0 for other positive ones, -1
+            for those that hide an item from its user.
         items: `item_id`, `title` (string, may be null), then the columns of `item_columns`.
         users: `user_id`, then the columns of `user_columns`.
         item_columns: kind of each attribute of an item. In the table a category is a string,
@@ -49,13 +49,13 @@ class Tables:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Encoded interactions, ordered by user and within a user by time (16 to 20 bytes each).
+    """Encoded interactions, ordered by user and within a user by time (16 to 21 bytes each).
 
     Attributes:
         user: user index, int32 `[N]`.
         item: item index, int32 `[N]`.
         timestamp: seconds, int64 `[N]`.
-        weight: float32 `[N]`.
+        weight: float32 `[N]`; where all are 1, a single 1 that is read N times.
         role: 1 for what the test counts, 0 for other positive interactions, -1 for negative ones,
             int8 `[N]`; None where all are 1.
     """
@@ -75,10 +75,24 @@ class Interactions:
         return len(self) > 0 and bool(self.timestamp.min() < self.timestamp.max())
 
     def take(self, index: Array) -> "Interactions":
-        """Return the rows of a boolean mask `[N]` or of ascending positions `[M]`."""
+        """Return the rows of a boolean mask `[N]` or of ascending positions `[M]`.
+
+        A mask of all rows copies none.
+        """
+        of_mask = index.dtype == bool
+        count = int(np.count_nonzero(index)) if of_mask else len(index)
+        if of_mask and count == len(self):
+            return self
+        once = self.weight.strides == (0,)
+        weight = np.broadcast_to(self.weight[:1], count) if once else self.weight[index]
         role = None if self.role is None else self.role[index]
+        return Interactions(self.user[index], self.item[index], self.timestamp[index], weight, role)
+
+    def part(self, rows: slice) -> "Interactions":
+        """Return a stretch of the rows, which copies none."""
+        role = None if self.role is None else self.role[rows]
         return Interactions(
-            self.user[index], self.item[index], self.timestamp[index], self.weight[index], role
+            self.user[rows], self.item[rows], self.timestamp[rows], self.weight[rows], role
         )
 
     @property
@@ -133,10 +147,29 @@ class Interactions:
     ) -> "Interactions":
         """Sort by user, then time, ties in the order given."""
         order = np.lexsort((timestamp, user))
+        role = None if role is None else role[order].astype(np.int8)
+        weights = None if (weight == 1).all() else weight[order]
+        return cls.of(user[order], item[order], timestamp[order], weights, role)
+
+    @classmethod
+    def of(
+        cls,
+        user: Array,
+        item: Array,
+        timestamp: Array,
+        weight: Array | None = None,
+        role: Array | None = None,
+    ) -> "Interactions":
+        """Return rows that are in order; without weights all weigh 1."""
+        if weight is None:
+            weight = np.broadcast_to(np.float32(1), len(user))
+        if role is not None and (role == 1).all():
+            role = None
+        # Copies none that is of its type.
         return cls(
-            user[order].astype(np.int32),
-            item[order].astype(np.int32),
-            timestamp[order].astype(np.int64),
-            weight[order].astype(np.float32),
-            None if role is None or (role == 1).all() else role[order].astype(np.int8),
+            user.astype(np.int32, copy=False),
+            item.astype(np.int32, copy=False),
+            timestamp.astype(np.int64, copy=False),
+            weight.astype(np.float32, copy=False),
+            role,
         )

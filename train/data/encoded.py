@@ -13,7 +13,7 @@ from train.core.schema import Interactions, Kind, Tables
 from train.data.columns import Columns
 from train.data.encoders import Encoder, Features, embedding_rows, fit_embedding
 from train.data.ids import IdMap
-from train.data.ties import Rows, order_of
+from train.data.ties import Rows, ordered
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,12 @@ def encode(tables: Tables) -> Encoded:
 def _ordered(tables: Tables, users: IdMap, items: IdMap) -> tuple[Interactions, int]:
     """Return the interactions by user and time, and how many users have several at the last one."""
     events = tables.interactions
-    there = {name: events[name].to_numpy() for name in events.column_names if name[-3:] != "_id"}
+    names = [name for name in events.column_names if name[-3:] != "_id"]
+    if pc.all(pc.equal(events["weight"], 1)).as_py():
+        names.remove("weight")
+    there = {name: events[name].to_numpy() for name in names}
     rows = Rows(users.index(events["user_id"]), items.index(events["item_id"]), **there)
-    order, tied_users = order_of(rows, users, items, tables.ties)
-    user, item, timestamp, weight, role = (
-        None if column is None else column[order]
-        for column in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role)
-    )
-    assert user is not None and item is not None and timestamp is not None and weight is not None
-    return Interactions.ordered(user, item, timestamp, weight, role), tied_users
+    return ordered(rows, users, items, tables.ties)
 
 
 def _sides(tables: Tables) -> tuple[pa.Table, pa.Table]:

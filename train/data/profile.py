@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from train.core.blocks import user_blocks
+from train.core.keys import distinct
 from train.core.schema import Interactions
 from train.data.encoded import Encoded
 
@@ -23,7 +25,8 @@ def profile(data: Encoded) -> dict[str, Any]:
     events = data.interactions
     counts = np.bincount(events.user, minlength=len(data.users))
     items = np.bincount(events.item, minlength=len(data.items))
-    pairs = len(np.unique(events.keys(len(data.items))))
+    parts = [events.part(rows) for rows in user_blocks(events.user)]
+    pairs = sum(len(distinct(part.keys(len(data.items)))) for part in parts)
     active = int((counts > 0).sum()), int((items > 0).sum())
     return {
         **data.reading,
@@ -31,7 +34,7 @@ def profile(data: Encoded) -> dict[str, Any]:
         "users": active[0],
         "items": active[1],
         "pairs": pairs,
-        "exact_repeats": _exact_repeats(events),
+        "exact_repeats": sum(map(_exact_repeats, parts)),
         "density": pairs / max(1, active[0] * active[1]),
         "median_history": float(np.median(counts[counts > 0])) if len(events) else 0.0,
         "longest_history": int(counts.max(initial=0)),

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from train.core.blocks import row_blocks
+from train.core.hashing import digest
 from train.core.keys import distinct, is_in
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions, Seen
@@ -16,15 +18,13 @@ from train.data.encoded import Encoded
 from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import NONE, LinearModel, LinearScore
+from train.data.pairs import first_pairs, hidden_pairs, pairs_of_window
 from train.data.splits.base import (
     TEST,
     TRAIN,
     VALIDATION,
     Folds,
     Split,
-    first_pairs,
-    hidden_pairs,
-    pairs_of_window,
 )
 from train.data.statistics import Statistics
 
@@ -217,7 +217,7 @@ def validation_holdout(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
         counts = pairs_of_window(events, counts, folds.fold == TRAIN, size, folds.seen)
     counts &= ~hidden_pairs(events, folds.before_test, size)
     counts &= known.catalogue[data.interactions.item]
-    counts &= known.histories.lengths[data.interactions.user] > 0
+    counts &= (known.histories.lengths > 0)[data.interactions.user]
     return _holdout(data, counts, known, folds.seen)
 
 
@@ -253,10 +253,8 @@ def held_out(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:
 
 def first_pairs_of(data: Encoded, folds: Folds) -> Array:
     """Return whether an interaction is its pair's first in training and validation, bool `[N]`."""
-    left = np.flatnonzero((folds.fold == TRAIN) | (folds.fold == VALIDATION))
-    first = np.zeros(len(folds.fold), dtype=bool)
-    first[left] = first_pairs(data.interactions.take(left), len(data.items))
-    return first
+    left = (folds.fold == TRAIN) | (folds.fold == VALIDATION)
+    return first_pairs(data.interactions, len(data.items), left)
 
 
 def _holdout(data: Encoded, counts: Array, known: Snapshot, seen: Seen) -> Holdout:
@@ -284,8 +282,13 @@ def fingerprint(data: Encoded) -> str:
     """Return a sha256 over ids, interactions and attributes."""
     sha, events = hashlib.sha256(), data.interactions
     for array in (events.user, events.item, events.timestamp, events.weight, events.role):
-        sha.update(b"" if array is None else array.tobytes())
+        if array is not None:
+            digest(sha, array)
     for ids in (data.users.ids, data.items.ids):
-        sha.update("\n".join(map(str, ids.to_pylist())).encode())
+        for rows in row_blocks(len(ids)):
+            # One text of all ids, a line each.
+            sha.update(b"\n" if rows.start else b"")
+            some = ids.slice(rows.start, rows.stop - rows.start).to_pylist()
+            sha.update("\n".join(map(str, some)).encode())
     sha.update(data.attributes.encode())
     return sha.hexdigest()

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from train.core.blocks import counted, user_blocks
+from train.core.keys import distinct
 from train.core.ragged import Array
 from train.core.schema import Interactions
 
@@ -68,13 +70,13 @@ class Statistics:
         return cls(
             as_of=np.array(as_of, dtype=np.int64),
             recent_days=np.array(recent_days, dtype=np.int64),
-            item_count=np.bincount(item, minlength=n_items),
+            item_count=counted(item, n_items),
             item_recent=np.array(
                 [np.bincount(part, minlength=n_items) for part in recent], dtype=np.int64
             ).reshape(len(recent_days), n_items),
             item_first=_extreme(np.minimum, item, time, n_items, as_of),
             item_last=_extreme(np.maximum, item, time, n_items, as_of),
-            user_count=np.bincount(user, minlength=n_users),
+            user_count=counted(user, n_users),
             user_last=_extreme(np.maximum, user, time, n_users, as_of),
             neighbours=neighbours,
             neighbour_weights=weights,
@@ -147,16 +149,20 @@ def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[A
 
 def _matrix(user: Array, item: Array, n_users: int, n_items: int) -> Any:
     """Return the interaction matrix, 0/1 CSR [U, I]: each user's last interactions, if many."""
-    lengths = np.bincount(user, minlength=n_users)
+    lengths = counted(user, n_users)
     limits = (1000, 500, 200, 100, 70, 50, 35, 20)
     cost = [(np.minimum(lengths, limit).astype(np.int64) ** 2).sum() for limit in limits]
     limit = next((n for n, c in zip(limits, cost, strict=True) if c <= MULTIPLICATIONS), limits[-1])
-    from_end = np.cumsum(lengths)[user] - np.arange(len(user))
-    kept = from_end <= limit
-    keys = np.unique(user[kept].astype(np.int64) * n_items + item[kept])
-    rows, columns = np.divmod(keys, max(n_items, 1))
-    ones = np.ones(len(keys), dtype=np.float32)
-    return scipy.sparse.csr_matrix((ones, (rows, columns)), shape=(n_users, n_items))
+    ends, counts, columns = np.cumsum(lengths), np.zeros(n_users, np.int64), [item[:0]]
+    for rows in user_blocks(user):
+        of = user[rows].astype(np.int64)
+        kept = ends[of] - np.arange(rows.start, rows.stop) <= limit
+        of, column = np.divmod(distinct((of * n_items + item[rows])[kept]), max(n_items, 1))
+        counts += np.bincount(of, minlength=n_users)
+        columns.append(column.astype(np.int32))
+    column, offsets = np.concatenate(columns), np.concatenate([[0], np.cumsum(counts)])
+    ones = np.ones(len(column), dtype=np.float32)
+    return scipy.sparse.csr_matrix((ones, column, offsets), shape=(n_users, n_items))
 
 
 def _strongest(counts: Any, first: int, popularity: Array) -> tuple[Array, Array]:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from train.core.schema import Tables, Ties
 from train.core.settings import Settings
 from train.datasets.tables import at_least
@@ -32,7 +34,10 @@ class Dataset(Settings):
             OSError: a file is missing or cannot be fetched.
             ValueError: a file holds something else than declared, or nothing is left.
         """
-        return replace(at_least(self.read(), self.min_weight), ties=self.ties)
+        tables = replace(at_least(self.read(), self.min_weight), ties=self.ties)
+        # What reading took is several times what is left of it.
+        pa.default_memory_pool().release_unused()
+        return tables
 
     def read(self) -> Tables:
         """Read the tables with all interactions."""

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.core.blocks import counted
 from train.core.ragged import Array
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -55,13 +56,19 @@ class Column:
         Raises:
             ValueError: bytes are no UTF-8.
         """
-        plain = _plain_type(self.values.type)
-        if plain == self.values.type:
-            return self
+        return self if self.plain_type == self.values.type else self.of(self.as_plain(self.values))
+
+    def as_plain(self, values: Any) -> Any:
+        """Return some of its values in the type that `plain` gives them."""
         try:
-            return self.of(self.values.cast(plain))
+            return values.cast(self.plain_type)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{self.where}: expected text in UTF-8: {error}") from error
+
+    @property
+    def plain_type(self) -> pa.DataType:
+        """The type of its values without dictionary encoding or views."""
+        return _plain_type(self.values.type)
 
     def kept(self, mask: Array) -> "Column":
         """Return the rows of a mask, bool `[n]`; errors still name their places in the source."""
@@ -82,6 +89,36 @@ class Column:
     def is_text(self) -> bool:
         """Whether the values are strings."""
         return bool(pa.types.is_string(self.values.type))
+
+
+def coded(column: Column) -> tuple[pa.Array, Array]:
+    """Return the distinct values of a column, plain, and of each row the place among them.
+
+    Returns:
+        the values that occur, `[m]`; and the places, int32 `[n]`, -1 for null.
+
+    Raises:
+        ValueError: bytes are no UTF-8.
+    """
+    if not pa.types.is_dictionary(column.values.type):
+        values = column.plain().values.combine_chunks().dictionary_encode()
+        return values.dictionary, values.indices.fill_null(-1).to_numpy()
+    chunks = column.values.unify_dictionaries().chunks
+    places = (chunk.indices.fill_null(-1).to_numpy() for chunk in chunks)
+    codes: Array = np.concatenate([np.empty(0, np.int32), *places], dtype=np.int32)
+    values = chunks[0].dictionary if chunks else pa.array([], column.plain_type)
+    used = counted(codes + 1, len(values) + 1)[1:] > 0
+    if not used.all():  # what was of rows that were left out
+        codes = np.append(np.cumsum(used, dtype=np.int32) - np.int32(1), np.int32(-1))[codes]
+        values = values.filter(pa.array(used))
+    return column.as_plain(values), codes
+
+
+def of_codes(values: pa.Array, codes: Array) -> pa.ChunkedArray:
+    """Return a column of dictionary type, one chunk, of what `coded` returns."""
+    places = pa.array(codes, pa.int32(), mask=codes < 0 if (codes < 0).any() else None)
+    kind = pa.dictionary(pa.int32(), values.type)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(places, values)], kind)
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -1,7 +1,7 @@
 """CSV files, read by Arrow with every column as text."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from train.datasets.coding import Read, read_blocks
 from train.datasets.columns import some
 from train.datasets.csv_format import CsvFormat
 
@@ -45,11 +46,15 @@ class CsvFile:
         names = self._tried(lambda options: self._opened(options).schema.names)
         return [str(name) for name in names]
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
+    def read(self, columns: Sequence[str], ids: Collection[str] = ()) -> Read:
         """Return the columns of these names, of strings, null where nothing stands.
 
+        Args:
+            columns: their names.
+            ids: those that are coded; see `coding`.
+
         Raises:
-            ValueError: a row or a text cannot be read; the message names the row where it is known.
+            ValueError: a row or a text cannot be read; the message names the row.
         """
         convert = pa.csv.ConvertOptions(
             include_columns=list(columns),
@@ -58,15 +63,20 @@ class CsvFile:
             strings_can_be_null=True,
         )
 
-        def table(options: dict[str, Any]) -> pa.Table:
+        def blocks(options: dict[str, Any]) -> Read:
             with self._stream() as stream:
                 read = pa.csv.ReadOptions(**options, column_names=self.format.header or None)
-                return pa.csv.read_csv(stream, read, self._parsing(), convert)
+                file = pa.csv.open_csv(stream, read, self._parsing(), convert)
+                return read_blocks(file.schema, self._checked(file), ids)
 
-        found = self._tried(table)
-        self._check_first_row(found)
-        self._check_escapes(found)
-        return found
+        return self._tried(blocks)
+
+    def _checked(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(batches):
+            if not number:
+                self._check_first_row(batch)
+            self._check_escapes(batch)
+            yield batch
 
     def _opened(self, options: dict[str, Any]) -> Any:
         with self._stream() as stream:
@@ -90,7 +100,7 @@ class CsvFile:
         for size in _BLOCKS:
             options = {"encoding": self.format.encoding, "block_size": size}
             try:
-                return self._counted(read, options)
+                return read(options)
             except pa.ArrowInvalid as error:
                 if "block" in str(error) and size < _BLOCKS[-1]:
                     continue
@@ -98,14 +108,6 @@ class CsvFile:
             except UnicodeError as error:
                 raise ValueError(self._wrong_encoding("the text")) from error
         raise AssertionError
-
-    def _counted(self, read: Callable[[dict[str, Any]], T], options: dict[str, Any]) -> T:
-        # One thread counts rows, so that errors name them; several parse blocks whose place they do
-        # not know.
-        try:
-            return read(options)
-        except pa.ArrowInvalid:
-            return read(options | {"use_threads": False})
 
     def _explained(self, error: str) -> str:
         if "invalid UTF8" in error:
@@ -125,8 +127,8 @@ class CsvFile:
         advice = f" ({reading[0]} reads it)" if reading else ""
         return f"{self.name}: {what} is not in {self.format.encoding}; set data.encoding{advice}"
 
-    def _check_first_row(self, table: pa.Table) -> None:
-        names = [name for name in self.format.header if name in table.column_names]
+    def _check_first_row(self, table: pa.RecordBatch) -> None:
+        names = [name for name in self.format.header if name in table.schema.names]
         if not names or not len(table):
             return
         if all(table[name][0].as_py() == name for name in names):
@@ -134,7 +136,7 @@ class CsvFile:
                 f"{self.name}: its first row has the names of data.csv.header; leave that out"
             )
 
-    def _check_escapes(self, table: pa.Table) -> None:
+    def _check_escapes(self, table: pa.RecordBatch) -> None:
         """Raise ValueError where quotes have backslashes before them, and no setting says so."""
         if self.format.escape is not None or not self.format.quote:
             return

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.core.blocks import BLOCK, row_blocks
 from train.datasets.attributes import AttributeTable, present
-from train.datasets.columns import Column, fail, integers
+from train.datasets.columns import Column, coded, fail, integers
 from train.datasets.convert import numbers, single
 from train.datasets.kinds import Kinds, with_kinds
 from train.datasets.readers import TableFile
@@ -56,7 +57,7 @@ class Events:
             wanted = present(where, there, [*names, TIMESTAMP] if timed else names)
             return list(dict.fromkeys([*wanted, *also]))
 
-        read = self.source.read(choose)
+        read = self.source.read(choose, (self.user_id, self.item_id))
         if self.time_column not in read:
             logger.warning(
                 "%s: no column %r, and data.timestamp names none: all interactions count as of one "
@@ -77,7 +78,7 @@ class Events:
         """
         if self.time_column in read:
             times, form = read[self.time_column].plain(), self.form
-            if form == TimeForm() and are_positions(read[self.user_id].plain(), times):
+            if form == TimeForm() and are_positions(read[self.user_id], times):
                 logger.info("%s: it counts each user's interactions: an order", times.where)
                 form = TimeForm("order")
             return timestamps(times, form)
@@ -96,7 +97,7 @@ def are_positions(users: Column, values: Column) -> bool:
     numbered = whole.cast(pa.int64(), safe=False).to_numpy()
     if numbered.min() not in (0, 1) or users.values.null_count:
         return False
-    codes = users.values.combine_chunks().dictionary_encode().indices.to_numpy()
+    codes = coded(users)[1]
     order = np.lexsort((numbered, codes))
     starts = np.searchsorted(codes[order], codes[order], side="left")
     places = np.arange(len(order)) - starts
@@ -124,19 +125,23 @@ def interactions(
     columns = {
         "user_id": ids[0],
         "item_id": ids[1],
-        "timestamp": ticks // per_second,
-        "weight": _weights(read[events.weight])
-        if events.weight
-        else np.ones(len(ticks), np.float32),
+        "timestamp": ticks if per_second == 1 else ticks // per_second,
+        "weight": _weights(read[events.weight]) if events.weight else _ones(len(ticks)),
     }
     # Whole seconds lose an order that finer times had.
-    fraction = ticks % per_second
+    fraction = ticks % per_second if per_second > 1 else ticks[:0]
     columns |= {"fraction": fraction} if fraction.any() else {}
     table = pa.table(columns)
     if events.kinds.weights:
-        table, kept = with_kinds(table, events.kinds, read[events.kinds.column])
-        ticks = ticks[kept]
-    return table if per_second == 1 else table.take(np.argsort(ticks, kind="stable"))
+        return with_kinds(table, events.kinds, read[events.kinds.column])
+    return table
+
+
+def _ones(count: int) -> pa.ChunkedArray:
+    """Return so many 1s, of which one block is in memory."""
+    block = pa.array(np.ones(min(count, BLOCK), np.float32))
+    sizes = (rows.stop - rows.start for rows in row_blocks(count))
+    return pa.chunked_array([block.slice(0, size) for size in sizes], pa.float32())
 
 
 def _weights(column: Column) -> pa.ChunkedArray:

@@ -47,8 +47,8 @@ class Files(Dataset):
     letters `nan`, `none`, `null`, `na`, `n/a`, `#n/a`, `<na>`, `nat`, `undefined` and `\\N`.
 
     Times are dates and times as usually written, datetimes, or numbers since 1970; without a zone
-    they are UTC. They are kept in whole seconds, after the rows were put in the order that finer
-    times give.
+    they are UTC. They are kept in whole seconds, and interactions in the order that finer times
+    give.
 
     Attributes:
         interactions: a row for each event.

@@ -17,14 +17,14 @@ def last_rows(
     """Return the place of the last row of each id, ids in the order of their first rows.
 
     Args:
-        ids: `[n]`.
+        ids: as `ids_of` gives them, `[n]`.
         times: in any unit, `[n]`.
         columns: attributes in their canonical types, `[n]` each.
         ties: which of several rows of an id's last time is taken: "hash" the one whose values come
             last in order, column by column, nulls first, so that the order of the rows does not
             matter; "rows" the last row.
     """
-    codes = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    codes = ids.chunk(0).indices.to_numpy()
     order = np.lexsort((times, codes))
     if ties == "hash":
         end = order[np.searchsorted(codes[order], codes, side="right") - 1]

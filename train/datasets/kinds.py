@@ -75,20 +75,17 @@ class Kinds:
             )
 
 
-def with_kinds(table: pa.Table, kinds: Kinds, column: Column) -> tuple[pa.Table, Array]:
-    """Return interactions with weights and roles of their events, and which ones are left.
+def with_kinds(table: pa.Table, kinds: Kinds, column: Column) -> pa.Table:
+    """Return interactions with weights and roles of their events, without those that weigh 0.
 
     Args:
         table: canonical columns; the weight of an event is multiplied by that of its row.
         kinds: weights and roles.
         column: the events, a row each.
-
-    Returns:
-        those of a weight other than 0, and a mask of them, bool `[N]`.
     """
     weight, role = kinds.read(column)
     # A negative event hides an item however much it weighs.
     product = np.where(role < 0, weight, weight * table["weight"].to_numpy())
-    place, kept = table.column_names.index("weight"), weight != 0
+    place = table.column_names.index("weight")
     table = table.set_column(place, "weight", pa.array(product))
-    return table.append_column("role", pa.array(role)).filter(pa.array(kept)), kept
+    return table.append_column("role", pa.array(role)).filter(pa.array(weight != 0))

@@ -1,13 +1,15 @@
 """Columns out of CSV and Parquet: one file, a folder of them, or any URI that pyarrow.fs opens."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from train.core.blocks import BLOCK
+from train.datasets.coding import Read, below, read_blocks
 from train.datasets.columns import Column
 from train.datasets.csv_format import CsvFormat
 from train.datasets.csv_reader import CsvFile
@@ -35,27 +37,34 @@ class TableFile:
         """Its files, and what else lies in a folder."""
         return listing(self.location)
 
-    def read(self, choose: Choice) -> dict[str, Column]:
+    def read(self, choose: Choice, ids: Collection[str] = ()) -> dict[str, Column]:
         """Read the columns that `choose(location, names)` picks; CSV columns come as strings.
+
+        Args:
+            choose: columns of a file.
+            ids: those whose values come again and again: they are read into a dictionary, a block
+                of rows at a time.
 
         Raises:
             FileNotFoundError: nothing is there.
             ValueError: a file cannot be read as what it is, or the table is empty.
         """
         formats = self._formats()
-        tables = [
-            self._one(part, form, choose)
+        read = [
+            self._one(part, form, choose, ids)
             for part, form in zip(self.listing.parts, formats, strict=True)
         ]
+        sizes = [
+            (part.name, len(of.table)) for part, of in zip(self.listing.parts, read, strict=True)
+        ]
         try:
-            table = pa.concat_tables(tables, promote_options="permissive")
+            table = below(read)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise ValueError(
                 f"{self.location}: its files differ in their columns: {error}"
             ) from error
         if not len(table):
             raise ValueError(f"{self.location}: expected rows; the table is empty")
-        counts = [(part.name, len(of)) for part, of in zip(self.listing.parts, tables, strict=True)]
         folders = {key for part in self.listing.parts for key in part.partition}
         text = formats[0].kind == CSV
         return {
@@ -65,7 +74,7 @@ class TableFile:
                 table[name],
                 written=text or name in folders,
                 decimal=self.csv.decimal,
-                parts=counts,
+                parts=sizes,
             )
             for name in table.column_names
         }
@@ -88,36 +97,42 @@ class TableFile:
             return self.location
         return f"{self.location.rstrip('/')}/{part.name}"
 
-    def _one(self, part: TablePart, form: Format, choose: Choice) -> pa.Table:
+    def _one(self, part: TablePart, form: Format, choose: Choice, ids: Collection[str]) -> Read:
         name, system = self._name(part), self.listing.system
         try:
             if form.kind == PARQUET:
                 with system.open_input_file(part.path) as file:
                     parquet = pa.parquet.ParquetFile(file)
-                    return _chosen(part, name, parquet.schema_arrow.names, choose, parquet.read)
-            csv = CsvFile(system, part.path, name, form.compression, self.csv)
-            return _chosen(part, name, csv.header(), choose, csv.read)
+                    inside, folders = _chosen(part, name, parquet.schema_arrow.names, choose)
+                    read = _parquet(parquet, inside, ids)
+            else:
+                csv = CsvFile(system, part.path, name, form.compression, self.csv)
+                inside, folders = _chosen(part, name, csv.header(), choose)
+                read = csv.read(inside, ids)
         except (pa.ArrowInvalid, OSError) as error:
             # What the system says has a number; what Arrow says of a damaged file has none.
             if isinstance(error, OSError) and error.errno:
                 raise
             raise ValueError(f"{name}: cannot be read as {form.kind}: {error}") from error
+        table = read.table
+        for key, value in folders.items():
+            table = table.append_column(key, pa.array([value] * len(table), pa.string()))
+        return Read(table, read.values)
+
+
+def _parquet(file: pa.parquet.ParquetFile, columns: list[str], ids: Collection[str]) -> Read:
+    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    return read_blocks(schema, file.iter_batches(BLOCK, columns=columns), ids)
 
 
 def _chosen(
-    part: TablePart,
-    name: str,
-    there: Sequence[str],
-    choose: Choice,
-    read: Callable[..., pa.Table],
-) -> pa.Table:
-    """Return the chosen columns of a file, with those that its folders' names give."""
+    part: TablePart, name: str, there: Sequence[str], choose: Choice
+) -> tuple[list[str], dict[str, str | None]]:
+    """Return the chosen columns inside a file, and the values of those that its folders name."""
     folders = {key: value for key, value in part.partition.items() if key not in there}
     chosen = list(choose(name, [*there, *folders]))
     twice = [column for column in chosen if Counter(there)[column] > 1]
     if twice:
         raise ValueError(f"{name}: column {twice[0]!r} is there more than once; rename one")
-    table = read(columns=[column for column in chosen if column not in folders])
-    for key in [column for column in chosen if column in folders]:
-        table = table.append_column(key, pa.array([folders[key]] * len(table), pa.string()))
-    return table
+    inside = [column for column in chosen if column not in folders]
+    return inside, {column: folders[column] for column in chosen if column in folders}

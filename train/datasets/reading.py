@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from train.datasets.readers import TableFile
 
@@ -24,7 +23,7 @@ def files_read(source: TableFile) -> dict[str, Any]:
 
 
 def told_ids(ids: pa.ChunkedArray) -> dict[str, Any]:
-    """Return the type of ids, how many there are, and the first three."""
-    distinct = pc.unique(ids)
-    kind = "integer" if pa.types.is_integer(ids.type) else "string"
+    """Return the type of ids as `ids_of` gives them, how many there are, and the first three."""
+    distinct = ids.chunk(0).dictionary
+    kind = "integer" if pa.types.is_integer(distinct.type) else "string"
     return {"type": kind, "count": len(distinct), "examples": distinct.slice(0, 3).to_pylist()}

@@ -131,12 +131,12 @@ def _ids(
     """Return the ids of the interactions and of the side's table, in one type, and about them."""
     if side is None:
         ids = ids_of([event], kind)[0]
-        return [ids, pa.chunked_array([pc.unique(ids)])], told_ids(ids)
+        return [ids, pa.chunked_array([ids.chunk(0).dictionary])], told_ids(ids)
     own = read[side.id]
     ids, own_ids = ids_of([event, own], kind)
     check_unique(own.of(own_ids))
     joined = check_joined(event.of(ids), own.of(own_ids))
-    return [ids, own_ids], told_ids(ids) | {"in_table": joined}
+    return [ids, own_ids.cast(own_ids.type.value_type)], told_ids(ids) | {"in_table": joined}
 
 
 def at_least(tables: Tables, min_weight: float | None) -> Tables:

@@ -18,7 +18,14 @@ from train.datasets.columns import (
     wrong_type,
 )
 from train.datasets.convert import numbers
-from train.datasets.time_checks import PER_SECOND, TimeUnit, check_numbers, check_span
+from train.datasets.time_checks import (
+    DAY,
+    PER_SECOND,
+    TimeUnit,
+    check_numbers,
+    check_span,
+    likely,
+)
 from train.datasets.time_forms import by_format, by_usual_forms
 
 DATES = "dates and times"
@@ -69,11 +76,44 @@ def timestamps(column: Column, form: TimeForm = TimeForm()) -> Times:
         return _from_dates(column, dates, form, f"{DATES}, {form.format}")
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _from_dates(column, column.values, form, DATES)
+    whole = _integers(column)
+    if whole is not None and _surely(whole, form.unit):
+        return _from_integers(whole, form)
     if column.is_text and not _mostly_numbers(column.values):
         _check_present(column)
         dates, how = by_usual_forms(column)
         return _from_dates(column, dates, form, f"{DATES}, {how}")
     return _from_numbers(column, form)
+
+
+def _integers(column: Column) -> pa.ChunkedArray | None:
+    """Return integers, written or typed, none of them missing; None where they are not."""
+    whole = integers(column.values) if column.is_text else column.values
+    return (
+        whole
+        if whole is not None and pa.types.is_integer(whole.type) and not whole.null_count
+        else None
+    )
+
+
+def _surely(whole: pa.ChunkedArray, unit: TimeUnit | None) -> bool:
+    """Whether integers are likely times by the first and the last of them, days apart."""
+    if unit in ("d", "order"):
+        return unit == "order"
+    ends = pc.min_max(whole).as_py()
+    span = np.array([ends["min"] or 0, ends["max"] or 0]) / PER_SECOND[unit or "s"]
+    return bool(likely(span).all())
+
+
+def _from_integers(whole: pa.ChunkedArray, form: TimeForm) -> Times:
+    unit = form.unit or "s"
+    # Whole numbers are not taken through float64, which is too coarse for nanoseconds.
+    ticks = np.asarray(whole.cast(pa.int64()).to_numpy())
+    return Times(ticks, int(PER_SECOND[unit]), _read_as(unit))
+
+
+def _read_as(unit: TimeUnit) -> str:
+    return "an order" if unit == "order" else f"numbers, {unit} since 1970"
 
 
 def _mostly_numbers(values: pa.ChunkedArray) -> bool:
@@ -105,17 +145,15 @@ def _from_numbers(column: Column, form: TimeForm) -> Times:
         fail(column, missing, "a time in every row", "Fill these rows in, or drop them")
     check_numbers(column, values.to_numpy(), form.unit)
     unit = form.unit or "s"
-    read_as = "an order" if unit == "order" else f"numbers, {unit} since 1970"
     if unit == "d":
-        return Times(np.floor(values.to_numpy() * 86400).astype(np.int64), 1, read_as)
-    per_second = PER_SECOND[unit]
-    # Whole numbers are not taken through float64, which is too coarse for nanoseconds.
-    whole = integers(column.values) if column.is_text else column.values
-    if whole is not None and pa.types.is_integer(whole.type):
-        return Times(np.asarray(whole.cast(pa.int64()).to_numpy()), int(per_second), read_as)
+        days = values.to_numpy()
+        return Times(np.floor(days * DAY).astype(np.int64), 1, _read_as(unit))
+    whole = _integers(column)
+    if whole is not None:
+        return _from_integers(whole, form)
     # Microseconds keep the order of times that were given with a fraction.
-    ticks = np.floor(values.to_numpy() * (10**6 / per_second)).astype(np.int64)
-    return Times(ticks, 10**6, read_as)
+    ticks = np.floor(values.to_numpy() * (10**6 / PER_SECOND[unit])).astype(np.int64)
+    return Times(ticks, 10**6, _read_as(unit))
 
 
 def _from_dates(column: Column, values: pa.ChunkedArray, form: TimeForm, read_as: str) -> Times:

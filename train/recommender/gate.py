@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from train.core.blocks import row_blocks
 from train.core.ragged import Array
 from train.data.snapshot import Holdout
 from train.index.candidates import Queries
@@ -105,7 +106,12 @@ class Merge:
             nothing: Array = np.zeros(len(self.holdout.users))
             return {"recall": nothing, "ndcg": nothing}
         quotas = [self.quotas[name] for name in some]
-        items = fused(list(some.values()), self.candidates, quotas).items
+        # Of each user there are all proposals of all sources while they are merged.
+        blocks = [
+            fused([items[rows] for items in some.values()], self.candidates, quotas).items
+            for rows in row_blocks(len(self.holdout.users), BLOCK)
+        ]
+        items = np.concatenate(blocks) if blocks else np.zeros((0, self.candidates), np.int32)
         relevant = self.holdout.relevant
         recall = per_user(items, relevant, self.candidates)["recall"]
         return {"recall": recall, "ndcg": per_user(items[:, : self.k], relevant, self.k)["ndcg"]}

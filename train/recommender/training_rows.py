@@ -132,8 +132,10 @@ def _whole(
     recommender: Recommender, holdout: Holdout, block: int
 ) -> Iterator[tuple[CandidateRows, Array]]:
     """Yield all candidate rows of each block of users, and their labels."""
+    progress = Progress(logger, "rerank", len(holdout.users))
     for part in _blocks(holdout, block):
         rows = described(recommender, *_retrieved(recommender, part.users))
+        progress.add(len(part.users))
         yield rows, labels_of(rows, part.relevant, len(recommender.items))
 
 
@@ -145,6 +147,7 @@ def _sampled(
     Random numbers are drawn user by user, as many for each, so that blocks make no difference.
     """
     rng, left = np.random.default_rng(1), bounds.rows
+    progress = Progress(logger, "rerank", left, "rows")
     for part in _blocks(holdout, bounds.block) if left else ():
         queries, vectors, found = _retrieved(recommender, part.users)
         place = np.arange(len(part.users))[:, None]
@@ -162,16 +165,14 @@ def _sampled(
             rows = replace(rows, importance=importance).take(drawn[fits][present[fits]])
             yield rows, labels_of(rows, part.relevant.take(kept), len(recommender.items))
         left -= int(drawn[fits].sum())
+        progress.add(int(drawn[fits].sum()))
         if not fits.all():
             return
 
 
 def _blocks(holdout: Holdout, block: int) -> Iterator[Holdout]:
-    progress = Progress(logger, "rerank", len(holdout.users))
     for start in range(0, len(holdout.users), block):
-        part = holdout.take(np.arange(start, min(start + block, len(holdout.users))))
-        yield part
-        progress.add(len(part.users))
+        yield holdout.take(np.arange(start, min(start + block, len(holdout.users))))
 
 
 def _retrieved(recommender: Recommender, users: Array) -> tuple[Queries, Array, Candidates]:

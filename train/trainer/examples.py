@@ -30,7 +30,7 @@ def examples(
     """
     weight = _weights(interactions, half_life, weighted)
     weights = None if weight is None else torch.tensor(weight).to(device)
-    starts = np.searchsorted(interactions.user, np.arange(n_users + 1))
+    starts = np.searchsorted(interactions.user, np.arange(n_users + 1, dtype=np.int32))
     users, items = _shared(interactions.user), _shared(interactions.item)
     return Examples(users.to(device), items.to(device), torch.tensor(starts).to(device), weights)
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from train.core.hashing import digest
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
@@ -150,7 +151,8 @@ class Job:
         sha = hashlib.sha256(json.dumps([*settings, training, self.seed]).encode())
         rows = self.interactions
         for array in (rows.user, rows.item, rows.timestamp, rows.weight, rows.role):
-            sha.update(b"" if array is None else array.tobytes())
+            if array is not None:
+                digest(sha, array)
         return sha.hexdigest()
 
     @property

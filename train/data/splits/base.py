@@ -10,10 +10,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from train.core.keys import is_in
 from train.core.ragged import Array
 from train.core.schema import Interactions, Seen
 from train.core.settings import Settings
+from train.data.pairs import first_pairs, hidden_pairs, pairs_of_window
 from train.data.splits.window import Window
 
 TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
@@ -52,13 +52,20 @@ class Folds:
     @property
     def before_validation(self) -> Array:
         """Which interactions are known when the validation begins, negative too, bool `[N]`."""
-        return np.isin(self.fold, (TRAIN, HIDING[TRAIN]))
+        return self._in(TRAIN, HIDING[TRAIN])
 
     @property
     def before_test(self) -> Array:
         """Which interactions are known when the test begins, negative too, bool `[N]`."""
         validation = VALIDATION, HIDING[VALIDATION], ASKED[VALIDATION]
-        return self.before_validation | np.isin(self.fold, validation)
+        return self._in(TRAIN, HIDING[TRAIN], *validation)
+
+    def _in(self, *parts: int) -> Array:
+        # Not `np.isin`, which makes eight bytes of each.
+        found = np.zeros(len(self.fold), dtype=bool)
+        for part in parts:
+            found |= self.fold == part
+        return found
 
     def asked(self, part: int) -> Array:
         """Which interactions are histories of users whom a part alone asks about, bool `[N]`."""
@@ -176,7 +183,9 @@ class Split(Settings):
             learned = left & (fold != ASKED[TEST])
             counts &= np.bincount(item[learned], minlength=n_items)[item] > 0
         counts &= np.bincount(user[counts], minlength=n_users)[user] >= self.min_user_test
-        out = np.where(before | counts, fold, LEFT_OUT)
+        out = np.where(before | counts, fold, np.int8(LEFT_OUT))
+        if interactions.role is None:
+            return out
         # What an asked user hid is known when the user asks.
         by_then = np.select(
             [fold == ASKED[VALIDATION], fold == ASKED[TEST]], [TRAIN, VALIDATION], fold
@@ -198,41 +207,6 @@ class Split(Settings):
             f"the cut put {cut_counts}; the minimum counts and warm filters kept "
             f"{_counts(folds.fold)}. Move the cut or lower the minimum counts ({settings})"
         )
-
-
-def first_pairs(interactions: Interactions, n_items: int) -> Array:
-    """Return whether an interaction is the first of its user with its item, bool `[N]`."""
-    first = np.zeros(len(interactions), dtype=bool)
-    first[np.unique(interactions.keys(n_items), return_index=True)[1]] = True
-    return first
-
-
-def hidden_pairs(interactions: Interactions, known: Array, n_items: int) -> Array:
-    """Return whether a negative one of the known `[N]` interactions has this pair, bool `[N]`."""
-    if interactions.role is None:
-        return np.zeros(len(interactions), dtype=bool)
-    keys = interactions.keys(n_items)
-    return is_in(keys, keys[known & interactions.negative])
-
-
-def pairs_of_window(
-    interactions: Interactions, window: Array, known: Array, n_items: int, seen: Seen
-) -> Array:
-    """Return which interactions are the first of their pair in a window, bool `[N]`.
-
-    Args:
-        interactions: ordered by user and time.
-        window: those that may count, bool `[N]`.
-        known: those that histories are made of, bool `[N]`.
-        n_items: I.
-        seen: "only" leaves pairs out that are not known, "exclude" those that are.
-    """
-    counts = np.zeros(len(window), dtype=bool)
-    counts[np.flatnonzero(window)[first_pairs(interactions.take(window), n_items)]] = True
-    if seen != "allow":
-        keys = interactions.keys(n_items)
-        counts &= is_in(keys, keys[known]) == (seen == "only")
-    return counts
 
 
 def end_of(times: Array) -> int:

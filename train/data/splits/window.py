@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from train.core.keys import is_in
 from train.core.ragged import Array
 from train.core.schema import Interactions
+from train.data.pairs import first_pairs, known_pairs
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,13 @@ class Window:
             counts: those that count, bool `[N]`.
             n_items: I.
         """
-        past, window = (interactions.take(of & interactions.positive) for of in (before, test))
-        counted = counts[test & interactions.positive]
-        new_user = _unknown(window.user, past.user)
-        new_item = ~new_user & _unknown(window.item, past.item)
+        past, rows = (of & interactions.positive for of in (before, test))
+        window, counted = interactions.take(rows), counts[rows]
+        new_user = _unknown(window.user, interactions.user[past])
+        new_item = ~new_user & _unknown(window.item, interactions.item[past])
         rest = np.flatnonzero(~new_user & ~new_item & ~counted)
-        keys = window.keys(n_items)
-        first = np.zeros(len(keys), dtype=bool)
-        first[np.unique(keys, return_index=True)[1]] = True
-        repeat = ~first[rest] | is_in(keys[rest], past.keys(n_items))
+        again = known_pairs(interactions, past, n_items)[rows]
+        repeat = (again | ~first_pairs(window, n_items))[rest]
         return cls(
             rows=len(window),
             new_users=int(new_user.sum()),
