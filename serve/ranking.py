@@ -3,14 +3,18 @@
 from serve.loopback import bind_to_node
 from train.bundle.bundle import open_bundle
 from train.core.ragged import Array, Ragged
+from train.data.encoders import Features
 from train.index.candidates import Candidates, Queries
 from train.recommender.ranking import rank_candidates
 from train.recommender.requests import Request, Retrieved
 from train.recommender.retrieval import retrieve
 
-Message = tuple[Array, Array, Array, Array, Array, Array, Array | None, int]
-"""User indices `[B]`; values and offsets of the histories; user vectors `[B, d]`; items and scores
-of the candidates `[B, C]`; which sources proposed them; k."""
+Attributes = tuple[Array, Array, Array, Array]
+"""Dense attributes of users `[B, D]`; values and offsets of their categories; who gives them."""
+
+Message = tuple[Array, Array, Array, Attributes | None, Array, Array, Array, Array | None, int]
+"""User indices `[B]`; values and offsets of the histories; attributes that came with requests; user
+vectors `[B, d]`; items and scores of the candidates `[B, C]`; which sources proposed them; k."""
 
 Ranked = tuple[Array, Array]
 """The best items of each request, int32 `[B, k]`, and their scores."""
@@ -52,11 +56,12 @@ class RankingReplica:
 
 def pack(retrieved: Retrieved, k: int) -> Message:
     """Return the input of the ranking as arrays; exclusions were applied in stage 1."""
-    history = retrieved.queries.history
+    queries = retrieved.queries
     return (
-        retrieved.queries.user,
-        history.values,
-        history.offsets,
+        queries.user,
+        queries.history.values,
+        queries.history.offsets,
+        _packed(queries),
         retrieved.vectors,
         retrieved.candidates.items,
         retrieved.candidates.scores,
@@ -67,6 +72,21 @@ def pack(retrieved: Retrieved, k: int) -> Message:
 
 def unpack(message: Message) -> tuple[Queries, Array, Candidates, int]:
     """Return the arguments of `rank_candidates` from a message of `pack`."""
-    user, values, offsets, vectors, items, scores, proposed, k = message
-    queries = Queries(user=user, history=Ragged(values, offsets), exclude=Ragged.empty(len(user)))
+    user, values, offsets, attributes, vectors, items, scores, proposed, k = message
+    queries = Queries(user, Ragged(values, offsets), Ragged.empty(len(user)), *_read(attributes))
     return queries, vectors, Candidates(items, scores, proposed), k
+
+
+def _packed(queries: Queries) -> Attributes | None:
+    of = queries.attributes
+    if of is None or queries.described is None:
+        return None
+    return of.dense, of.categories.values, of.categories.offsets, queries.described
+
+
+def _read(packed: Attributes | None) -> tuple[Features | None, Array | None]:
+    if packed is None:
+        return None, None
+    dense, codes, offsets, described = packed
+    # Names are those of the bundle, which both stages have, and which nothing here reads.
+    return Features(dense, (), Ragged(codes, offsets), ()), described

@@ -136,7 +136,9 @@ class RetrievalReplica:
 
     async def rank(self, query: Any) -> dict[str, Any]:
         """Return given items in the order in which they would be recommended."""
-        request = Request(user_id=query.user_id, history=query.history[-self._args.max_history :])
+        history = query.history[-self._args.max_history :]
+        request = Request(user_id=query.user_id, history=history, user=query.user)
+        check(self._recommender, request)
         return await asyncio.to_thread(rank_items, self._recommender, request, query.items)
 
     async def similar(self, query: Any) -> dict[str, Any]:
@@ -282,7 +284,7 @@ class RetrievalReplica:
         # What its user has seen, or hides, is no answer to it either.
         exclude = self._recommender.items.external(queries.exclude.values)
         nobody: tuple[Id, ...] = ()
-        return replace(one.request, user_id=None, history=nobody, exclude=exclude)
+        return replace(one.request, user_id=None, history=nobody, exclude=exclude, user={})
 
 
 async def _here(function: Callable[..., Any], *args: Any) -> Any:

@@ -14,6 +14,12 @@ class Asker(Strict):
 
     user_id: Id | None = Field(None, description="A user of the bundle, or a new one.")
     history: list[Id] = Field([], description="Item ids, oldest first; added to what is known.")
+    user: dict[str, Any] = Field(
+        {},
+        description="Attributes of the user by their columns, for this request: of a new user, or "
+        "in the place of what is known.",
+        examples=[{"age": 25, "occupation": "artist"}],
+    )
 
 
 class Query(Asker, Rules):
@@ -97,7 +103,9 @@ class Answer(BaseModel):
     """Recommended items, best first."""
 
     items: list[Item]
-    source: Source = Field(description="Basis of the items: the user, a history, or popularity.")
+    source: Source = Field(
+        description="Basis of the items: the user, a history, attributes, or popularity."
+    )
     bundle: str = Field(description="Version of the bundle that answered.")
     ignored: list[Id] | None = Field(
         None,
@@ -142,5 +150,6 @@ def as_request(query: Any, scenarios: Mapping[str, Rules]) -> Request:
         k=query.k,
         exclude=query.exclude,
         explain=query.explain,
+        user=query.user,
         **joined(base, query),
     )

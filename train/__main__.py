@@ -136,11 +136,23 @@ def recommend(arguments: argparse.Namespace, flags: list[str]) -> None:
     users = _ids(asked, bundle.recommender.users.is_integer, "--user-id")
     history = _ids(arguments.history, bundle.recommender.items.is_integer, "--history")
     rules = Rules.model_validate_json(arguments.rules).values()
-    request = Request(user_id=users[0] if users else None, history=history, k=arguments.k, **rules)
+    attributes = _attributes(arguments.user)
+    user_id = users[0] if users else None
+    request = Request(user_id, history, arguments.k, user=attributes, **rules)
     check(bundle.recommender, request)
     found = answer(bundle.recommender, [request])[0]
     found["history"] = newest_of_history(bundle.recommender, request)
     print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _attributes(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--user: expected JSON, got {text!r}: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f'--user: expected an object such as {{"age": 25}}, got {text!r}')
+    return found
 
 
 def export(arguments: argparse.Namespace, flags: list[str]) -> None:
@@ -252,6 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     three.add_argument("bundle", metavar="BUNDLE", help="a bundle's or a run's folder or URI")
     three.add_argument("--user-id", help="an id from the interactions")
     three.add_argument("--history", nargs="*", default=[], help="item ids, oldest first")
+    attributes = "attributes of the user as POST /recommend takes them: '{\"age\": 25}'"
+    three.add_argument("--user", metavar="JSON", default="{}", help=attributes)
     three.add_argument("--k", type=int, default=10, help="how many items")
     rules = 'rules as POST /recommend takes them, such as \'{"filter": {"price": {"lt": 20}}}\''
     three.add_argument("--rules", metavar="JSON", default="{}", help=rules)

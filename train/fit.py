@@ -298,7 +298,7 @@ def _write(home: str, run: Run, data: Encoded, result: Result) -> str:
     }
     encoders = {"users": data.user_encoder.columns, "items": data.item_encoder.columns}
     files = {
-        "encoder.json": json.dumps(encoders).encode(),
+        bundle.ENCODERS: json.dumps(encoders).encode(),
         bundle.TOWER: state_bytes(result.model),
         evaluation_arrays.FILE: evaluation_arrays.to_bytes(result.arrays),
     }

@@ -241,6 +241,7 @@ def stage_one(
             run.candidates,
         ),
         encode=partial(encode_users, model),
+        towers_read_attributes=run.tower.user_attributes,
         added=run.tower.added,
         candidates=run.candidates,
         seen=run.seen,

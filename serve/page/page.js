@@ -100,7 +100,7 @@ function showHistory(fresh, known) {
 }
 
 function showAnswer(list, basis, answer) {
-  const words = { personal: "a known user", history: "the request's history", popular: "popularity" };
+  const words = { personal: "a known user", history: "the request's history", attributes: "the request's attributes", popular: "popularity" };
   const notes = [answer.degraded && `degraded: ${answer.degraded}`, answer.short,
     answer.ignored && `ignored: ${answer.ignored.join(", ")}`].filter(Boolean);
   at(basis).textContent = [`Rests on ${words[answer.source]}; bundle ${answer.bundle}`, ...notes].join("; ");

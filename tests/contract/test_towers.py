@@ -1,5 +1,6 @@
 """What every tower keeps; a new entry of `TOWERS` is tested by being there."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training import before, histories, make_job, plain_inputs, suiting
+from tests.training import before, features, histories, make_job, plain_inputs, suiting
 from train.core.ragged import Array, Ragged
 from train.data.snapshot import TowerInputs
 from train.index.pair_index import PairIndex
@@ -143,6 +144,22 @@ def test_an_unknown_user_is_the_history(tower: Tower) -> None:
     one, other, same = encode_users(model, unknown, histories([[1, 2], [30, 31], [1, 2]]))
     assert np.abs(one - other).max() > 1e-3
     np.testing.assert_allclose(one, same, atol=1e-6)
+
+
+def test_attributes_that_come_with_a_request_are_read_as_stored_ones(tower: Tower) -> None:
+    # Users without a table of ids differ in their attributes alone.
+    inputs, rng = before().inputs, np.random.default_rng(0)
+    count = len(inputs.warm_users)
+    dense, codes = rng.normal(size=(count, 2)), [[at % 3] * (at % 2) for at in range(count)]
+    users = features(dense, codes, ["a", "b", "c"])
+    model = build(tower.model_copy(update={"user_id": False}), replace(inputs, user_features=users))
+    asked, rows = np.array([3, 4, 7]), histories([[1, 2], [], [5]])
+    stored = encode_users(model, asked, rows)
+    as_given = encode_users(model, np.full(3, -1), rows, users.take(asked))
+    np.testing.assert_allclose(as_given, stored, atol=1e-6)
+    others = encode_users(model, asked, rows, users.take(np.array([8, 11, 12])))
+    differ = np.abs(others - stored).max(axis=1) > 1e-6
+    assert differ.tolist() == [model.settings.user_attributes] * 3
 
 
 def test_only_the_newest_items_of_a_history_count(tower: Tower) -> None:

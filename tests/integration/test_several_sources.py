@@ -12,7 +12,7 @@ import pytest
 from tests.integration.test_fit import make_run
 from tests.serving import serving
 from tests.waiting import BOUND
-from train.bundle.bundle import TOWER, Bundle, open_bundle, write
+from train.bundle.bundle import ENCODERS, TOWER, Bundle, open_bundle, write
 from train.fit import fit
 from train.recommender.answers import recommend
 from train.recommender.gate import earning_sources
@@ -53,7 +53,7 @@ def bundle(case: str, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         fitted = open_bundle(fit(make_run(place, **changes)))
     parts = replace(fitted.recommender, served=served)
     facts = {"name": "several", "config": fitted.manifest["config"]}
-    extra = {TOWER: (fitted.folder / TOWER).read_bytes()}
+    extra = {name: (fitted.folder / name).read_bytes() for name in (ENCODERS, TOWER)}
     return open_bundle(place / write(place, parts, facts, extra))
 
 
@@ -78,11 +78,34 @@ def asked(bundle: Bundle) -> list[Request]:
     new = [Request(user_id=10**6, history=d, k=50) for d in drawn]
     new += [Request(history=d[:1], exclude=d[1:]) for d in drawn[:9]]
     new += [Request(history=[items[3], items[3]]), Request(history=[10**7]), Request(k=4)]
+    new += [Request(user={"age": age, "segment": "family 1"}) for age in (18, 60.5, None)]
+    new += [Request(user_id=10**6, user={"interests": ["tag 2", "tag 3"]}, history=drawn[0])]
+    known += [Request(user_id=users[n], user={"age": 40 + n, "subscriber": True}) for n in range(4)]
     return known + new + [replace(request, explain=True) for request in known[::4] + new[::4]]
 
 
 def ask(client: httpx.Client, request: Request) -> Any:
     return client.post("/recommend", json=request.__dict__).json()
+
+
+def test_attributes_of_a_request(bundle: Bundle, client: httpx.Client) -> None:
+    recommender = bundle.recommender
+    assert recommender.reads_attributes
+    young, old, nobody = recommend(
+        recommender, [Request(user={"age": 15}), Request(user={"age": 90}), Request()]
+    )
+    assert [of["source"] for of in (young, old, nobody)] == ["attributes", "attributes", "popular"]
+    assert young["items"] != old["items"]
+    ranked = {"user": {"age": 15}, "items": [item["item_id"] for item in young["items"]]}
+    assert client.post("/rank", json=ranked).json()["source"] == "attributes"
+    for own, message in (
+        ({"agee": 3}, "unknown column; there are: segment (category), interests (categories), age"),
+        ({"age": "3"}, "age is a column of kind number: expected a number"),
+    ):
+        refused = client.post("/recommend", json={"user": own})
+        assert refused.status_code == 422
+        [detail] = refused.json()["detail"]
+        assert detail["loc"] == ["body", "user", *own] and message in detail["msg"]
 
 
 def test_http_answers_equal_offline_answers(bundle: Bundle, client: httpx.Client) -> None:

@@ -70,6 +70,16 @@ def test_a_segment_has_the_shares_of_its_users_and_some_of_all() -> None:
     np.testing.assert_allclose(none, x, rtol=1e-6)
     some = scores("segment_popularity", known(), 0, [3], smoothing=6)
     np.testing.assert_allclose(some, (4 * x + 6 * overall) / 10, rtol=1e-6)
+    source = SOURCES["segment_popularity"].model_validate({"smoothing": 6}).source(known(), 0)
+    assert source.reads_attributes
+    user, none_yet = np.array([-1, 0, 3], np.int32), histories([[], [], []])
+    own, given = USERS.take(np.array([1, 2, -1])), np.ones(3, dtype=bool)
+    asked = Queries(user, none_yet, none_yet, own, given)
+    found = source.score(asked, np.tile(np.arange(5, dtype=np.int32), (3, 1)))
+    expected = [scores("segment_popularity", known(), of, [], smoothing=6) for of in (1, 2, 3)]
+    np.testing.assert_array_equal(found, expected)
+    alone = source.score(asked.take(np.array([1])), np.arange(5)[None])
+    np.testing.assert_array_equal(alone[0], expected[1])
     for nobody in (3, -1):  # without attributes, and unknown
         found = scores("segment_popularity", known(), nobody, [0], smoothing=6)
         np.testing.assert_allclose(found, overall, rtol=1e-6)

@@ -152,8 +152,8 @@ def test_ids_of_rows_that_are_left_out_are_none(tmp_path: Path):
         "user_id,item_id,timestamp,weight\n1,a,1,5\n2,b,2,1\n1,c,3,5\n"
     )
     (tmp_path / "users.csv").write_text("user_id\n1\n")
-    options = {"users": str(tmp_path / "users.csv"), "timestamp_unit": "order", "weight": "weight"}
-    place = str(tmp_path / "events.csv")
-    data = encode(Files(interactions=place, min_weight=2, **options).load())
+    events, users = (str(tmp_path / f"{name}.csv") for name in ("events", "users"))
+    files = Files(interactions=events, users=users, min_weight=2, weight="weight")
+    data = encode(files.model_copy(update={"timestamp_unit": "order"}).load())
     assert data.users.ids.to_pylist() == [1]
     assert data.items.ids.to_pylist() == ["a", "b", "c"]  # no table of items: all that occur

@@ -17,14 +17,14 @@ import pyarrow.fs
 
 from cluster import copies, storage
 from train.bundle import trial
-from train.bundle.content import TOWER, sources_record, write_recommender
+from train.bundle.content import ENCODERS, TOWER, sources_record, write_recommender
 from train.bundle.manifest import BundleError, create_manifest, write_manifest
 from train.bundle.opening import Bundle, open_untried, verified
 from train.recommender.recommender import Recommender
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["TOWER", "Bundle", "BundleError", "check", "open_bundle", "write"]
+__all__ = ["ENCODERS", "TOWER", "Bundle", "BundleError", "check", "open_bundle", "write"]
 
 
 def write(

@@ -1,5 +1,6 @@
 """Content of a bundle: a recommender as files, and from files."""
 
+import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from train.bundle.files import (
 )
 from train.core.ragged import Array, Ragged
 from train.data.columns import Columns
+from train.data.encoders import Encoder, Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats
@@ -41,6 +43,7 @@ REPEATS = "repeats.safetensors"
 HIDDEN = "hidden.safetensors"
 COLUMNS = "item_columns.arrow"
 LINEAR_SCORE = "linear_score.safetensors"
+ENCODERS = "encoder.json"
 # Of bundles before format 6.
 ONE_SOURCE = ({"name": TOWER_SOURCE, "quota": None, "shape": TOWER_SOURCE},)
 
@@ -104,6 +107,9 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         repeats=_read_repeats(folder, manifest["files"]),
         hidden=_read_hidden(folder, manifest["files"]),
         columns=_read_columns(folder, manifest),
+        user_encoder=_read_user_encoder(folder, manifest["files"]),
+        towers_read_attributes=TOWER in manifest["files"]
+        and manifest["config"]["tower"].get("user_attributes", False),
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:
@@ -123,10 +129,10 @@ class _Encoder:
     def _loaded(self) -> "TwoTowerModel":
         return read_towers(self.folder, self.manifest, self.recommender)
 
-    def __call__(self, user: Array, history: Ragged) -> Array:
+    def __call__(self, user: Array, history: Ragged, attributes: Features | None = None) -> Array:
         from train.towers.encode import encode_users
 
-        return encode_users(self._loaded, user, history)
+        return encode_users(self._loaded, user, history, attributes)
 
 
 def read_towers(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> "TwoTowerModel":
@@ -160,6 +166,12 @@ def _read_repeats(folder: Path, files: Container[str]) -> Repeats | None:
     if REPEATS not in files:
         return None
     return Repeats.from_arrays(read_arrays(folder / REPEATS))
+
+
+def _read_user_encoder(folder: Path, files: Container[str]) -> Encoder | None:
+    if ENCODERS not in files:
+        return None
+    return Encoder(json.loads((folder / ENCODERS).read_text(encoding="utf-8"))["users"])
 
 
 def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:

@@ -1,7 +1,7 @@
 """Encoders of the columns of the item and user tables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,16 @@ class Features:
     def empty(cls, count: int) -> "Features":
         """Return the features of `count` rows that have no attributes."""
         return cls(np.zeros((count, 0), np.float32), (), Ragged.empty(count), ())
+
+    def take(self, rows: Array) -> "Features":
+        """Return some of the rows, `[m]`; -1 gives one without attributes."""
+        dense = np.where((rows >= 0)[:, None], self.dense[rows], 0) if len(self.dense) else None
+        return Features(
+            np.zeros((len(rows), self.dense.shape[1]), np.float32) if dense is None else dense,
+            self.dense_names,
+            self.categories.take(rows),
+            self.vocabulary,
+        )
 
     def distinct(self, rows: Array) -> int:
         """Return how many different rows there are among some, `[m]`."""
@@ -87,6 +97,30 @@ class Encoder:
             Ragged.from_pairs(_join(rows), _join(codes), count),
             tuple(vocabulary),
         )
+
+    def changed(self, stored: Features, own: Features, given: Collection[str]) -> Features:
+        """Return a row with some columns of another one.
+
+        Args:
+            stored: one encoded row.
+            own: another one.
+            given: columns that are taken from it, the others are from `stored`.
+        """
+        dense, codes = stored.dense.copy(), []
+        at = first = 0
+        for name, state in self.columns.items():
+            source = own if name in given else stored
+            if state["kind"] in ("category", "categories"):
+                size, values = len(state["vocabulary"]), source.categories.values
+                codes.append(values[(values >= first) & (values < first + size)])
+                first += size
+            else:
+                width = _width(state)
+                dense[:, at : at + width] = source.dense[:, at : at + width]
+                at += width
+        every = _join(codes)
+        categories = Ragged.from_pairs(np.zeros(len(every), np.int64), every, 1)
+        return Features(dense, stored.dense_names, categories, stored.vocabulary)
 
     def to_json(self) -> str:
         """Return the fitted state as JSON."""
@@ -212,6 +246,15 @@ _DENSE: dict[str, Any] = {
     "text": _text,
     "embedding": embedding_rows,
 }
+
+
+def _width(state: Mapping[str, Any]) -> int:
+    """Return how many dense columns a fitted column has."""
+    if state["kind"] == "number":
+        return 1 + bool(state["missing"])
+    if state["kind"] == "flag":
+        return 1
+    return len(state["mean"]) if state["kind"] == "text" else int(state["width"])
 
 
 def _names(column: str, width: int) -> list[str]:

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from train.core.ragged import Array, Ragged
+from train.data.encoders import Features
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,31 @@ class Queries:
         history: `B` rows of items, oldest first.
         exclude: `B` rows of items that must not be recommended: seen ones, and those that the
             request excludes.
+        attributes: of the `B` users, encoded: those of a request upon the stored ones; None where
+            no request gives any.
+        described: whether a request gives attributes that are not the stored ones, bool `[B]`; None
+            where none does.
     """
 
     user: Array
     history: Ragged
     exclude: Ragged
+    attributes: Features | None = None
+    described: Array | None = None
+
+    @property
+    def bare(self) -> Array:
+        """Whether only attributes that came with it say something of a request, bool `[B]`."""
+        if self.described is None:
+            return np.zeros(len(self.user), dtype=bool)
+        return np.asarray((self.user < 0) & (self.history.lengths == 0) & self.described)
 
     def take(self, rows: Array) -> "Queries":
         """Return some of the requests, `[n]`."""
-        return Queries(self.user[rows], self.history.take(rows), self.exclude.take(rows))
+        own = self.user[rows], self.history.take(rows), self.exclude.take(rows)
+        if self.attributes is None or self.described is None:
+            return Queries(*own)
+        return Queries(*own, self.attributes.take(rows), self.described[rows])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Shapes: I items, n given ones.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def rank_items(recommender: Recommender, request: Request, items: Sequence[Id]) 
     index = recommender.items.index(items)
     known = np.array(list(dict.fromkeys(index[index >= 0].tolist())), dtype=np.int32)
     unknown = [item for item, at in zip(items, index.tolist(), strict=True) if at < 0]
-    queries = Queries(queries.user, queries.history, Ragged.empty(1))
+    queries = replace(queries, exclude=Ragged.empty(1))
     entries: list[dict[str, Any]] = []
     if len(known):
         vectors = vectors_of(recommender, queries, given)

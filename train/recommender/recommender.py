@@ -12,7 +12,7 @@ from train.core.ragged import Array, Ragged
 from train.core.schema import Seen
 from train.data.columns import Columns
 from train.data.encoded import Encoded
-from train.data.encoders import Features
+from train.data.encoders import Encoder, Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats
@@ -28,8 +28,9 @@ CANDIDATES = 200
 # The source whose candidates are searched for by the vectors of the towers.
 TOWER = "tower"
 STAGE_1, BOTH_STAGES = "stage_1", "both_stages"
-Encode = Callable[[Array, Ragged], Array]
-"""From user indices int32 `[B]` (-1 unknown) and histories `[B]` to vectors float32 `[B, d]`."""
+Encode = Callable[[Array, Ragged, Features | None], Array]
+"""From user indices int32 `[B]` (-1 unknown), histories and, if any came, attributes of B rows to
+vectors float32 `[B, d]`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Recommender:
         hidden: items that are never recommended to each user, U rows; None where there are none.
         columns: of the items, as they were declared, for filters and answers; none in bundles of
             before format 8.
+        user_encoder: encodes attributes of users that come with a request.
+        towers_read_attributes: whether the vectors of users depend on their attributes.
         version: of the bundle that it was opened from; empty before it is stored.
     """
 
@@ -95,6 +98,8 @@ class Recommender:
     repeats: Repeats | None = None
     hidden: Ragged | None = None
     columns: Columns = field(default_factory=Columns)
+    user_encoder: Encoder | None = None
+    towers_read_attributes: bool = False
     version: str = ""
 
     def __post_init__(self) -> None:
@@ -146,6 +151,7 @@ class Recommender:
             index=index,
             hidden=known.hidden if len(known.hidden.values) else None,
             columns=data.item_columns,
+            user_encoder=data.user_encoder,
             **rest,
         )
 
@@ -153,6 +159,18 @@ class Recommender:
     def reranks(self) -> bool:
         """Whether the second stage is there and orders the answers."""
         return self.reranker is not None and self.served == BOTH_STAGES
+
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether what is served depends on attributes of users."""
+        by_stage_two = self.reranks and self.user_features.dense.shape[1] > 0
+        return by_stage_two or any(map(self.source_reads_attributes, self.proposing))
+
+    def source_reads_attributes(self, name: str) -> bool:
+        """Whether what a source proposes depends on attributes of users."""
+        if name == TOWER:
+            return self.towers_read_attributes
+        return self.sources[name].reads_attributes
 
     @property
     def proposing(self) -> Mapping[str, int | None]:
@@ -216,15 +234,18 @@ class Recommender:
             return known.item_count
         return np.asarray(known.item_recent[int(np.argmax(known.recent_days))])
 
-    def encode_users(self, user: Array, history: Ragged) -> Array:
-        """Return the vectors of users with histories that came with a request, float32 `[B, d]`.
+    def encode_users(
+        self, user: Array, history: Ragged, attributes: Features | None = None
+    ) -> Array:
+        """Return the vectors of users with what came with a request, float32 `[B, d]`.
 
         Args:
             user: int32 `[B]`, -1 for a user unknown at training time.
-            history: B rows of items, none of them empty.
+            history: B rows of items.
+            attributes: of each user, if any came.
         """
         if self.encode is not None:
-            return self.encode(user, history)
+            return self.encode(user, history, attributes)
         sums: Array = np.zeros((len(user), self.item_vectors.shape[1]), dtype=np.float32)
         np.add.at(sums, history.rows, self.item_vectors[history.values])
         sums /= np.maximum(history.lengths, 1)[:, None]

@@ -8,10 +8,11 @@ import numpy as np
 
 from train.core.ragged import Array, Ragged
 from train.index.candidates import Candidates, Queries
+from train.recommender.attributes import attributes_of
 from train.recommender.recommender import Recommender
 
 Id = int | str
-Source = Literal["personal", "history", "popular"]
+Source = Literal["personal", "history", "attributes", "popular"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Request:
         max_per: the most items with one value of a column, by column.
         diversity: between 0 and 1: how much items are to differ from those before.
         fields: columns of the items to return.
+        user: attributes of the user by their columns, for this request: of a new one, or in the
+            place of what is stored of a known one.
     """
 
     user_id: Id | None = None
@@ -48,6 +51,7 @@ class Request:
     max_per: Mapping[str, int] = field(default_factory=dict)
     diversity: float = 0.0
     fields: Sequence[str] = ()
+    user: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,12 @@ class Retrieved:
 def in_indices(
     recommender: Recommender, requests: Sequence[Request]
 ) -> tuple[Queries, Array, list[list[Id]]]:
-    """Return the requests in indices, whether each gives a history, and its ids that say nothing.
+    """Return the requests in indices, whether each has vectors of its own, and its ignored ids.
 
-    A history is given where an item of it is known, bool `[B]`. Ids that say nothing are those of
-    unknown items, in the history or to be excluded, and a user id that is a string where the
-    bundle's are integers, or the other way round. (An id of a new user is no mistake.)
+    The stored vector of a user is no longer right where an item of a history came with the request,
+    or attributes that are not the stored ones and that the towers read, bool `[B]`. Ignored ids are
+    those of unknown items, in the history or to be excluded, and a user id that is a string where
+    the bundle's are integers, or the other way round. (An id of a new user is no mistake.)
     """
     asked = [request.user_id for request in requests]
     user = recommender.users.index(asked)
@@ -93,8 +98,12 @@ def in_indices(
     asked_seen = [request.seen or recommender.seen for request in requests]
     seen = _excluded(recommender, user, history, np.array([of == "exclude" for of in asked_seen]))
     exclude = seen.join(excluded) if len(excluded.values) else seen
-    queries = Queries(user=user, history=history, exclude=exclude)
-    return queries, given.lengths > 0, ignored
+    attributes, described = attributes_of(recommender, user, [of.user for of in requests])
+    queries = Queries(user, history, exclude, attributes, described)
+    own = given.lengths > 0
+    if described is not None and recommender.towers_read_attributes:
+        own |= described
+    return queries, own, ignored
 
 
 def _of_another_type(recommender: Recommender, user_id: Id | None) -> list[Id]:
@@ -129,15 +138,18 @@ def _excluded(recommender: Recommender, users: Array, history: Ragged, unseen: A
 
 
 def is_popular(queries: Queries) -> Array:
-    """Whether only popularity can answer: neither user nor history is known, bool `[B]`."""
+    """Whether only popularity can answer: nothing is known of the user, bool `[B]`."""
     unknown: Array = (queries.user < 0) & (queries.history.lengths == 0)
-    return unknown
+    return unknown if queries.described is None else unknown & ~queries.described
 
 
 def source_of(queries: Queries) -> list[Source]:
     """Return what the answer to each request rests on."""
-    unknown: Source = "history"
-    sources: list[Source] = ["personal" if user >= 0 else unknown for user in queries.user]
+    lengths = queries.history.lengths
+    sources: list[Source] = [
+        "personal" if user >= 0 else "history" if length else "attributes"
+        for user, length in zip(queries.user, lengths, strict=True)
+    ]
     for row in np.flatnonzero(is_popular(queries)):
         sources[row] = "popular"
     return sources

@@ -89,16 +89,16 @@ def _place(found: Candidates, rows: Array, part: Candidates) -> None:
 
 
 def vectors_of(recommender: Recommender, queries: Queries, given: Array) -> Array:
-    """Return float32 `[B, d]`: stored vectors, or encoded where `given` `[B]`, a history came.
+    """Return float32 `[B, d]`: stored vectors, or encoded where `given` `[B]`; see `in_indices`.
 
-    Histories are encoded one by one, because a product over a batch rounds differently from one
+    Users are encoded one by one, because a product over a batch rounds differently from one
     over a row, and a difference in the last bit can flip a split of the reranker's trees.
     """
     vectors = recommender.user_vectors[queries.user]
     vectors[(queries.user < 0) & ~given] = 0
     for row in np.flatnonzero(given):
-        one, history = slice(row, row + 1), queries.history.take(np.array([row]))
-        vectors[one] = recommender.encode_users(queries.user[one], history)
+        asked = queries.take(np.array([row]))
+        vectors[row] = recommender.encode_users(asked.user, asked.history, asked.attributes)[0]
     return vectors
 
 
@@ -195,8 +195,15 @@ def _proposed(
     if recommender.seen == "only":
         return _of_histories(recommender, name, queries, vectors, count)
     if name == TOWER:
-        return Candidates(*recommender.index.search(vectors, count, queries.exclude))
-    return recommender.sources[name].candidates(queries, count)
+        found = Candidates(*recommender.index.search(vectors, count, queries.exclude))
+    else:
+        found = recommender.sources[name].candidates(queries, count)
+    if recommender.source_reads_attributes(name):
+        return found
+    # Of a user of whom it knows nothing, it would propose what comes first.
+    bare = queries.bare[:, None]
+    items = np.where(bare, np.int32(-1), found.items)
+    return replace(found, items=items, scores=np.where(bare, np.float32(-np.inf), found.scores))
 
 
 def _of_histories(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from train.core.ragged import Array
+from train.recommender.attributes import check_attributes
 from train.recommender.filters import RuleError, kind_of, matching
 from train.recommender.recommender import Recommender
 from train.recommender.requests import Id, Request
@@ -42,12 +43,15 @@ def has_rules(request: Request) -> bool:
 
 
 def check(recommender: Recommender, request: Request) -> None:
-    """Check that a request's rules are rules that the bundle can follow, and prepare the filter.
+    """Check that a bundle can follow a request's rules and read its attributes of the user.
+
+    The filter is prepared by that.
 
     Raises:
         RuleError: they are not; it names the place and what is there.
     """
     restricted(recommender, request)
+    check_attributes(recommender, request.user)
     for at, boost in enumerate(request.boost):
         matching(recommender.columns, boost["filter"], ("boost", at, "filter"))
     for name in request.max_per:

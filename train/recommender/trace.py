@@ -34,7 +34,8 @@ def trace(recommender: Recommender, request: Request) -> dict[str, Any]:
     """Return how a request is answered.
 
     Returns:
-        `asks`: whether the user is known, how long the history is, how many items are excluded;
+        `asks`: whether the user is known, how long the history is, how many items are excluded,
+        which attributes came;
         `allowed`: items of the catalogue, those that the filter lets pass, those that `allow`
         lists, and those that are left; `sources`: by name, how many items each proposes, and the
         first; `candidates`: how many, and the first, each with its rank and score in both stages,
@@ -66,7 +67,9 @@ def trace(recommender: Recommender, request: Request) -> dict[str, Any]:
         [answer] = answers(recommender, [request], whole, *ranked)
     history = int(queries.history.lengths[0])
     excluded = int(queries.exclude.lengths[0])
-    asks = {"known_user": bool(queries.user[0] >= 0), "history": history, "excluded": excluded}
+    known = bool(queries.user[0] >= 0)
+    asks: dict[str, Any] = {"known_user": known, "history": history, "excluded": excluded}
+    asks |= {"attributes": sorted(request.user)} if request.user else {}
     return {
         "asks": asks,
         "allowed": _allowed(recommender, request),
@@ -113,7 +116,7 @@ def _candidates(
     place = {item: at for at, item in enumerate(found.items[0].tolist())}
     items, scores = (part[0] for part in ranked)
     items, scores = items[items >= 0][:FIRST], scores[: len(items[items >= 0])][:FIRST]
-    known = bool(whole.queries.user[0] >= 0 or whole.queries.history.lengths[0])
+    known = not is_popular(whole.queries)[0]
     names = list(recommender.quotas) if known and len(recommender.quotas) > 1 else []
     asked = whole.queries, whole.vectors, items[None]
     opinions: Array = scores_by_source(recommender, *asked) if names else np.empty((0, 1, 0))

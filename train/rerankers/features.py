@@ -150,6 +150,7 @@ class _Batch:
 
     Attributes:
         user: int32 `[B]`.
+        user_columns: their dense attributes, float32 `[B, A']`.
         whole_history: B rows of items, oldest first.
         activity: its length, int64 `[B]`.
         history: its newest items, -1 before the first, int32 `[B, HISTORY]`.
@@ -160,6 +161,7 @@ class _Batch:
     """
 
     user: Array
+    user_columns: Array
     whole_history: Ragged
     activity: Array
     history: Array
@@ -175,6 +177,7 @@ class _Batch:
         history_length = np.clip(lengths, 1, HISTORY).astype(np.float32)[:, None]
         return cls(
             user=queries.user,
+            user_columns=_user_columns(tables, queries),
             whole_history=queries.history,
             activity=lengths,
             history=history,
@@ -183,6 +186,12 @@ class _Batch:
             items=candidates.items,
             scores=np.where(candidates.items >= 0, candidates.scores, 0),
         )
+
+
+def _user_columns(tables: FeatureTables, queries: Queries) -> Array:
+    if queries.attributes is None:
+        return tables.user_columns[queries.user]
+    return queries.attributes.dense[:, :MAX_COLUMNS]
 
 
 def _retrieval(tables: FeatureTables, batch: _Batch, out: Array) -> int:
@@ -202,7 +211,7 @@ def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
     columns = [np.log1p(batch.activity), batch.popularity[:, 0]]
     if tables.idle is not None:
         columns.insert(1, tables.idle[batch.user])
-    columns += list(tables.user_columns[batch.user].T)
+    columns += list(batch.user_columns.T)
     out[: len(columns)] = np.array(columns)[:, :, None]
     return len(columns)
 

@@ -26,6 +26,11 @@ class Source(Protocol):
         """Its key in `train.sources.fitted.SHAPES`."""
         ...
 
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether it reads the attributes of users (`Queries.attributes`)."""
+        ...
+
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Return the `count` best items of the catalogue, none of them excluded, for B requests.
 

@@ -46,6 +46,11 @@ class GroupedListSource:
 
     shape: ClassVar[str] = "grouped_list"
 
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether groups are those of users."""
+        return not self.of_history
+
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Return the items with the greatest mean scores; none of score 0 is a candidate."""
         return best_of_sums(self._blocks(requests), requests, self._outside, count)
@@ -89,7 +94,10 @@ class GroupedListSource:
         rows, members = np.arange(len(requests.user)), requests.user
         if self.of_history:
             rows, members = requests.history.rows, requests.history.values
-        found = within.take(members)
+        if requests.attributes is not None and not self.of_history:
+            found = requests.attributes.categories
+        else:
+            found = within.take(members)
         shape = len(requests.user), len(self.rest)
         ones = np.ones(len(found.values), np.float32)
         counts = csr_array((ones, (rows[found.rows], found.values)), shape=shape)

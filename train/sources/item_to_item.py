@@ -35,6 +35,7 @@ class ItemToItemSource:
     catalogue: Array
 
     shape: ClassVar[str] = "item_to_item"
+    reads_attributes: ClassVar[bool] = False
 
     @classmethod
     def strongest(

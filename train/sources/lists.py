@@ -27,6 +27,7 @@ class ListSource:
     catalogue: Array
 
     shape: ClassVar[str] = "list"
+    reads_attributes: ClassVar[bool] = False
 
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Return the head of the list, without what each request excludes."""

@@ -42,6 +42,7 @@ class RepeatSource:
     catalogue: Array
 
     shape: ClassVar[str] = "repeats"
+    reads_attributes: ClassVar[bool] = False
 
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Return the items of each history with the greatest counts; none of other items."""

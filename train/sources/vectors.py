@@ -41,6 +41,7 @@ class VectorSource:
     confidence: Array
 
     shape: ClassVar[str] = "vectors"
+    reads_attributes: ClassVar[bool] = False
 
     def candidates(self, requests: Queries, count: int) -> Candidates:
         """Search the items' vectors exactly; a user of whom they say nothing has no candidates."""

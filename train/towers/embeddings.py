@@ -46,6 +46,21 @@ class SideEmbedding(nn.Module):
             None if self.attributes is None else self.attributes(row),
         )
 
+    def with_attributes(
+        self, index: Tensor, dense: Tensor, codes: Tensor, starts: Tensor
+    ) -> Tensor:
+        """Look up ids `[m]`, -1 for unknown, and encode attributes that came with them.
+
+        Args:
+            index: ids.
+            dense: scaled columns, `[m, D]`.
+            codes: of the categories of all rows.
+            starts: of each row's codes, `[m]`.
+        """
+        row = torch.where(index < 0, self.count, index)
+        own = None if self.attributes is None else self.attributes.encode(codes, starts, dense)
+        return self._sum(len(row), None if self.id is None else self.id(row), own)
+
     def everything(self) -> Tensor:
         """Return all rows and the unknown one, `[n + 1, w]`, without looking any of them up."""
         return self._sum(
@@ -88,12 +103,13 @@ class Attributes(nn.Module):
         lengths = self.offsets[row + 1] - start
         which, place = rows_and_places(lengths)
         codes = self.codes[start[which] + place]
-        return self._encode(codes, lengths.cumsum(0) - lengths, self.dense[row])
+        return self.encode(codes, lengths.cumsum(0) - lengths, self.dense[row])
 
     def everything(self) -> Tensor:
         """Encode all rows: `[n + 1, w]`."""
-        return self._encode(self.codes, self.offsets[:-1], self.dense)
+        return self.encode(self.codes, self.offsets[:-1], self.dense)
 
-    def _encode(self, codes: Tensor, starts: Tensor, dense: Tensor) -> Tensor:
+    def encode(self, codes: Tensor, starts: Tensor, dense: Tensor) -> Tensor:
+        """Encode the codes of rows, each from its start `[m]` on, and their columns `[m, D]`."""
         bags = means(self.embedding.weight, codes, starts)
         return bags if self.linear is None else bags + self.linear(dense)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from train.core.ragged import Array, Ragged
+from train.data.encoders import Features
 from train.index.exact import rank_catalogue, rank_scores
 from train.towers.model import TwoTowerModel
 
@@ -18,8 +20,22 @@ def encode_catalogue(model: TwoTowerModel, block: int = 65536) -> Array:
 
 
 @torch.no_grad()
-def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: int = 4096) -> Array:
-    """Encode users `[B]` (-1 unknown), one row of `histories` each: float32 `[B, d]`."""
+def encode_users(
+    model: TwoTowerModel,
+    users: Array,
+    histories: Ragged,
+    attributes: Features | None = None,
+    block: int = 4096,
+) -> Array:
+    """Encode users `[B]` (-1 unknown), one row of `histories` each: float32 `[B, d]`.
+
+    Args:
+        model: the towers.
+        users: indices.
+        histories: items of each.
+        attributes: of each, instead of the stored ones.
+        block: users at a time.
+    """
     model.eval()
     length = max(1, model.settings.history)
     parts = []
@@ -28,8 +44,18 @@ def encode_users(model: TwoTowerModel, users: Array, histories: Ragged, block: i
         recent = histories.take(np.arange(start, min(start + block, len(users)))).last(length)
         index = torch.as_tensor(users[rows], dtype=torch.int64, device=model.device)
         history = torch.as_tensor(recent, dtype=torch.int64, device=model.device)
-        parts.append(model.encode_users(index, history).cpu())
+        own = None if attributes is None else _tensors(attributes, rows, model.device)
+        parts.append(model.encode_users(index, history, own).cpu())
     return torch.cat(parts).numpy()
+
+
+def _tensors(of: Features, rows: slice, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dense columns, codes and the start of each row's codes, of some rows."""
+    offsets = of.categories.offsets[rows.start : rows.stop + 1]
+    codes = of.categories.values[offsets[0] : offsets[-1]].astype(np.int64)
+    arrays = of.dense[rows], codes, offsets[:-1] - offsets[0]
+    dense, flat, starts = (torch.as_tensor(array, device=device) for array in arrays)
+    return dense, flat, starts
 
 
 def rank_by_model(

@@ -73,10 +73,22 @@ class TwoTowerModel(nn.Module):
         asked, which = torch.unique(position[: len(items)], return_inverse=True)
         return vectors, F.embedding(which, self.item_vectors(F.embedding(asked, inputs)))
 
-    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
-        """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`."""
+    def encode_users(
+        self,
+        users: Tensor,
+        history: Tensor,
+        attributes: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Encode users `[B]` (-1 unknown) with histories `[B, h]` (-1 padded): `[B, d]`.
+
+        Args:
+            users: indices.
+            history: their items.
+            attributes: instead of the stored ones, as `SideEmbedding.with_attributes` takes them.
+        """
         inputs, place = self._distinct(history.flatten().clamp(min=0))
-        looked_up = self.user_input(users)
+        side = self.user_input
+        looked_up = side(users) if attributes is None else side.with_attributes(users, *attributes)
         return self.user_vectors(looked_up, inputs, place.view_as(history), history >= 0)
 
     def encode_items(self, items: Tensor) -> Tensor:
