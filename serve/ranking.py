@@ -2,8 +2,8 @@
 
 from serve.loopback import bind_to_node
 from train.bundle.bundle import open_bundle
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.index.candidates import Candidates, Queries
 from train.recommender.ranking import rank_candidates
 from train.recommender.requests import Request, Retrieved

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from train.bundle import bundle
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.core.top_k import top_k
 from train.data.columns import Columns
-from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import LinearScore
 from train.data.statistics import DAY, Statistics

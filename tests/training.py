@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoded import Encoded, encode
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot, TowerInputs, snapshot, validation_holdout
 from train.data.splits.base import TRAIN, Folds
 from train.data.splits.times import Time

@@ -33,6 +33,7 @@ from train.evaluation.evaluate import evaluate
 from train.evaluation.folds import summarized
 from train.evaluation.new_users import measure_new_users
 from train.identity import DONE, check_name, complete, recorded, run_identity
+from train.memory import check_memory
 from train.picks import pick, record
 from train.recommender.recommender import Recommender
 from train.report.page import FILE as PAGE
@@ -82,6 +83,7 @@ def fit(run: Run, address: str | None = None) -> str:
     check_free(home)
     data, folds = prepare(run)
     run = adapted(run, data)
+    check_memory(run, data)
     identity = run_identity(run, data)
     check_name(home, identity)
     _warn_of_ignored(run)

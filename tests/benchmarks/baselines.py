@@ -24,10 +24,10 @@ from train.baselines.knn import ItemKNN, UserKNN
 from train.baselines.linear import EASE, _co_occurrences, _inverse
 from train.baselines.popularity import Popularity, RecentPopularity
 from train.baselines.sparse_ease import sparse_weights
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
 from train.data.encoded import encode
-from train.data.encoders import Features
 from train.data.linear_score import NONE
 from train.data.pairs import first_pairs
 from train.data.snapshot import Holdout, Snapshot, TowerInputs, some_users

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.losses.pairwise import Triplet
 from train.towers.dssm import DSSM

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.softmax import seconds
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.index.pair_index import ROWS, PairIndex
 from train.towers.encode import encode_catalogue, encode_users

@@ -23,8 +23,8 @@ import torch
 from torch.multiprocessing.spawn import spawn
 
 from tests.training import gloo_worker, read_curve
+from train.core.features import Features
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.losses.softmax import InBatchSoftmax
 from train.towers.two_tower import TwoTower

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.training import before, features, histories
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot, TowerInputs
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Queries

@@ -18,9 +18,9 @@ from train.baselines.linear import EASE, SLIM, _co_occurrences
 from train.baselines.popularity import ALL_TIME, Popularity, RecentPopularity
 from train.baselines.sparse_ease import _at_most
 from train.config import Run
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import Holdout, validation_holdout
 from train.data.statistics import DAY, Statistics
 from train.evaluation.settings import Evaluation

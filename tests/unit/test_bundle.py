@@ -253,11 +253,11 @@ def test_text_ids_and_no_reranker(tmp_path: Path) -> None:
 
 
 def test_extra_files_are_kept_and_checked(parts: Recommender, tmp_path: Path) -> None:
-    version = bundle.write(tmp_path, parts, {}, {"encoder.json": b'{"a": 1}'})
+    version = bundle.write(tmp_path, parts, {}, {"extra.json": b'{"a": 1}'})
     folder = open_bundle(tmp_path / version).folder
-    assert (folder / "encoder.json").read_bytes() == b'{"a": 1}'
-    (folder / "encoder.json").write_bytes(b'{"a": 2}')
-    with pytest.raises(BundleError, match=r"encoder\.json: expected sha256"):
+    assert (folder / "extra.json").read_bytes() == b'{"a": 1}'
+    (folder / "extra.json").write_bytes(b'{"a": 2}')
+    with pytest.raises(BundleError, match=r"extra\.json: expected sha256"):
         open_bundle(folder)
 
 
@@ -300,3 +300,20 @@ def test_a_uri_that_is_no_local_folder_is_copied_first(
     assert (copy / "vectors.safetensors").read_bytes() == whole
     with pytest.raises(BundleError, match="no bundle at memory://runs/absent"):
         open_bundle("memory://runs/absent")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({}, "encodes users to 0 columns and 0 categories, where the bundle has 2 and 3"),
+        ({"age": {"kind": "number"}}, "holds no encoder of users"),
+        ([], "holds no encoder of users"),
+    ],
+)
+def test_an_encoder_that_is_none_of_its_users_is_refused(
+    parts: Recommender, columns: Any, message: str, tmp_path: Path
+) -> None:
+    encoders = json.dumps({"users": columns, "items": {}}).encode()
+    version = bundle.write(tmp_path, parts, {}, {bundle.ENCODERS: encoders})
+    with pytest.raises(BundleError, match=message):
+        open_bundle(tmp_path / version)

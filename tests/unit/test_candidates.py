@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.linear_score import LinearModel, LinearScore
 from train.data.statistics import DAY, Statistics
 from train.index.candidates import Candidates, Queries

@@ -5,8 +5,8 @@ import pytest
 
 from tests.training import before, features, small
 from train.baselines.content_trees import MAX_FLAGS, CatBoostContent, columns, unseen
+from train.core.features import Features
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot, snapshot
 
 

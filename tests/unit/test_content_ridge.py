@@ -6,7 +6,7 @@ import pytest
 from tests.training import before, features
 from train.baselines import content_ridge
 from train.baselines.content_ridge import ContentRidge
-from train.data.encoders import Features
+from train.core.features import Features
 from train.data.snapshot import Snapshot
 
 SOME = features(np.eye(4)[:, :3], [[0], [0, 1], [1], []], ["brand=x", "brand=y"])

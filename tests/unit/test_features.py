@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.core.features import Features
 from train.core.ragged import Ragged
 from train.core.schema import Kind, Tables
 from train.data.encoded import encode
-from train.data.encoders import Encoder, Features
+from train.data.encoders import Encoder
 from train.data.ids import IdMap
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

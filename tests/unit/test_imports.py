@@ -47,6 +47,7 @@ RUN = (
     "picks",
     "runs",
     "adapt",
+    "memory",
     "inspect",
     "steps",
     "evaluate",

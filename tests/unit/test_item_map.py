@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from train.core.features import Features
 from train.core.ragged import Ragged
-from train.data.encoders import Features
 from train.report.item_map import MOST_VALUES, VALUES, item_map
 
 

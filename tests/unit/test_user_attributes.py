@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bundles import make_recommender
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Encoder, Features
+from train.data.encoders import Encoder
 from train.recommender.answers import recommend
 from train.recommender.attributes import attributes_of
 from train.recommender.filters import RuleError

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array
 from train.core.schema import Interactions
 from train.core.settings import Settings
-from train.data.encoders import Features
-from train.data.snapshot import Holdout, Snapshot, TowerInputs, some_users
+from train.data.snapshot import Holdout, Snapshot, TowerInputs, of_fewer_users, some_users
 from train.index.exact import rank_scores
 from train.metrics.ranking import per_user
 
@@ -30,13 +30,15 @@ class Baseline(Settings):
     One that `needs_times` is of no use where interactions have none. A setting that is None is
     picked on the validation window (`tuned`). `grid` has the values to
     choose from, the simplest first, in stages: those of one mapping are picked together, then those
-    of the next. Until it is picked, a setting is its `fallback`.
+    of the next. Until it is picked, a setting is its `fallback`. One whose fits take long where
+    interactions are many picks by fits to `picked_on` of them at the most.
     """
 
     name: str
     needs_times: ClassVar[bool] = False
     grid: ClassVar[tuple[Mapping[str, tuple[Any, ...]], ...]] = ()
     fallback: ClassVar[Mapping[str, Any]] = {}
+    picked_on: ClassVar[int | None] = None
 
     def check(self, items: int, features: Features) -> None:
         """Check that it can be fitted to so many warm items with these attributes.
@@ -65,7 +67,8 @@ class Baseline(Settings):
         """Return it with every setting that is None at what ranks a holdout's users best.
 
         That is by the mean NDCG@k over the whole catalogue, of 2,000 users at most, fitted on the
-        holdout's snapshot alone; of equal ones the simplest. Without users it is the fallback.
+        holdout's snapshot alone, or on that of some of its users (`picked_on`); of equal ones the
+        simplest. Without users it is the fallback.
 
         Args:
             holdout: users, their items, and what was known before.
@@ -74,6 +77,8 @@ class Baseline(Settings):
             seed: of every draw.
         """
         chosen, some = self, some_users(holdout, TUNED_ON)
+        if self.picked_on is not None:
+            some = of_fewer_users(some, self.picked_on)
         for stage in self.grid if len(some.users) else ():
             free = {key: of for key, of in stage.items() if getattr(self, key) is None}
             if free:
@@ -85,6 +90,10 @@ class Baseline(Settings):
     def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
         """Return the values of a setting that are possible with these data."""
         return values
+
+    def for_share(self, share: float) -> Self:
+        """Return settings that are to a share of all users what these are to all of them."""
+        return self
 
     def trials(
         self, choices: Sequence[Self], known: Snapshot, recent_days: int, seed: int
@@ -103,17 +112,23 @@ class Baseline(Settings):
         choices = [self.model_copy(update=dict(table)) for table in tables]
         if len(choices) == 1:
             return choices[0]
-        trials = self.trials(choices, holdout.known, recent_days, seed)
+        known = holdout.known
+        # Statistics are those of all, also where the interactions are some users' alone.
+        share = len(known.interactions) / max(int(known.statistics.user_count.sum()), 1)
+        fitted = [choice.for_share(share) for choice in choices] if share < 1 else choices
+        trials = self.trials(fitted, known, recent_days, seed)
         found = [mean_ndcg(score, holdout, k) for score in trials]
         best = next(n for n, ndcg in enumerate(found) if ndcg >= max(found) - TIE)
         logger.info(
-            "%s: picked %s, the best of %d on %s users of the validation window, NDCG@%d %.4f",
+            "%s: picked %s, the best of %d on %s users of the validation window, NDCG@%d %.4f, "
+            "fitted to %s interactions",
             self.name,
             ", ".join(f"{key} = {value}" for key, value in tables[best].items()),
             len(tables),
             f"{len(holdout.users):,}",
             k,
             found[best],
+            f"{len(known.interactions):,}",
         )
         return choices[best]
 

@@ -16,8 +16,8 @@ from train.baselines.base import (
     with_rows,
 )
 from train.baselines.linear import LINEAR_ITEMS
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot
 
 

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from cluster.cpus import available_cpus
 from train.baselines.base import Baseline, Scorer, same_for_all
+from train.core.features import Features
 from train.core.ragged import Array
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot
 
 MAX_FLAGS = 100

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.baselines.base import Collaborative, Scorer, weighted_matrix, with_rows
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.linear_score import above_noise
 from train.data.snapshot import TowerInputs
 
@@ -199,6 +199,7 @@ class ALS(Factorization):
         {"factors": (16, 32, 64, 128, 256)},
     )
     fallback: ClassVar[Mapping[str, Any]] = {"factors": 32, "regularization": 30.0, "alpha": 10.0}
+    picked_on = 1_000_000
 
     def factorize(self, matrix: Any, seed: int) -> tuple[Array, Array]:
         """Factorize, `[U, factors]` and `[I, factors]`."""
@@ -215,6 +216,18 @@ class ALS(Factorization):
             )
             model.fit(matrix, show_progress=False)
         return model.user_factors, model.item_factors
+
+    def for_share(self, share: float) -> Self:
+        """Return it with the regularization times the root of the share of users.
+
+        With a share s of the users the vectors of the items have that of the errors, and their own
+        regularization would have to be s times as large, that of the users the same. Only the
+        product of both decides, for what one side's vectors are multiplied by the other's are
+        divided by: so both are sqrt(s) times as large.
+        """
+        penalty = self.settled().regularization
+        assert penalty is not None
+        return self.model_copy(update={"regularization": penalty * share**0.5})
 
     @property
     def confidence(self) -> float:

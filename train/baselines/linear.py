@@ -11,8 +11,8 @@ from pydantic import Field
 from train.baselines.base import Collaborative, Scorer, with_rows
 from train.baselines.knn import dense_scores
 from train.baselines.sparse_ease import NEIGHBOURS, sparse_weights
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 
 logger = logging.getLogger(__name__)
 LINEAR_ITEMS = 20_000  # a float64 matrix of all pairs has 3.2 GB

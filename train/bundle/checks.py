@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.recommender.recommender import Recommender
 
 

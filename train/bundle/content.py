@@ -20,9 +20,10 @@ from train.bundle.files import (
     write_features,
     write_table,
 )
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.data.columns import Columns
-from train.data.encoders import Encoder, Features
+from train.data.encoders import Encoder
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats
@@ -83,7 +84,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     items = read_table(folder / "items.arrow")
     statistics = read_arrays(folder / "statistics.safetensors")
     catalogue = items["catalogue"].to_numpy(zero_copy_only=False)
-    reranker = manifest["reranker"].get("name")
+    reranker, users = manifest["reranker"].get("name"), read_features(folder, "user")
     recommender = Recommender(
         users=IdMap(read_table(folder / "users.arrow")["user_id"]),
         items=IdMap(items["item_id"]),
@@ -94,7 +95,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         histories=ragged_of(read_arrays(folder / "histories.safetensors")),
         statistics=Statistics.from_arrays(statistics),
         linear_score=_read_linear_score(folder, manifest["files"], statistics),
-        user_features=read_features(folder, "user"),
+        user_features=users,
         item_features=read_features(folder, "item"),
         index=open_index(folder, vectors["item"], catalogue, manifest["index"]),
         reranker=stored.load(reranker, folder, vectors["item"]) if reranker else None,
@@ -107,7 +108,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         repeats=_read_repeats(folder, manifest["files"]),
         hidden=_read_hidden(folder, manifest["files"]),
         columns=_read_columns(folder, manifest),
-        user_encoder=_read_user_encoder(folder, manifest["files"]),
+        user_encoder=_read_user_encoder(folder, manifest["files"], users),
         towers_read_attributes=TOWER in manifest["files"]
         and manifest["config"]["tower"].get("user_attributes", False),
         version=str(manifest["version"]),
@@ -168,10 +169,21 @@ def _read_repeats(folder: Path, files: Container[str]) -> Repeats | None:
     return Repeats.from_arrays(read_arrays(folder / REPEATS))
 
 
-def _read_user_encoder(folder: Path, files: Container[str]) -> Encoder | None:
+def _read_user_encoder(folder: Path, files: Container[str], of: Features) -> Encoder | None:
     if ENCODERS not in files:
         return None
-    return Encoder(json.loads((folder / ENCODERS).read_text(encoding="utf-8"))["users"])
+    try:
+        encoder = Encoder(json.loads((folder / ENCODERS).read_text(encoding="utf-8"))["users"])
+        found = encoder.layout()
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / ENCODERS} holds no encoder of users: {error!r}") from error
+    expected = of.dense.shape[1], len(of.vocabulary)
+    if found != expected:
+        raise ValueError(
+            f"{folder / ENCODERS} encodes users to {found[0]} columns and {found[1]} categories, "
+            f"where the bundle has {expected[0]} and {expected[1]}"
+        )
+    return encoder
 
 
 def _read_columns(folder: Path, manifest: Mapping[str, Any]) -> Columns:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 
 
 def write_table(path: Path, columns: Mapping[str, Any]) -> None:

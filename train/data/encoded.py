@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.core.features import Features
 from train.core.schema import Interactions, Kind, Tables
 from train.data.columns import Columns
-from train.data.encoders import Encoder, Features, embedding_rows, fit_embedding
+from train.data.encoders import Encoder, embedding_rows, fit_embedding
 from train.data.ids import IdMap
 from train.data.ties import Rows, ordered
 

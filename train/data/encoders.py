@@ -9,50 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Kind
-
-
-@dataclass(frozen=True)
-class Features:
-    """Encoded attributes of the users or of the items.
-
-    Attributes:
-        dense: scaled numbers, flags, text and embeddings, float32 `[n, D]`.
-        dense_names: `[D]`.
-        categories: codes of each row in one vocabulary over all category columns, `n` rows.
-        vocabulary: `column=value` of each code, `[V]`.
-    """
-
-    dense: Array
-    dense_names: tuple[str, ...]
-    categories: Ragged
-    vocabulary: tuple[str, ...]
-
-    @classmethod
-    def empty(cls, count: int) -> "Features":
-        """Return the features of `count` rows that have no attributes."""
-        return cls(np.zeros((count, 0), np.float32), (), Ragged.empty(count), ())
-
-    def take(self, rows: Array) -> "Features":
-        """Return some of the rows, `[m]`; -1 gives one without attributes."""
-        dense = np.where((rows >= 0)[:, None], self.dense[rows], 0) if len(self.dense) else None
-        return Features(
-            np.zeros((len(rows), self.dense.shape[1]), np.float32) if dense is None else dense,
-            self.dense_names,
-            self.categories.take(rows),
-            self.vocabulary,
-        )
-
-    def distinct(self, rows: Array) -> int:
-        """Return how many different rows there are among some, `[m]`."""
-        _, dense = np.unique(self.dense[rows], axis=0, return_inverse=True)
-        part = self.categories.take(rows)
-        # Sums of a random number a code tell sets of codes apart.
-        numbers = np.random.default_rng(0).integers(2**62, size=len(self.vocabulary) + 1)
-        sums = np.zeros(len(rows), np.int64)
-        np.add.at(sums, part.rows, numbers[part.values])
-        return len(np.unique(np.column_stack([dense.ravel(), sums]), axis=0))
 
 
 @dataclass(frozen=True)
@@ -121,6 +80,13 @@ class Encoder:
         every = _join(codes)
         categories = Ragged.from_pairs(np.zeros(len(every), np.int64), every, 1)
         return Features(dense, stored.dense_names, categories, stored.vocabulary)
+
+    def layout(self) -> tuple[int, int]:
+        """Return how many dense columns its features have, and how many codes."""
+        states = self.columns.values()
+        codes = sum(len(of.get("vocabulary", ())) for of in states)
+        dense = [of for of in states if of["kind"] not in ("category", "categories")]
+        return sum(map(_width, dense)), codes
 
     def to_json(self) -> str:
         """Return the fitted state as JSON."""

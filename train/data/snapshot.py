@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from train.core.blocks import row_blocks
+from train.core.blocks import counted, row_blocks
+from train.core.features import Features
 from train.core.hashing import digest
 from train.core.keys import distinct, is_in
 from train.core.ragged import Array, Ragged
 from train.core.schema import Interactions, Seen
 from train.data.encoded import Encoded
-from train.data.encoders import Features
 from train.data.ids import IdMap
 from train.data.linear_score import NONE, LinearModel, LinearScore
 from train.data.pairs import first_pairs, hidden_pairs, pairs_of_window
@@ -244,6 +244,35 @@ def some_users(holdout: Holdout, count: int | None) -> Holdout:
     # A fixed seed, not the run's: runs are compared on the same users.
     drawn = np.random.default_rng(0).choice(len(holdout.users), count, replace=False)
     return holdout.take(np.sort(drawn))
+
+
+def of_fewer_users(holdout: Holdout, interactions: int) -> Holdout:
+    """Return the holdout with a snapshot of its own users and of others, drawn.
+
+    The others have no interaction and no history in it; its statistics are still those of all.
+
+    Args:
+        holdout: users, their items, and what was known before.
+        interactions: that the snapshot has, unless the holdout's own users have more.
+    """
+    known, events = holdout.known, holdout.known.interactions
+    if len(events) <= interactions:
+        return holdout
+    count = len(known.inputs.warm_users)
+    kept = np.zeros(count, dtype=bool)
+    kept[holdout.users] = True
+    # A fixed seed, not the run's: runs are compared on the same users.
+    others = np.random.default_rng(0).permutation(np.flatnonzero(~kept))
+    lengths = counted(events.user, count)
+    left = interactions - lengths[holdout.users].sum()
+    kept[others[np.cumsum(lengths[others]) <= left]] = True
+    fewer = replace(
+        known,
+        interactions=events.take(kept[events.user]),
+        histories=known.histories.take(np.where(kept, np.arange(count), -1)),
+        inputs=replace(known.inputs, warm_users=known.inputs.warm_users & kept),
+    )
+    return replace(holdout, known=fewer)
 
 
 def held_out(data: Encoded, folds: Folds, known: Snapshot) -> Holdout:

@@ -8,6 +8,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.parquet
 
+from cluster.memory import check_room
 from train.core.blocks import BLOCK
 from train.datasets.coding import Read, below, read_blocks
 from train.datasets.columns import Column
@@ -15,6 +16,9 @@ from train.datasets.csv_format import CsvFormat
 from train.datasets.csv_reader import CsvFile
 from train.datasets.folders import Listing, TablePart, listing
 from train.datasets.formats import CSV, PARQUET, Format, format_of
+
+# Of a value, at the least, once it is read: a place among ids, or a number.
+LEAST = 4
 
 Choice = Callable[[str, Sequence[str]], Sequence[str]]
 """Chooses columns by a file's place and the names in it; raises ValueError where one is missing."""
@@ -50,10 +54,10 @@ class TableFile:
             ValueError: a file cannot be read as what it is, or the table is empty.
         """
         formats = self._formats()
-        read = [
-            self._one(part, form, choose, ids)
-            for part, form in zip(self.listing.parts, formats, strict=True)
-        ]
+        read: list[Read] = []
+        for part, form in zip(self.listing.parts, formats, strict=True):
+            before = sum(len(of.table) for of in read)
+            read.append(self._one(part, form, choose, ids, before))
         sizes = [
             (part.name, len(of.table)) for part, of in zip(self.listing.parts, read, strict=True)
         ]
@@ -97,13 +101,22 @@ class TableFile:
             return self.location
         return f"{self.location.rstrip('/')}/{part.name}"
 
-    def _one(self, part: TablePart, form: Format, choose: Choice, ids: Collection[str]) -> Read:
+    def _one(
+        self, part: TablePart, form: Format, choose: Choice, ids: Collection[str], before: int
+    ) -> Read:
+        """Return the chosen columns of a file; so many rows were in those before it."""
         name, system = self._name(part), self.listing.system
         try:
             if form.kind == PARQUET:
                 with system.open_input_file(part.path) as file:
                     parquet = pa.parquet.ParquetFile(file)
                     inside, folders = _chosen(part, name, parquet.schema_arrow.names, choose)
+                    rows = before + parquet.metadata.num_rows
+                    check_room(
+                        rows * LEAST * len(inside),
+                        f"{self.location}: reading {rows:,} rows of {', '.join(inside)}",
+                        "give fewer rows, or run it where there is more",
+                    )
                     read = _parquet(parquet, inside, ids)
             else:
                 csv = CsvFile(system, part.path, name, form.compression, self.csv)

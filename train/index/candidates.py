@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 
 
 @dataclass(frozen=True)

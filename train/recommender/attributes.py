@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Encoder, Features
+from train.data.encoders import Encoder
 from train.recommender.filters import RuleError
 from train.recommender.recommender import Recommender
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
 from train.core.schema import Seen
 from train.data.columns import Columns
 from train.data.encoded import Encoded
-from train.data.encoders import Encoder, Features
+from train.data.encoders import Encoder
 from train.data.ids import IdMap
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 
 ITEMS = 2000
 # Values of a column that have a color of their own.

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 from train.data.linear_score import LinearModel
 from train.data.statistics import DAY, Statistics
 

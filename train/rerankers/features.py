@@ -5,8 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.data.linear_score import LinearModel
 from train.data.repeats import Repeats
 from train.data.statistics import Statistics

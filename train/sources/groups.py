@@ -5,8 +5,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot
 from train.sources.base import Source, SourceSettings
 from train.sources.grouped_lists import GroupedListSource

@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from train.baselines.content_ridge import unit_categories, unit_numbers
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 from train.data.snapshot import Snapshot
 from train.data.statistics import DAY
 from train.sources.base import Source, SourceSettings

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from train.core.features import Features
 from train.core.schema import Interactions
 from train.core.settings import Settings
-from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.towers.batches import Batch, Examples, Sampling, Unit, interaction_batch, user_batch
 from train.towers.layers import PairLayers

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from train.core.features import Features
 from train.core.ragged import Array
-from train.data.encoders import Features
 from train.ops.embedding_bag import means
 from train.ops.tensors import rows_and_places
 

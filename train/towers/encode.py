@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.core.features import Features
 from train.core.ragged import Array, Ragged
-from train.data.encoders import Features
 from train.index.exact import rank_catalogue, rank_scores
 from train.towers.model import TwoTowerModel
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from train.baselines.factorizations import ALS, SVD, Factorization
 from train.baselines.warp import WARP
+from train.core.features import Features
 from train.core.ragged import Ragged
 from train.core.schema import Interactions
-from train.data.encoders import Features
 from train.data.snapshot import TowerInputs
 from train.towers.base import COLD_ITEMS_ALIKE, SuitsScores, Tower, TowerLayers
 from train.towers.encode import encode_users
