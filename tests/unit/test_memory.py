@@ -83,6 +83,8 @@ def test_a_fit_that_has_no_room_leaves_nothing(
         of_train.least_memory(wide, encode(Files.model_validate(data_table(data)).load())) > least
     )
     monkeypatch.setattr(memory, "available_memory", lambda: least - 1)
-    with pytest.raises(ValueError, match="a fit of .* interactions of .* set tower.width below 8"):
+    with pytest.raises(
+        ValueError, match=r"a fit of .* interactions of .* set tower\.width below 8"
+    ):
         fit(run)
     assert not (tmp_path / "runs").exists()
