@@ -13,7 +13,7 @@ from sklearn.linear_model import ElasticNet
 from tests.training import GENERATED, before, plain_inputs, small
 from train.baselines import linear, sparse_ease
 from train.baselines.factorizations import ALS, SVD
-from train.baselines.knn import ItemKNN, UserKNN, _idf, strongest
+from train.baselines.knn import ItemKNN, UserKNN, _idf, places, where
 from train.baselines.linear import EASE, SLIM, _co_occurrences
 from train.baselines.popularity import ALL_TIME, Popularity, RecentPopularity
 from train.baselines.sparse_ease import _at_most
@@ -223,7 +223,7 @@ def test_pairs_of_the_longest_histories_are_bounded(products: int) -> None:
 def test_a_neighbourhood_is_cut_by_value_and_then_by_item() -> None:
     rows = matrix([[0, 3, 5, 3], [1, 0, 0, 0], [0, 0, 0, 0], [2, 2, 2, 2]])
     expected = [[0, 3, 5, 0], [1, 0, 0, 0], [0, 0, 0, 0], [2, 2, 0, 0]]
-    np.testing.assert_array_equal(strongest(rows, 2).toarray(), expected)
+    np.testing.assert_array_equal(where(rows, places(rows) < 2).toarray(), expected)
 
 
 def test_the_window_of_recent_popularity_is_the_one_that_tells() -> None:

@@ -38,9 +38,10 @@ class ItemKNN(Collaborative):
     ) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
         counts, rows = [_count(choice) for choice in choices], with_rows(matrix, asked)
-        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
+        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix).tocsr()
+        place = places(most)
         for count in counts:
-            similarity = strongest(most, count)
+            similarity = where(most, place < count)
             yield lambda users, near=similarity: dense_scores(rows[users] @ near)  # type: ignore[misc]
 
     def similarity(self, matrix: Any) -> Any:
@@ -77,9 +78,10 @@ class UserKNN(Collaborative):
     ) -> Iterator[Scorer]:
         """Score by the nearest of one neighbourhood, the largest of all choices."""
         counts = [_count(choice) for choice in choices]
-        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix)
+        most = self.model_copy(update={"neighbours": max(counts)}).similarity(matrix).tocsr()
+        place = places(most)
         for count in counts:
-            similarity = strongest(most, count)
+            similarity = where(most, place < count)
             yield lambda users, near=similarity: dense_scores(near[users] @ matrix)  # type: ignore[misc]
 
     def options(self, key: str, values: tuple[Any, ...], known: Snapshot) -> tuple[Any, ...]:
@@ -95,14 +97,25 @@ class UserKNN(Collaborative):
         return nearest(weighted.tocsr(), _count(self))
 
 
-def strongest(rows: Any, count: int) -> Any:
-    """Return the largest values of each row of a sparse matrix, equal ones by column, CSR."""
-    matrix = scipy.sparse.csr_array(rows)
-    row = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, row))
-    kept = order[np.arange(len(order)) - matrix.indptr[row[order]] < count]
-    index = row[kept], matrix.indices[kept]
-    return scipy.sparse.csr_array((matrix.data[kept], index), shape=matrix.shape)
+def places(rows: Any) -> Array:
+    """Return the place of each value in its row of a CSR matrix, the largest first, then by column.
+
+    Returns:
+        int64 `[nnz]`, in the order of the values.
+    """
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rows.indices, -rows.data, row))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - rows.indptr[row[order]]
+    return place
+
+
+def where(rows: Any, kept: Array) -> Any:
+    """Return a CSR matrix with some of its values, bool `[nnz]`."""
+    counts = np.add.reduceat(np.append(kept, False).astype(np.int64), rows.indptr[:-1])
+    counts[np.diff(rows.indptr) == 0] = 0
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return scipy.sparse.csr_array((rows.data[kept], rows.indices[kept], offsets), shape=rows.shape)
 
 
 def _count(model: ItemKNN | UserKNN) -> int:
