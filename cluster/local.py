@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cluster.nodes import folder as folder_of_nodes
 
+SHORT = Path("/tmp")
+
 
 def folder() -> Path:
     """Return the folder of these sessions, without those of processes that are gone.
@@ -19,7 +21,7 @@ def folder() -> Path:
     # Apart from those of nodes: each Ray leaves a link to the newest session beside its own.
     found = folder_of_nodes() / "local"
     found.mkdir(mode=0o700, exist_ok=True)
-    for session in (*found.glob("session_*_*"), *found.parent.glob("serve_*")):
+    for session in (*found.glob("session_*_*"), *SHORT.glob(f"{_served()}*")):
         if not _runs(int(session.name.rpartition("_")[2])):
             _end_what_uses(session)
             shutil.rmtree(session, ignore_errors=True)
@@ -30,11 +32,17 @@ def folder() -> Path:
 def haproxy_folder() -> Path:
     """Return the folder of HAProxy's files for a Ray of this process, made anew.
 
-    Its path is short: sockets lie two levels deeper, and may have 97 bytes.
+    It is not below the folder of the nodes, whose path may be long: HAProxy's sockets lie in it, in
+    a folder of 56 letters that Ray makes, and their paths may have 97 bytes.
     """
-    made = folder_of_nodes() / f"serve_{os.getpid()}"
+    made = SHORT / f"{_served()}{os.getpid()}"
     made.mkdir(mode=0o700)
     return made
+
+
+def _served() -> str:
+    """Return what the names of such folders of this user begin with."""
+    return f"rts{os.getuid()}_"
 
 
 def clean(sessions: Path, pid: int) -> None:

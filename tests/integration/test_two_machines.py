@@ -3,9 +3,11 @@
 From `cluster start` to a bundle that was trained by one worker on each.
 """
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import write_bundle
 from tests.integration.test_cluster import ROOT, RUN, environ
-from tests.waiting import BOUND
+from tests.waiting import BOUND, wait_until
 from train.bundle.bundle import check
 
 HEAD, OTHER = "10.213.77.1", "10.213.77.2"
@@ -53,17 +56,36 @@ class Machine:
         del self.env["RAY_AUTH_TOKEN_PATH"]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m WORDS` there."""
-        enter = ["ip", "netns", "exec", self.name, "unshare", "-m", "-u", "sh", "-c", ENTER, "sh"]
-        apart = [self.name, str(self.hosts), str(self.unseen)]
+        """Run `python WORDS` there, or `python -m WORDS` where the first is no flag."""
         return subprocess.run(
-            [*enter, *apart, sys.executable, "-m", *words],
+            self._words(*words),
             cwd=ROOT,
             env=self.env,
             capture_output=True,
             text=True,
             timeout=BOUND,
         )
+
+    @contextlib.contextmanager
+    def running(self, said: str, *words: str) -> Iterator[None]:
+        """Run it until it says something, and stop it by Ctrl-C in the end."""
+        with tempfile.NamedTemporaryFile("w+") as log:
+            output = {"stdout": log, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(self._words(*words), cwd=ROOT, env=self.env, **output)  # type: ignore[call-overload]
+            read = Path(log.name).read_text
+            try:
+                wait_until(lambda: said in read() or process.poll() is not None, said)
+                assert process.poll() is None, read()
+                yield
+            finally:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(BOUND) == 0, read()
+
+    def _words(self, *words: str) -> list[str]:
+        enter = ["ip", "netns", "exec", self.name, "unshare", "-m", "-u", "sh", "-c", ENTER, "sh"]
+        apart = [self.name, str(self.hosts), str(self.unseen)]
+        module = () if words[0].startswith("-") else ("-m",)
+        return [*enter, *apart, sys.executable, *module, *words]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +107,22 @@ def machines() -> Iterator[tuple[Machine, Machine]]:
         finally:
             for name in names.values():
                 subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+def test_a_service_answers_another_machine_at_one_port(machines: tuple[Machine, Machine]) -> None:
+    first, second = machines
+    bundle = write_bundle(first.shared / "planted", users=40, items=80)
+    asked = f"import urllib.request as r; print(r.urlopen('http://{HEAD}:8200/healthz').read())"
+    flags = (f"--host={HEAD}", "--port=8200", "--replicas=1", "--no-keys")
+    with first.running("serving bundle", "serve", str(bundle), *flags):
+        answer = second.run("-c", asked)
+        assert "ready" in answer.stdout, answer.stderr
+        told = subprocess.run(
+            ["ip", "netns", "exec", first.name, "ss", "-tlnH"], capture_output=True, text=True
+        )
+    places = {line.split()[3] for line in told.stdout.splitlines()}
+    own = ("127.", "[::1]", "[::ffff:127.")
+    assert {place for place in places if not place.startswith(own)} == {f"{HEAD}:8200"}
 
 
 @pytest.fixture(scope="module")

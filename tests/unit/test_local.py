@@ -41,3 +41,17 @@ def test_a_process_cleans_its_own_session_up_and_no_fork_of_it_does(
     local.clean(tmp_path, os.getpid())
     assert ended
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_haproxys_sockets_have_short_paths_wherever_the_nodes_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYTOWER_RAY_DIR", str(tmp_path / ("long" * 20)))
+    folder = local.haproxy_folder()
+    try:
+        # With a user and a process of seven digits.
+        spare = 14 - len(f"{os.getuid()}{os.getpid()}")
+        assert len(str(folder / ("f" * 56) / "a.sock")) + spare <= 97
+        assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        folder.rmdir()
