@@ -46,6 +46,8 @@ def runnable() -> list[str]:
     found.remove("quality")
     print("== defaults needs data: python -m tests.benchmarks.defaults --data FOLDER", flush=True)
     found.remove("defaults")
+    print("== picks needs data: python -m tests.benchmarks.picks --data FOLDER", flush=True)
+    found.remove("picks")
     print(
         "== others needs data, and libraries in a Python of their own: "
         "python -m tests.benchmarks.others --data FOLDER --rectools PYTHON --recbole PYTHON",
