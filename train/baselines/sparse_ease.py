@@ -15,7 +15,7 @@ from train.core.ragged import Array
 
 logger = logging.getLogger(__name__)
 NEIGHBOURS = 50
-STEP = 256  # items solved for at a time
+STEP = 2048  # items solved for at a time
 # Products of two items of one user, at most: some seconds, and some 2 GB where all pairs differ.
 PRODUCTS = 2 * 10**8
 
