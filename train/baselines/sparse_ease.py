@@ -5,6 +5,7 @@ Shapes: U users, I items, m neighbours, n items solved for at a time.
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from train.core.ragged import Array
 logger = logging.getLogger(__name__)
 NEIGHBOURS = 50
 STEP = 2048  # items solved for at a time
-# Products of two items of one user, at most: some seconds, and some 2 GB where all pairs differ.
+# Products of two items of one user, at most: some seconds, and some 800 MB where all pairs differ.
 PRODUCTS = 2 * 10**8
+BLOCK = 2**24  # products whose results are in memory at once: some 200 MB
 
 
 def sparse_weights(matrix: Any, penalties: Sequence[float]) -> list[Any]:
@@ -35,9 +37,7 @@ def sparse_weights(matrix: Any, penalties: Sequence[float]) -> list[Any]:
         for each penalty CSR float32 `[I, I]`; a column has the weights of what predicts that item.
     """
     near, present = _neighbours(matrix)
-    some = _at_most(matrix, PRODUCTS)
-    pairs = (some.T @ some).tocsr()
-    pairs.sort_indices()
+    pairs = _pairs(_at_most(matrix, PRODUCTS))
     weights = np.zeros((len(penalties), *near.shape), np.float32)
     for start in range(0, len(near), STEP):
         part = slice(start, start + STEP)
@@ -91,15 +91,38 @@ def _at_most(matrix: Any, products: int) -> Any:
     return scipy.sparse.csr_array((matrix.data[kept], index), shape=matrix.shape)
 
 
+def _pairs(matrix: Any) -> Any:
+    """Return the co-occurrences of each item with itself and with those after it, CSR `[I, I]`."""
+    by_item, size = matrix.T.tocsr(), matrix.shape[1]
+    work = np.cumsum(by_item @ np.diff(matrix.indptr).astype(np.float64))
+    starts = np.searchsorted(work, np.arange(0, work.max(initial=0) + 1, BLOCK))
+    parts: list[tuple[Array, Array, Array]] = []
+    for low, high in pairwise(np.unique([0, *starts, size]).tolist()):
+        counts = (by_item[low:high] @ matrix).tocsr()
+        counts.sort_indices()
+        row = np.repeat(np.arange(low, high), np.diff(counts.indptr))
+        kept = counts.indices >= row
+        lengths = np.bincount(row[kept] - low, minlength=high - low)
+        parts.append((counts.data[kept], counts.indices[kept], lengths))
+    data, columns, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return scipy.sparse.csr_array((data, columns, offsets), shape=(size, size))
+
+
+def _looked_up(pairs: Any, one: Array, other: Array) -> Array:
+    """Return the co-occurrences of items `[n]` and `[n]`, in any order, `[n]`."""
+    return np.asarray(pairs[np.minimum(one, other), np.maximum(one, other)])
+
+
 def _co_occurrences(pairs: Any, near: Array, present: Array, first: int) -> tuple[Array, Array]:
     """Return the co-occurrences among neighbours, `[n, m, m]`, and with the item, `[n, m]`."""
     left, right = np.triu_indices(near.shape[1])
-    found = np.asarray(pairs[near[:, left].ravel(), near[:, right].ravel()])
+    found = _looked_up(pairs, near[:, left].ravel(), near[:, right].ravel())
     among = np.zeros((len(near), near.shape[1], near.shape[1]))
     among[:, left, right] = among[:, right, left] = found.reshape(len(near), -1)
     among *= present[:, :, None] & present[:, None, :]
     item = np.repeat(np.arange(first, first + len(near)), near.shape[1])
-    own = np.asarray(pairs[near.ravel(), item]).reshape(near.shape)
+    own = _looked_up(pairs, near.ravel(), item).reshape(near.shape)
     return among, own * present
 
 
