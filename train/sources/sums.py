@@ -41,7 +41,8 @@ def best_of_sums(sums: Sums, requests: Queries, outside: Array, count: int) -> C
         every[:, outside] = 0
         exclude = requests.exclude.take(rows)
         every[exclude.rows, exclude.values] = 0
-        best, values = top_k(np.where(every == 0, -np.inf, every), width)
+        np.copyto(every, -np.inf, where=every == 0)
+        best, values = top_k(every, width)
         items[rows, :width] = np.where(np.isfinite(values), best, -1)
         scores[rows, :width] = values
     return Candidates(items, scores)
