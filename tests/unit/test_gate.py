@@ -44,6 +44,17 @@ def test_the_simplest_within_a_standard_error_is_chosen() -> None:
     assert chosen([best, far])[0] is best
 
 
+def test_what_is_no_better_than_a_simpler_one_is_not_chosen() -> None:
+    best = system("blend", BASE + 0.1, 5)
+    # One source is just beyond the error of the best; the fusion is worse, and more uncertain.
+    als, fusion = system("als", noisy(0.095, 0.05), 1), system("stage_1", noisy(0.093, 0.3), 4)
+    served, ladder = chosen([best, als, fusion])
+    behind = {row["system"]: row["behind"]["mean"] - row["standard_error"] for row in ladder}
+    assert behind["als"] > 0 > behind["stage_1"]
+    assert served is best
+    assert chosen([best, fusion])[0] is fusion
+
+
 def test_a_list_is_served_only_where_it_is_the_best() -> None:
     popular, tower = (
         system("popular", noisy(0.1), 0, personal=False),

@@ -160,7 +160,9 @@ def chosen(systems: Sequence[System]) -> tuple[System, list[dict[str, Any]]]:
 
     The standard error is that of the mean difference to the best over the same users (Breiman et
     al., 1984, section 3.4.3). A list that is the same for everybody is chosen only where it is the
-    best: it is within the noise of many a better system where users are few.
+    best: it is within the noise of many a better system where users are few. And one that is no
+    better than a simpler one is not chosen: it may be within the error of the best where the
+    simpler one is not, only because it differs from the best in more ways.
 
     Returns:
         the system, and a row a system, simplest first: `system`, `ndcg` (mean), `behind` (mean
@@ -168,21 +170,24 @@ def chosen(systems: Sequence[System]) -> tuple[System, list[dict[str, Any]]]:
     """
     ordered = sorted(systems, key=lambda system: system.simple)
     best = max(ordered, key=lambda system: float(np.nanmean(system.ndcg)))
-    rows, suits = [], []
+    rows, suits, simpler = [], [], -np.inf
     for system in ordered:
         behind = best.ndcg - system.ndcg
         counted = behind[~np.isnan(behind)]
         error = float(counted.std(ddof=1) / np.sqrt(len(counted))) if len(counted) > 1 else 0.0
+        mean = float(np.nanmean(system.ndcg))
         rows.append(
             {
                 "system": system.name,
-                "ndcg": float(np.nanmean(system.ndcg)),
+                "ndcg": mean,
                 "behind": interval(behind),
                 "standard_error": error,
             }
         )
-        if system is best or (system.personal and float(counted.mean()) <= error):
+        near = system.personal and float(counted.mean()) <= error and mean > simpler
+        if system is best or near:
             suits.append(system)
+        simpler = max(simpler, mean)
     return suits[0], rows
 
 
