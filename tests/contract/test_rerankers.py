@@ -48,6 +48,19 @@ class TestReranker:
         assert found["earned"]
         assert found["ndcg"] > found["ndcg_stage1"] + 0.2
 
+    def test_what_all_candidates_share_changes_an_order_only_where_it_says_so(
+        self, name: str
+    ) -> None:
+        model, training = _fitted(name, queries=200)
+        if model.reads_users:
+            return
+        shifted = training.rows.features.copy()
+        shifted[:, NAMES.index("noise")] += 3
+        rows = training.rows
+        scores, others = (model.score(of) for of in (rows, replace(rows, features=shifted)))
+        apart = [others[rows.query == at] - scores[rows.query == at] for at in range(20)]
+        np.testing.assert_allclose(np.concatenate([of - of[0] for of in apart]), 0, atol=1e-4)
+
     def test_it_says_which_features_it_relies_on(self, name: str) -> None:
         model, training = _fitted(name, queries=200)
         found = importance_of(model, training, 0)

@@ -50,6 +50,7 @@ class _Seen:
     """Scores a row by the number of queries that were fitted on, and 1 more for their own rows."""
 
     name = "seen"
+    reads_users = False
 
     def __init__(self, training: TrainingSet) -> None:
         self.rows, self.labels = training.rows, training.labels

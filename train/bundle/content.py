@@ -110,7 +110,7 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         columns=_read_columns(folder, manifest),
         user_encoder=_read_user_encoder(folder, manifest["files"], users),
         towers_read_attributes=TOWER in manifest["files"]
-        and manifest["config"]["tower"].get("user_attributes", False),
+        and manifest["config"].get("tower", {}).get("user_attributes", False),
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:

@@ -1,6 +1,6 @@
 """Attributes of users that come with a request, encoded as those of the table were."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +15,8 @@ from train.recommender.recommender import Recommender
 
 # Of one value in a request: texts and lists are no longer.
 LONGEST = 10_000
+# Standard deviations from the mean, or a number of an embedding: beyond it scores overflow.
+LARGEST = 1e6
 
 
 def attributes_of(
@@ -105,8 +107,10 @@ def _is_category(value: Any) -> bool:
     return type(value) in (str, int) and len(str(value)) <= LONGEST
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _is_number(value: Any, mean: float = 0.0, scale: float = 1.0) -> bool:
+    # Whole numbers of JSON have any size, and no float is as large as some.
+    fits = type(value) in (int, float) and abs(value) < sys.float_info.max
+    return fits and abs(value - mean) <= LARGEST * scale
 
 
 def _is_list(value: Any, right: Callable[[Any], bool]) -> bool:
@@ -123,7 +127,11 @@ KINDS: Mapping[str, Callable[[Mapping[str, Any]], Kind]] = {
         "a list of strings",
         lambda value: _is_list(value, _is_category),
     ),
-    "number": lambda state: (pa.float32(), "a number", _is_number),
+    "number": lambda state: (
+        pa.float32(),
+        "a number, not beyond a million standard deviations from the mean",
+        lambda value: _is_number(value, state["mean"], state["scale"]),
+    ),
     "flag": lambda state: (pa.bool_(), "true or false", lambda value: type(value) is bool),
     "text": lambda state: (
         pa.string(),

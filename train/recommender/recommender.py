@@ -164,7 +164,9 @@ class Recommender:
     @property
     def reads_attributes(self) -> bool:
         """Whether what is served depends on attributes of users."""
-        by_stage_two = self.reranks and self.user_features.dense.shape[1] > 0
+        reranker = self.reranker if self.reranks else None
+        columns = self.user_features.dense.shape[1]
+        by_stage_two = reranker is not None and reranker.reads_users and columns > 0
         return by_stage_two or any(map(self.source_reads_attributes, self.proposing))
 
     def source_reads_attributes(self, name: str) -> bool:

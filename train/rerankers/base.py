@@ -24,6 +24,11 @@ class Reranker(Protocol):
         """Its key in `RERANKERS`."""
         ...
 
+    @property
+    def reads_users(self) -> bool:
+        """Whether what is the same for all candidates of a request can change their order."""
+        ...
+
     def score(self, rows: CandidateRows) -> Array:
         """Return a score for each row, float32 `[R]`; greater is better, within a request."""
         ...

@@ -88,6 +88,7 @@ class Trees:
 
     name = "catboost"
     file = "reranker.cbm"
+    reads_users = True
     measure = "share of the changes of the score, % (CatBoost's PredictionValuesChange)"
 
     def __init__(self, model: Any) -> None:

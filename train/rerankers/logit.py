@@ -110,6 +110,8 @@ class LinearReranker:
     weights: Array
     name: str = "logit"
 
+    # A sum adds the same to all candidates of a request.
+    reads_users: ClassVar[bool] = False
     measure: ClassVar[str] = "weight of one standard deviation of the feature"
 
     def importance(self, training: TrainingSet) -> dict[str, float]:

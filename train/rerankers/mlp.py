@@ -38,6 +38,7 @@ class MLPReranker:
     weights: dict[str, Array]
     item_part: Array
     name: str = "mlp"
+    reads_users: ClassVar[bool] = True
 
     @classmethod
     def of(cls, weights: dict[str, Array], item_vectors: Array) -> "MLPReranker":
