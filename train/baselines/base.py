@@ -242,7 +242,11 @@ def of_known_users(score: Scorer, known: Snapshot, items: Array) -> Scorer:
     def scores(users: Array) -> Array:
         out = np.zeros((len(users), len(known.inputs.warm_items)))
         rows = np.flatnonzero(row_of[users] >= 0)
-        out[np.ix_(rows, items)] = score(row_of[users[rows]])
+        # Not by `np.ix_`, which takes five times as long where all have a history.
+        some = out if len(rows) == len(users) else np.zeros((len(rows), out.shape[1]))
+        some[:, items] = score(row_of[users[rows]])
+        if some is not out:
+            out[rows] = some
         return out
 
     return scores
