@@ -1,22 +1,14 @@
 """Thread counts follow affinity and a container's limit, not the machine's cores."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cluster.cpus import available_cpus
+from tests.cgroups import inside, said
 
 COUNT = "from cluster.cpus import available_cpus; print(available_cpus())"
-
-
-def _python(code: str, *before: str) -> str:
-    environment = {k: v for k, v in os.environ.items() if k != "LOKY_MAX_CPU_COUNT"}
-    words = [*before, sys.executable, "-c", code]
-    ended = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
-    return ended.stdout.strip()
 
 
 def test_it_is_at_least_one_and_at_most_the_machines() -> None:
@@ -37,17 +29,8 @@ def test_a_process_bound_to_one_cpu_has_one() -> None:
         "with _threads(0):\n"
         "    print(made['RAY_SERVE_HAPROXY_NBTHREAD'], _cluster_cpus(), torch.get_num_threads())\n"
     )
-    assert _python(bound + COUNT) == "1"
-    assert _python(bound + used) == "1 1.0 1"
-
-
-def _cgroup(files: dict[str, str], folder: Path) -> tuple[str, ...]:
-    """Return a command in front of another, for which these are the files of its cgroup."""
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
-    mount = f'mount --bind {folder} /sys/fs/cgroup && exec "$@"'
-    return "unshare", "--mount", "--map-root-user", "sh", "-c", mount, "sh"
+    assert said(bound + COUNT) == "1"
+    assert said(bound + used) == "1 1.0 1"
 
 
 def _v1(quota: int) -> dict[str, str]:
@@ -80,9 +63,7 @@ def _v1(quota: int) -> dict[str, str]:
 def test_a_containers_limit_counts(
     files: dict[str, str], limit: int | None, tmp_path: Path
 ) -> None:
-    inside = _cgroup(files, tmp_path)
-    if subprocess.run([*inside, "true"], capture_output=True).returncode:
-        pytest.skip("this user may not put other files in place of the cgroup's")
+    within = inside(files, tmp_path)
     # What the same process has where there is no limit.
     free = len(os.sched_getaffinity(0))
-    assert _python(COUNT, *inside) == str(free if limit is None else min(limit, free))
+    assert said(COUNT, *within) == str(free if limit is None else min(limit, free))

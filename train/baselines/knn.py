@@ -112,9 +112,7 @@ def places(rows: Any) -> Array:
 
 def where(rows: Any, kept: Array) -> Any:
     """Return a CSR matrix with some of its values, bool `[nnz]`."""
-    counts = np.add.reduceat(np.append(kept, False).astype(np.int64), rows.indptr[:-1])
-    counts[np.diff(rows.indptr) == 0] = 0
-    offsets = np.concatenate([[0], np.cumsum(counts)])
+    offsets = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
     return scipy.sparse.csr_array((rows.data[kept], rows.indices[kept], offsets), shape=rows.shape)
 
 

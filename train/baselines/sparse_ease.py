@@ -5,13 +5,13 @@ Shapes: U users, I items, m neighbours, n items solved for at a time.
 
 import logging
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from train.baselines.knn import nearest
+from train.core.blocks import work_blocks
 from train.core.ragged import Array
 
 logger = logging.getLogger(__name__)
@@ -94,10 +94,9 @@ def _at_most(matrix: Any, products: int) -> Any:
 def _pairs(matrix: Any) -> Any:
     """Return the co-occurrences of each item with itself and with those after it, CSR `[I, I]`."""
     by_item, size = matrix.T.tocsr(), matrix.shape[1]
-    work = np.cumsum(by_item @ np.diff(matrix.indptr).astype(np.float64))
-    starts = np.searchsorted(work, np.arange(0, work.max(initial=0) + 1, BLOCK))
+    work = by_item @ np.diff(matrix.indptr).astype(np.float64)
     parts: list[tuple[Array, Array, Array]] = []
-    for low, high in pairwise(np.unique([0, *starts, size]).tolist()):
+    for low, high in work_blocks(work, BLOCK):
         counts = (by_item[low:high] @ matrix).tocsr()
         counts.sort_indices()
         row = np.repeat(np.arange(low, high), np.diff(counts.indptr))

@@ -1,6 +1,7 @@
 """Whole users at a time: what is sorted or compared within a user needs no more of the data."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,6 +31,13 @@ def row_blocks(count: int, size: int | None = None) -> Iterator[slice]:
     size = size or BLOCK
     for begin in range(0, count, size):
         yield slice(begin, min(begin + size, count))
+
+
+def work_blocks(work: Array, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of stretches of rows whose work `[n]` is some `size` together."""
+    total = np.cumsum(work)
+    starts = np.searchsorted(total, np.arange(0, total.max(initial=0) + 1, size))
+    yield from pairwise(np.unique([0, *starts, len(work)]).tolist())
 
 
 def counted(index: Array, count: int) -> Array:

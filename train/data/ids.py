@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.core.coded import coded
 from train.core.ragged import Array
 
 
@@ -46,10 +47,8 @@ class IdMap:
     def index(self, ids: Iterable[Any]) -> Array:
         """Return the indices of external ids, int32 `[m]`; -1 where unknown or of another type."""
         if isinstance(ids, pa.ChunkedArray) and pa.types.is_dictionary(ids.type):
-            chunks = ids.unify_dictionaries().chunks
-            nothing = np.int32(-1)
-            places = [np.append(self.index(of.dictionary), nothing)[_codes(of)] for of in chunks]
-            return np.concatenate([np.empty(0, np.int32), *places])
+            values, codes = coded(ids)
+            return np.append(self.index(values), np.int32(-1))[codes]
         if isinstance(ids, pa.Array | pa.ChunkedArray) and ids.type == self.ids.type:
             index = pc.fill_null(pc.index_in(ids, value_set=self.ids), -1)
             return np.asarray(index.to_numpy()).astype(np.int32)
@@ -89,23 +88,6 @@ class IdMap:
     @classmethod
     def of(cls, *columns: pa.ChunkedArray) -> "IdMap":
         """Build from every distinct id of the columns."""
-        ids = pa.chunked_array([chunk for column in columns for chunk in _plain(column).chunks])
+        ids = pa.chunked_array([coded(column)[0] for column in columns])
         distinct = pc.unique(ids)
         return cls(distinct.take(pc.sort_indices(distinct)))
-
-
-def _codes(ids: pa.DictionaryArray) -> Array:
-    return np.asarray(ids.indices.fill_null(-1).to_numpy())
-
-
-def _plain(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids, those of dictionary type once each."""
-    if not pa.types.is_dictionary(ids.type):
-        return ids
-    chunks = ids.unify_dictionaries().chunks
-    if not chunks:
-        return pa.chunked_array([], ids.type.value_type)
-    used = np.zeros(len(chunks[0].dictionary) + 1, dtype=bool)
-    for of in chunks:
-        used[_codes(of)] = True
-    return pa.chunked_array([chunks[0].dictionary.filter(pa.array(used[:-1]))])

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from train.core.blocks import counted, user_blocks
+from train.core.blocks import counted, user_blocks, work_blocks
 from train.core.keys import distinct
 from train.core.ragged import Array
 from train.core.schema import Interactions
@@ -134,11 +133,10 @@ def _neighbours(user: Array, item: Array, n_users: int, n_items: int) -> tuple[A
     matrix = _matrix(user, item, n_users, n_items)
     by_item = matrix.T.tocsr()
     popularity = np.maximum(np.diff(by_item.indptr), 1).astype(np.float32)
-    work = np.cumsum(by_item @ np.diff(matrix.indptr))
-    starts = np.searchsorted(work, np.arange(0, work.max(initial=0) + 1, BLOCK))
-    bounds = np.unique([0, *starts, n_items])
+    work = by_item @ np.diff(matrix.indptr)
     parts = [
-        _strongest(by_item[low:high] @ matrix, low, popularity) for low, high in pairwise(bounds)
+        _strongest(by_item[low:high] @ matrix, low, popularity)
+        for low, high in work_blocks(work, BLOCK)
     ]
     empty = np.empty((0, NEIGHBOURS))
     return (

@@ -6,12 +6,11 @@ last of a user's items is the one with the largest id.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from train.core.blocks import BLOCK, counted
+from train.core.blocks import BLOCK, counted, work_blocks
 from train.core.hashing import id_hashes, pair_hashes
 from train.core.keys import distinct
 from train.core.ragged import Array
@@ -71,9 +70,7 @@ def ordered(rows: Rows, users: IdMap, items: IdMap, ties: Ties) -> tuple[Interac
 
 def _by_users(user: Array, n_users: int) -> Iterator[Array]:
     """Yield the positions of the rows of some users after those of others, ascending."""
-    ends = np.cumsum(counted(user, n_users))
-    cuts = np.searchsorted(ends, np.arange(BLOCK, len(user) + BLOCK, BLOCK)) + 1
-    for low, high in pairwise([0, *np.unique(cuts.clip(max=n_users)).tolist()]):
+    for low, high in work_blocks(counted(user, n_users), BLOCK):
         yield np.flatnonzero((user >= low) & (user < high))
 
 

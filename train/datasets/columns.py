@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from train.core.blocks import counted
+from train.core.coded import coded as distinct
 from train.core.ragged import Array
 
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -100,17 +100,9 @@ def coded(column: Column) -> tuple[pa.Array, Array]:
     Raises:
         ValueError: bytes are no UTF-8.
     """
-    if not pa.types.is_dictionary(column.values.type):
-        values = column.plain().values.combine_chunks().dictionary_encode()
-        return values.dictionary, values.indices.fill_null(-1).to_numpy()
-    chunks = column.values.unify_dictionaries().chunks
-    places = (chunk.indices.fill_null(-1).to_numpy() for chunk in chunks)
-    codes: Array = np.concatenate([np.empty(0, np.int32), *places], dtype=np.int32)
-    values = chunks[0].dictionary if chunks else pa.array([], column.plain_type)
-    used = counted(codes + 1, len(values) + 1)[1:] > 0
-    if not used.all():  # what was of rows that were left out
-        codes = np.append(np.cumsum(used, dtype=np.int32) - np.int32(1), np.int32(-1))[codes]
-        values = values.filter(pa.array(used))
+    # A view has no distinct values, but what it is a view of has.
+    given = column.values if pa.types.is_dictionary(column.values.type) else column.plain().values
+    values, codes = distinct(given)
     return column.as_plain(values), codes
 
 

@@ -198,10 +198,10 @@ def _proposed(
         found = Candidates(*recommender.index.search(vectors, count, queries.exclude))
     else:
         found = recommender.sources[name].candidates(queries, count)
-    if recommender.source_reads_attributes(name):
+    bare = queries.bare[:, None]
+    if recommender.source_reads_attributes(name) or not bare.any():
         return found
     # Of a user of whom it knows nothing, it would propose what comes first.
-    bare = queries.bare[:, None]
     items = np.where(bare, np.int32(-1), found.items)
     return replace(found, items=items, scores=np.where(bare, np.float32(-np.inf), found.scores))
 

@@ -89,14 +89,14 @@ class ItemToItemSource:
     def _blocks(self, history: Ragged) -> Sums:
         """Yield rows `[b]` and their sums, float32 `[b, I]`: in the order of the items, always."""
         size = len(self.catalogue)
-        distinct, starts = distinct_items(history, size), self.offsets[:-1]
-        lengths = np.diff(self.offsets)
+        distinct = distinct_items(history, size)
         for rows in in_blocks(len(history), size):
             some = distinct.take(rows)
-            count = lengths[some.values]
+            start = self.offsets[some.values]
+            count = self.offsets[some.values + 1] - start
             # Of each weight its row among the requests, and its place among all weights.
             first = np.cumsum(count) - count
-            place = np.arange(count.sum()) + np.repeat(starts[some.values] - first, count)
+            place = np.arange(count.sum()) + np.repeat(start - first, count)
             cell = np.repeat(some.rows * size, count) + self.columns[place]
             # A sparse product of a few rows takes three times as long.
             sums = np.bincount(cell, self.values[place], len(rows) * size)
