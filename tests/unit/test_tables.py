@@ -303,6 +303,19 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, files, settings, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("above", [1, 400_000], ids=["first block", "later block"])
+def test_a_row_that_is_too_short_is_named_by_however_many_threads(tmp_path, above, threads):
+    events = "user_id,item_id,timestamp\n" + "1,2,3\n" * above + "1,2\n"
+    before = pa.cpu_count()
+    pa.set_cpu_count(threads)
+    try:
+        with pytest.raises(ValueError, match=f"Row #{above + 2}: Expected 3 columns, got 2"):
+            load(tmp_path, {"events.csv": events})
+    finally:
+        pa.set_cpu_count(before)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file or folder '.*none.csv'; looked for /"):
         Files(interactions=str(tmp_path / "none.csv")).load()

@@ -97,14 +97,17 @@ class CsvFile:
 
     def _tried(self, read: Callable[[dict[str, Any]], T]) -> T:
         """Return what is read, in larger blocks where rows are longer; explain what fails."""
+        options: dict[str, Any] = {"encoding": self.format.encoding}
         for size in _BLOCKS:
-            options = {"encoding": self.format.encoding, "block_size": size}
+            options["block_size"] = size
             try:
                 return read(options)
             except pa.ArrowInvalid as error:
                 if "block" in str(error) and size < _BLOCKS[-1]:
                     continue
-                raise ValueError(self._explained(str(error))) from error
+                # Arrow names the row of what it cannot parse only where one thread reads.
+                message = _error_of(read, options | {"use_threads": False}) or str(error)
+                raise ValueError(self._explained(message)) from error
             except UnicodeError as error:
                 raise ValueError(self._wrong_encoding("the text")) from error
         raise AssertionError
@@ -167,6 +170,15 @@ _ESCAPE = (
     'Are quotes within values written so? Set data.csv.escape = "\\\\"; if backslashes are text, '
     'set data.csv.escape = ""'
 )
+
+
+def _error_of(read: Callable[[dict[str, Any]], object], options: dict[str, Any]) -> str | None:
+    """Return what Arrow says of a failing read with these options."""
+    try:
+        read(options)
+    except pa.ArrowInvalid as error:
+        return str(error)
+    return None
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
