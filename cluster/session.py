@@ -7,6 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from cluster import environment, local, shipping, token
@@ -134,13 +136,30 @@ def _start(options: Mapping[str, Any], dashboard: bool) -> None:
     }
     for attempt in range(1, STARTS + 1):
         try:
-            ray.init("local", dashboard_port=0, **ours, **options)
+            with _any_agent_port():
+                ray.init("local", dashboard_port=0, **ours, **options)
             return
         except Exception as error:  # Ray raises no class of its own here
             if "timed out" not in str(error) or attempt == STARTS:
                 raise
             logger.warning("Ray did not start in the time that it gives itself; once more")
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _any_agent_port() -> Iterator[None]:
+    """Let the agent of a Ray that is started take any port.
+
+    Each takes 52365 otherwise, for which that of a second Ray on a machine waits 3.4 s in vain;
+    only `ray start` has an option for it.
+    """
+    parameter: Any = import_module("ray._private.parameter")
+    before = parameter.RayParams
+    parameter.RayParams = partial(before, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        parameter.RayParams = before
 
 
 def _join(target: str, options: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import tyro
@@ -90,9 +91,13 @@ def _environment(process: Process) -> Iterator[None]:
 
 
 def _serve(process: Process, args: ServeArgs, version: str) -> None:
+    from cluster import environment as of_ray
     from cluster import session, sight, storage
 
+    of_ray.prepare()
     logger.info("starting Ray ..." if process.address == "local" else "joining Ray ...")
+    # Ray's start is waiting, for the most part.
+    threading.Thread(target=import_module, args=("serve.starting",), daemon=True).start()
     session.connect(process.address, metrics_port=process.metrics_port)
     sight.check_readable(args.bundle, storage.MANIFEST)
 
@@ -130,7 +135,7 @@ def _deployed(process: Process, args: ServeArgs) -> Iterator[str]:
     from ray import serve
 
     from serve.owner import OUR_SERVE, OWNER, details, ours_alone, this_process
-    from serve.starting import deploy
+    from serve.starting import deploy, start_serve
 
     running = details()
     if not running:
@@ -138,7 +143,7 @@ def _deployed(process: Process, args: ServeArgs) -> Iterator[str]:
         inside = process.haproxy and process.address == "local"
         host = LOOPBACK_HOST if inside else process.host
         tracing = {"enabled": True} if process.tracing else None
-        serve.start(http_options={"host": host, "port": process.port}, tracing_config=tracing)
+        start_serve(http_options={"host": host, "port": process.port}, tracing_config=tracing)
     ours = not running or ours_alone(running["applications"])
     marks = {OWNER: this_process()} | ({OUR_SERVE: "1"} if ours else {})
     try:

@@ -3,6 +3,7 @@
 import logging
 import re
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,6 +28,29 @@ SILENCE = 15.0
 # Of a traceback, what comes after the last line of code: the error itself.
 _CODE = re.compile(r"\n(?:[ \t].*\n)+")
 _PATH = re.compile(r"^(?:\w+\.)+(?=\w+: )")
+
+
+def start_serve(**options: Any) -> None:
+    """Start Ray Serve, and return once it takes applications.
+
+    That is before its proxy listens, which takes as long as a replica does, and starts beside them.
+
+    Args:
+        options: those of `serve.start`.
+    """
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            serve.start(**options)
+        except Exception as error:
+            failed.append(error)
+
+    threading.Thread(target=start, daemon=True).start()
+    while not details():
+        if failed:
+            raise failed[0]
+        time.sleep(0.05)
 
 
 def deploy(args: ServeArgs, name: str, prefix: str, marks: Mapping[str, str]) -> None:

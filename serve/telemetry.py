@@ -28,6 +28,7 @@ SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10
 FIRST = 10
 # Users whose first scores are what a bundle expects of its answers.
 EXPECTED = 200
+BATCH = 8
 # Of the moving average of first scores: answers that it is over.
 AVERAGED = 1000
 # Seconds between two requests that are searched for exactly, too, where the index is a graph.
@@ -216,10 +217,13 @@ def expected(recommender: Recommender) -> dict[str, float]:
     count = min(EXPECTED, len(recommender.users))
     users = np.random.default_rng(0).choice(len(recommender.users), count, replace=False)
     ids: Sequence[Any] = recommender.users.external(users.astype(np.int32))
-    answers = recommend(recommender, [Request(user_id=one, k=1) for one in ids])
+    requests = [Request(user_id=one, k=1) for one in ids]
+    # What a large batch has taken of memory, a process keeps.
+    batches = (requests[at : at + BATCH] for at in range(0, count, BATCH))
     scores = [
         answer["items"][0]["score"]
-        for answer in answers
+        for batch in batches
+        for answer in recommend(recommender, batch)
         if answer["source"] == "personal" and answer["items"]
     ]
     if not scores:

@@ -318,6 +318,13 @@ def commands_that_run() -> str:
     return " ".join(str(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]))
 
 
+@pytest.mark.usefixtures("local_ray")
+def test_a_ray_of_one_process_takes_no_port_that_another_would_wait_for() -> None:
+    import ray
+
+    assert ray.nodes()[0]["DashboardAgentListenPort"] not in (0, 52365)
+
+
 def test_what_a_ray_can_never_give_is_refused(local_ray: Session) -> None:
     assert connect().address == local_ray.address
     assert scaling(3).resources_per_worker == {"CPU": 1}

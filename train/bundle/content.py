@@ -30,7 +30,9 @@ from train.data.repeats import Repeats
 from train.data.snapshot import TowerInputs
 from train.data.statistics import Statistics
 from train.index.build import open_index
-from train.recommender.recommender import BOTH_STAGES, CANDIDATES, STAGE_1, Recommender
+from train.recommender import pooled_encoder
+from train.recommender.pooled_encoder import PooledEncoder
+from train.recommender.recommender import BOTH_STAGES, CANDIDATES, STAGE_1, Encode, Recommender
 from train.recommender.recommender import TOWER as TOWER_SOURCE
 from train.rerankers import stored
 from train.sources.base import Source
@@ -114,8 +116,17 @@ def read_recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         version=str(manifest["version"]),
     )
     if TOWER in manifest["files"]:
-        return replace(recommender, encode=_Encoder(folder, manifest, recommender))
+        return replace(recommender, encode=_encoder(folder, manifest, recommender))
     return recommender
+
+
+def _encoder(folder: Path, manifest: Mapping[str, Any], known: Recommender) -> Encode:
+    """Return what encodes users with the stored towers."""
+    settings = manifest["config"]["tower"]
+    if settings["name"] != pooled_encoder.TOWER:
+        return _Encoder(folder, manifest, known)
+    weights = read_arrays(folder / TOWER)
+    return PooledEncoder(settings, weights, known.user_features, known.item_features)
 
 
 @dataclass(frozen=True)
