@@ -1,7 +1,9 @@
 """How much memory this process may use, and what is refused because it needs more."""
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,16 @@ def check_room(need: int, what: str, advice: str) -> None:
             f"{what} needs {need / GIB:.1f} GiB of memory at least, and this process may use "
             f"{there / GIB:.1f} GiB; {advice}"
         )
+
+
+def give_back() -> None:
+    """Give what was freed back to the machine, where the allocator keeps it (glibc's).
+
+    https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _limit_files() -> Iterator[Path]:

@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.metrics import Counter as RayCounter
 from ray.serve.metrics import Gauge, Histogram
 
+from cluster.memory import give_back
 from train.core.ragged import Array
 from train.recommender.answers import recommend
 from train.recommender.recommender import Recommender
@@ -193,6 +194,8 @@ class Telemetry:
     def tell_gauges(self) -> None:
         """Tell Ray what is as it is, for ever: it forgets a gauge that is not told again."""
         self._known |= expected(self._recommender)
+        # What opening the bundle took for a moment would stay with each replica.
+        give_back()
         version = {"version": self._recommender.version}
         gauge: Any = Gauge  # whose annotation has a single label
         gauges = {

@@ -1,15 +1,17 @@
 """What a process may use, and what is refused because it needs more."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cluster import memory
-from cluster.memory import available_memory, check_room
+from cluster.memory import available_memory, check_room, give_back
 from tests.cgroups import inside, said
 from tests.driver import data_table, events, make_run, write
 from train import memory as of_train
@@ -17,7 +19,7 @@ from train.data.encoded import encode
 from train.datasets.files import Files
 from train.fit import fit
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 SAID = "from cluster.memory import available_memory; print(available_memory())"
 
 
@@ -85,3 +87,16 @@ def test_a_fit_that_has_no_room_leaves_nothing(
     ):
         fit(run)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc's allocator")
+def test_what_was_freed_is_given_back() -> None:
+    process, kept = psutil.Process(), []
+    for _ in range(64 * 16):
+        kept.append(bytearray(2**16 - 64))  # below what the allocator maps by itself
+    last = kept.pop()
+    del kept
+    before = process.memory_info().rss
+    give_back()
+    assert before - process.memory_info().rss > 32 * MIB
+    assert len(last) == 2**16 - 64

@@ -61,6 +61,9 @@ def main(folder: Path) -> int:
         recommender = open_untried(folder, verified(folder)).recommender
         ids = recommender.users.ids
         recommend(recommender, [Request(user_id=ids[at].as_py()) for at in range(min(9, len(ids)))])
+        # One that no request is searched with is not read yet.
+        if (graph := getattr(recommender.index, "graph", None)) is not None:
+            graph.get_current_count()
     except Exception as error:  # whatever it is, it is no crash; who opens it next is told
         print(error, file=sys.stderr)
         return 1

@@ -100,15 +100,24 @@ def read(path: Path, labels: Array, width: int) -> Any:
     return graph
 
 
-class Later:
-    """A graph that was read, found right and forgotten: it is read again when it is used.
+def later(path: Path, labels: Array, width: int) -> Any:
+    """Return a graph that is read from its file when it is used, or None without hnswlib.
 
     Where exact search answers, the graph is there for reports alone, and takes as much memory as
-    the vectors.
+    the vectors, and as long to read.
 
     Args:
         path, labels, width: see `read`.
+
+    Raises:
+        ValueError: the file is not of a graph of so many vectors.
     """
+    _check_header(path, len(labels), width + 1)
+    return None if library() is None else _Later(path, labels, width)
+
+
+class _Later:
+    """A graph that is read when it is used."""
 
     def __init__(self, path: Path, labels: Array, width: int) -> None:
         self._of = path, labels, width

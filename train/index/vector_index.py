@@ -133,10 +133,10 @@ class VectorIndex:
         members = catalogue_members(vectors, catalogue)
         report, path = dict(report), folder / FILE
         graph = None
-        if report["used"] == "hnsw" or path.exists():
+        if report["used"] == "hnsw":
             graph = hnsw.read(path, members, vectors.shape[1])
-        if graph is not None and report["used"] == "exact":
-            graph = hnsw.Later(path, members, vectors.shape[1])
+        elif path.exists():
+            graph = hnsw.later(path, members, vectors.shape[1])
         if graph is None and report["used"] != "exact":
             hnsw.warn_of_exact_search("the graph that the bundle holds")
             report["used"] = "exact"

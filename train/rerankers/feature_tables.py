@@ -1,6 +1,10 @@
-"""Tables of the candidate features that are computed once, for all requests."""
+"""Tables of the candidate features that are computed once, for all requests.
 
-from dataclasses import dataclass, replace
+What a bundle has as it is looked up here, vectors and neighbours, is not copied: it is mapped, and
+in memory once, however many replicas a machine has.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,31 +17,35 @@ from train.data.statistics import DAY, Statistics
 # reranker's features grow with both.
 MAX_CODES = 8
 MAX_COLUMNS = 16
+# Items at a time where something is computed of all of them.
+BLOCK = 2**16
 
 
 @dataclass(frozen=True)
 class FeatureTables:
-    """Rows of items, each table with one more row of zeros that index -1 picks.
+    """Rows of items; most tables have one more, of zeros, that index -1 picks.
 
     Attributes:
         item: the features of an item alone, float32 `[S, I + 1]`.
         popularity: log popularity, float32 `[I + 1]`.
-        units: item vectors of length 1, float32 `[I + 1, d]`.
-        neighbours, weights: of the statistics, `[I + 1, K]`.
+        vectors: of items, float32 `[I, d]`.
+        lengths: of these, infinite for no item, float32 `[I + 1]`.
+        neighbours, weights: of the statistics, `[I, K]`.
         codes: categories, `V` for none, int32 `[M, I + 1]`.
         code_weights: inverse document frequency, 0 for none, float32 `[V + 1]`.
         code_norms: of an item's weighted categories, at least 1e-6, float32 `[I + 1]`.
         columns: dense attributes of items, float32 `[A, I + 1]`.
         column_norms: of these, float32 `[I + 1]`.
-        user_columns: dense attributes of users, float32 `[U + 1, A']`.
+        user_columns: dense attributes of users, float32 `[U, A']`.
         idle: log days since a user's last interaction, float32 `[U + 1]`; None where interactions
             have no times.
-        linear_score: the model of the linear score; `decode` has one more row, too.
+        linear_score: the model of the linear score.
     """
 
     item: Array
     popularity: Array
-    units: Array
+    vectors: Array
+    lengths: Array
     neighbours: Array
     weights: Array
     codes: Array
@@ -59,25 +67,33 @@ class FeatureTables:
         linear_score: LinearModel,
     ) -> "FeatureTables":
         """Build from item vectors `[I, d]`, both sides' attributes, statistics and linear score."""
-        described = _described(statistics)
         columns = items.dense[:, :MAX_COLUMNS]
+        described = _described(statistics)
+        item = np.zeros((len(described) + columns.shape[1], len(item_vectors) + 1), np.float32)
+        for row, of in zip(item, (*described, *columns.T), strict=True):
+            row[:-1] = of
         codes, code_weights = _coded(items)
         norms = np.sqrt((code_weights[codes] ** 2).sum(axis=0))
         return cls(
-            item=_padded(np.array([*described, *columns.T]).T).T.copy(),
-            popularity=_padded(described[0]),
-            units=_padded(_unit(item_vectors)),
-            neighbours=_padded(statistics.neighbours),
-            weights=_padded(statistics.neighbour_weights),
+            item=item,
+            popularity=item[0].copy(),
+            vectors=item_vectors,
+            lengths=np.append(np.maximum(_norms(item_vectors), 1e-12), np.float32(np.inf)),
+            neighbours=statistics.neighbours,
+            weights=statistics.neighbour_weights,
             codes=codes,
             code_weights=code_weights,
             code_norms=np.maximum(norms, 1e-6),
-            columns=_padded(columns).T.copy(),
-            column_norms=_padded(np.linalg.norm(columns, axis=1)),
-            user_columns=_padded(users.dense[:, :MAX_COLUMNS]),
+            columns=item[len(described) :],
+            column_norms=_padded(_norms(columns)),
+            user_columns=users.dense[:, :MAX_COLUMNS],
             idle=_idle(statistics),
-            linear_score=replace(linear_score, decode=_padded(linear_score.decode)),
+            linear_score=linear_score,
         )
+
+    def units(self, items: Array) -> Array:
+        """Return the vectors of items `[...]`, of length 1, or 0 for -1: `[..., d]`."""
+        return np.asarray(self.vectors.take(items, axis=0) / self.lengths.take(items)[..., None])
 
 
 def item_names(recent_days: tuple[int, ...], items: Features) -> tuple[str, ...]:
@@ -122,14 +138,17 @@ def _log_days(seconds: Array) -> Array:
     return np.log1p(np.maximum(seconds, 0) / DAY).astype(np.float32)
 
 
-def _unit(vectors: Array) -> Array:
-    units: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return units
+def _norms(rows: Array) -> Array:
+    """Return the length of each row, float32 `[n]`."""
+    found = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        found[block] = np.linalg.norm(rows[block], axis=1)
+    return found
 
 
 def _padded(table: Array) -> Array:
-    kind = np.int32 if np.issubdtype(table.dtype, np.integer) else np.float32
-    return np.concatenate([table, np.zeros((1, *table.shape[1:]))]).astype(kind)
+    return np.append(table, np.float32(0)).astype(np.float32, copy=False)
 
 
 def _coded(items: Features) -> tuple[Array, Array]:

@@ -189,9 +189,12 @@ class _Batch:
 
 
 def _user_columns(tables: FeatureTables, queries: Queries) -> Array:
-    if queries.attributes is None:
-        return tables.user_columns[queries.user]
-    return queries.attributes.dense[:, :MAX_COLUMNS]
+    if queries.attributes is not None:
+        return queries.attributes.dense[:, :MAX_COLUMNS]
+    found = np.zeros((len(queries.user), tables.user_columns.shape[1]), np.float32)
+    known = queries.user >= 0
+    found[known] = tables.user_columns[queries.user[known]]
+    return found
 
 
 def _retrieval(tables: FeatureTables, batch: _Batch, out: Array) -> int:
@@ -217,11 +220,11 @@ def _user(tables: FeatureTables, batch: _Batch, out: Array) -> int:
 
 
 def _history(tables: FeatureTables, batch: _Batch, out: Array) -> int:
-    units = tables.units.take(batch.history, axis=0)
+    units = tables.units(batch.history)
     mean = units.sum(axis=1, keepdims=True) / batch.history_length[:, :, None]
     profile = np.concatenate([mean, units[:, -RECENT:]], axis=1)
     # Both operands in C order, and the small axis in front for the maximum: 3 times as fast.
-    similar = tables.units.take(batch.items, axis=0) @ profile.transpose(0, 2, 1).copy()
+    similar = tables.units(batch.items) @ profile.transpose(0, 2, 1).copy()
     planes = similar.transpose(2, 0, 1).copy()
     out[0] = planes[0]
     np.max(planes[1:], axis=0, out=out[1])
@@ -237,12 +240,14 @@ def _together(tables: FeatureTables, batch: _Batch, out: Array) -> None:
     `place` has for every item its place among the request's candidates, from 1, or 0 for none.
     """
     rows, width = batch.items.shape
-    steps, size = batch.history.shape[1], len(tables.neighbours)
+    steps, size = batch.history.shape[1], len(tables.neighbours) + 1
     base = np.arange(rows)[:, None] * size
     place = np.zeros(rows * size, dtype=np.min_scalar_type(width))
     place[base + batch.items % size] = np.arange(1, width + 1)
     neighbours = tables.neighbours.take(batch.history, axis=0) + base[:, :, None]
-    neighbour_place = place.take(neighbours).ravel()
+    neighbour_place = place.take(neighbours)
+    neighbour_place[batch.history < 0] = 0
+    neighbour_place = neighbour_place.ravel()
     hit = np.flatnonzero(neighbour_place != 0)
     query_step = hit // tables.neighbours.shape[1]
     cell = query_step // steps * width + neighbour_place[hit] - 1
