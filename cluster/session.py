@@ -179,7 +179,7 @@ def scaling(
     gpu: bool | Literal["auto"] = "auto",
     *,
     cpus: float = 1,
-    autoscaling: bool = False,
+    wait: bool = False,
 ) -> "ScalingConfig":
     """Return the scaling configuration of a training run on the Ray of this process.
 
@@ -190,7 +190,7 @@ def scaling(
         workers: number of workers; 0 runs the loop in this process, without Ray's workers.
         gpu: a GPU for each worker; "auto" is whether there are any.
         cpus: CPUs of each worker.
-        autoscaling: whether Ray may add nodes, so that nothing is refused.
+        wait: whether nodes may join, or an autoscaler add them, so that nothing is refused.
 
     Raises:
         ValueError: even idle, the nodes have no room for so many workers: Ray would wait forever.
@@ -207,7 +207,7 @@ def scaling(
     room = sum(
         int(min(node.get(name, 0) // need for name, need in worker.items())) for node in nodes
     )
-    if room < workers and not autoscaling:
+    if room < workers and not wait:
         raise ValueError(_no_room(workers, worker, nodes, room))
     return ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=worker)
 
@@ -249,5 +249,6 @@ def _no_room(
     return (
         f"{workers} workers with {need} each do not fit: the nodes of this Ray have "
         f"{_resources(nodes)}, which "
-        f"is room for {room}; lower workers, set gpu = false, or join a larger Ray with --address"
+        f"is room for {room}; lower workers, set gpu = false, join a larger "
+        "Ray with --address, or, where nodes are still to join, set train.wait = true"
     )

@@ -167,7 +167,7 @@ def _on_ray(run: Run, address: str | None, home: str) -> Iterator[Callable[[], N
     session = connect(address)
     with contextlib.ExitStack() as stack:
         stack.enter_context(watched(AGAIN))
-        scaling(run.train.workers, run.train.gpu)
+        scaling(run.train.workers, run.train.gpu, wait=run.train.wait)
         check_seen(storage.parent(home))
 
         def leave() -> None:

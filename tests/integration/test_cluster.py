@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from cluster.session import Session, connect, scaling
-from tests.waiting import BOUND, PATIENCE, wait_until
+from tests.machines import ROOT, environ
+from tests.waiting import BOUND, wait_until
 from train.bundle.bundle import check
 from train.report.text import render
 
-ROOT = Path(__file__).parents[2]
 STARTS = ("driv", "work", "cpus", "file")
 TOKEN = "0123456789abcdef" * 4
 # Run as a job: our code is importable on the driver and on a worker, from what was shipped alone.
@@ -37,15 +37,6 @@ print("worker", ray.get(work.remote()))
 print("cpus", session.cpus, session.started, scaling(2).resources_per_worker)
 print("files", *sorted(os.listdir()))
 """
-
-
-def environ(folder: str, token: str) -> dict[str, str]:
-    """The shell of a user who has never started Ray: own folder, own token, no other setting.
-
-    But for Ray's patience, which the machine may need.
-    """
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", *PATIENCE)}
-    return kept | {"RAYTOWER_RAY_DIR": folder, "RAY_AUTH_TOKEN_PATH": token}
 
 
 def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -329,7 +320,7 @@ def test_what_a_ray_can_never_give_is_refused(local_ray: Session) -> None:
     assert connect().address == local_ray.address
     assert scaling(3).resources_per_worker == {"CPU": 1}
     assert scaling(3).num_workers == 3
-    assert scaling(9, autoscaling=True).num_workers == 9
+    assert scaling(9, wait=True).num_workers == 9
     with pytest.raises(ValueError, match="5 workers with 1 CPU each do not fit") as caught:
         scaling(5)
     assert "the nodes of this Ray have 4 CPU, 0 GPU, which is room for 4" in str(caught.value)

@@ -1,112 +1,30 @@
-"""Two machines, each a network namespace whose host name is 127.0.1.1, as Debian has it.
-
-From `cluster start` to a bundle that was trained by one worker on each.
-"""
+"""Two machines: from `cluster start` to a bundle that was trained by one worker on each."""
 
 import contextlib
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.bundles import write_bundle
-from tests.integration.test_cluster import ROOT, RUN, environ
-from tests.waiting import BOUND, wait_until
+from tests.integration.test_cluster import RUN
+from tests.machines import NETWORK, Machine, NoMachinesError
+from tests.machines import machines as make_machines
 from train.bundle.bundle import check
 
-HEAD, OTHER = "10.213.77.1", "10.213.77.2"
-# What `ip` is told: a cable between two machines.
-CABLE = """
-netns add {a}
-netns add {b}
-link add {a} type veth peer name {b}
-link set {a} netns {a}
-link set {b} netns {b}
--n {a} addr add 10.213.77.1/24 dev {a}
--n {b} addr add 10.213.77.2/24 dev {b}
--n {a} link set {a} up
--n {b} link set {b} up
--n {a} link set lo up
--n {b} link set lo up
-"""
-# A name of its own, which is nobody else's address, and a folder that is not what others see there.
-ENTER = 'hostname "$1"; mount --bind "$2" /etc/hosts; mount -t tmpfs none "$3"; shift 3; exec "$@"'
-
-
-class Machine:
-    """A network namespace with a home, a host name and a folder for Ray of its own."""
-
-    def __init__(self, name: str, folder: Path, unseen: str) -> None:
-        self.name, self.shared, self.home = name, folder / "shared", folder / name
-        self.home.mkdir()
-        self.unseen = self.shared / unseen
-        self.unseen.mkdir(parents=True)
-        self.hosts = self.home / "hosts"
-        self.hosts.write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
-        ray = self.home / "ray"
-        ray.mkdir(mode=0o700)
-        self.env = environ(str(ray), "") | {"HOME": str(self.home)}
-        del self.env["RAY_AUTH_TOKEN_PATH"]
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `python WORDS` there, or `python -m WORDS` where the first is no flag."""
-        return subprocess.run(
-            self._words(*words),
-            cwd=ROOT,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=BOUND,
-        )
-
-    @contextlib.contextmanager
-    def running(self, said: str, *words: str) -> Iterator[None]:
-        """Run it until it says something, and stop it by Ctrl-C in the end."""
-        with tempfile.NamedTemporaryFile("w+") as log:
-            output = {"stdout": log, "stderr": subprocess.STDOUT}
-            process = subprocess.Popen(self._words(*words), cwd=ROOT, env=self.env, **output)  # type: ignore[call-overload]
-            read = Path(log.name).read_text
-            try:
-                wait_until(lambda: said in read() or process.poll() is not None, said)
-                assert process.poll() is None, read()
-                yield
-            finally:
-                process.send_signal(signal.SIGINT)
-                assert process.wait(BOUND) == 0, read()
-
-    def _words(self, *words: str) -> list[str]:
-        enter = ["ip", "netns", "exec", self.name, "unshare", "-m", "-u", "sh", "-c", ENTER, "sh"]
-        apart = [self.name, str(self.hosts), str(self.unseen)]
-        module = () if words[0].startswith("-") else ("-m",)
-        return [*enter, *apart, sys.executable, *module, *words]
+HEAD, OTHER = f"{NETWORK}.1", f"{NETWORK}.2"
 
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[tuple[Machine, Machine]]:
-    names = {"a": f"rta{os.getpid()}", "b": f"rtb{os.getpid()}"}
-    if os.getuid() or not (shutil.which("ip") and shutil.which("unshare")):
-        pytest.skip("network namespaces take root, ip and unshare")
-    with tempfile.TemporaryDirectory(prefix="rt-", dir="/tmp") as folder:
+    with contextlib.ExitStack() as stack:
         try:
-            for line in CABLE.format(**names).strip().splitlines():
-                done = subprocess.run(["ip", *line.split()], capture_output=True, text=True)
-                if done.returncode:
-                    pytest.skip(f"network namespaces are not permitted here: {done.stderr}")
-            first = Machine(names["a"], Path(folder), unseen="nothing")
-            second = Machine(names["b"], Path(folder), unseen="apart")
-            yield first, second
-            for machine in (second, first):
-                machine.run("cluster", "stop")
-        finally:
-            for name in names.values():
-                subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+            first, second = stack.enter_context(make_machines(2))
+        except NoMachinesError as error:
+            pytest.skip(str(error))
+        yield first, second
 
 
 def test_a_service_answers_another_machine_at_one_port(machines: tuple[Machine, Machine]) -> None:

@@ -58,6 +58,8 @@ class Training(Settings):
             catalogues whose users' tastes drift; all weigh the same by default.
         weighted: an interaction counts in the loss in proportion to its weight (`data.weight`: a
             rating, say), beside `half_life`; all count the same by default.
+        wait: for nodes to join, or an autoscaler's, where the workers do not fit those that there
+            are; such a run is refused otherwise.
         max_failures: workers lost before the run gives up; each time it resumes at the last
             checkpoint.
         checkpoint_minutes: after so long within an epoch it is kept how far the epoch is, beside
@@ -81,6 +83,7 @@ class Training(Settings):
     context_length: int = Field(default=50, ge=1)
     half_life: float | None = Field(default=None, gt=0)
     weighted: bool = False
+    wait: bool = False
     max_failures: int = Field(default=2, ge=0)
     checkpoint_minutes: float = Field(default=10.0, ge=0)
 
@@ -94,7 +97,7 @@ class Training(Settings):
 
 
 # Settings of how the work is shared out and kept, which change no weight.
-AROUND = ("threads", "max_failures", "checkpoint_minutes")
+AROUND = ("threads", "wait", "max_failures", "checkpoint_minutes")
 
 
 @dataclass(frozen=True)

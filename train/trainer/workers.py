@@ -97,7 +97,7 @@ def _trainer(jobs: Mapping[str, Job], place: str, epochs: Path) -> ray.train.tor
         # Put once, and read by all workers of a node from its object store.
         train_loop_config={"jobs": ray.put(dict(jobs)), "place": place},
         torch_config=_TorchConfig(),
-        scaling_config=scaling(training.workers, training.gpu),
+        scaling_config=scaling(training.workers, training.gpu, wait=training.wait),
         run_config=ray.train.RunConfig(
             name=FOLDER,
             storage_path=place,
