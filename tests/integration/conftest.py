@@ -1,10 +1,11 @@
-"""A copy of the checkout for what runs the commands of the README and of docs/."""
+"""A copy of the checkout for what runs the pages' commands, and the folder of a small sweep."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.documents import copy_checkout, execute
+from tests.sweeps import RUN, SWEEP
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +20,12 @@ def trained(checkout: Path) -> Path:
     short = "--train.workers 0 --reranker.kinds.catboost.iterations 20 --no-page"
     execute(f".venv/bin/python -m train fit shop.toml {short}", checkout)
     return checkout
+
+
+@pytest.fixture
+def sweep_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: object) -> Path:
+    """The working folder, with the files of a small sweep; Ray runs."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.toml").write_text(RUN)
+    Path("sweep.toml").write_text(SWEEP)
+    return tmp_path

@@ -3,11 +3,8 @@
 import json
 import logging
 import os
-import signal
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -19,8 +16,7 @@ import ray.tune
 from mlflow import MlflowClient
 
 from cluster import cli
-from tests.killed_sweep import ending
-from tests.waiting import BOUND, wait_until
+from tests.sweeps import RUN, SWEEP, records
 from train.bundle.bundle import check
 from train.config import Run
 from train.run_files import read_run
@@ -35,55 +31,13 @@ from tune.space.draws import override
 from tune.subjects import SUBJECTS
 from tune.subjects.towers import varied
 from tune.trials import tuner
-from tune.trials.progress import Progress
 from tune.trials.trial import trial
 
 if TYPE_CHECKING:
-    from cluster.session import Session
-
-RUN = """
-name = "small"
-tower = { name = "two_tower", width = 8, history = 20 }
-[data]
-name = "generated"
-users = 200
-items = 120
-interactions = 5000
-[train]
-workers = 2
-batch_size = 128
-epochs = 3
-max_failures = 2
-"""
-SWEEP = """
-run = "run.toml"
-trials = 4
-trials_at_once = 1
-tracking = "mlflow"
-seed = 5
-[space]
-train.learning_rate.choice = [0.01, 1e30]
-loss.choice = [
-    { name = "in_batch_softmax", temperature = { uniform = [0.5, 2] } },
-    { name = "bpr" },
-]
-"""
+    pass
 
 
 ALONE, BOTH = '["tower"]', '["tower", { name = "itemknn", neighbours = { int = [9, 40] } }]'
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: "Session") -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("run.toml").write_text(RUN)
-    Path("sweep.toml").write_text(SWEEP)
-    return tmp_path
-
-
-def records(name: str, storage: str = "runs") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(Path(f"{storage}/{name}/trials.json").read_text())
-    return found
 
 
 def shared(run: Run) -> Any:
@@ -91,12 +45,12 @@ def shared(run: Run) -> Any:
 
 
 def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
-    folder: Path,
+    sweep_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lost, last = folder / "lost", folder / "last"
+    lost, last = sweep_folder / "lost", sweep_folder / "last"
 
     def dying(config: Mapping[str, Any], **given: Any) -> None:
         if config["overrides"].get("loss", {}).get("name") == "bpr":
@@ -165,7 +119,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     said = capsys.readouterr().out
     assert f"Trial {top['trial']} is the best by ndcg: ndcg {top['values']['ndcg']:.4f}" in said
     assert "No trial has seen the test" in said
-    assert said.endswith(f"python -m train fit {folder}/runs/found/best.toml\n")
+    assert said.endswith(f"python -m train fit {sweep_folder}/runs/found/best.toml\n")
     second = max((row for row in done if row is not top), key=lambda row: row["values"]["ndcg"])
     against = {second["trial"]: f"trial {second['trial']}, the runner-up"}
     against |= {1: "the run as it is"} if top is not rows[0] else {}
@@ -175,7 +129,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
 
     # What failed is bad to the search too, and its database can be opened by others.
     study = optuna.load_study(
-        study_name="found", storage=f"sqlite:///{folder}/runs/found/optuna.db"
+        study_name="found", storage=f"sqlite:///{sweep_folder}/runs/found/optuna.db"
     )
     told = [one for one in study.trials if one.state == optuna.trial.TrialState.COMPLETE]
     assert len(told) == len(rows) - 1
@@ -184,7 +138,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
     )
 
     # One MLflow run for the sweep, a child a trial.
-    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    client = MlflowClient(f"sqlite:///{sweep_folder}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("raytower")
     assert experiment is not None
     logged = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
@@ -205,7 +159,7 @@ def test_a_sweep_finds_the_best_of_its_trials_and_outlives_the_others(
 
 
 def test_a_sweep_learns_from_an_earlier_one_and_tries_known_points_first(
-    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    sweep_folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     Path("run.toml").write_text("page = false\n" + RUN.replace("workers = 2", "workers = 0"))
     Path("space.toml").write_text(
@@ -243,7 +197,7 @@ metrics = ["ndcg", "milliseconds"]
     # The winner's bundle, and its test, which nothing before has looked at.
     said = capsys.readouterr().out
     bundle = Path(said.splitlines()[-1])
-    assert bundle.parent == folder / "elsewhere" / "second-best" / "bundles"
+    assert bundle.parent == sweep_folder / "elsewhere" / "second-best" / "bundles"
     metrics = check(str(bundle))[1]["metrics"]["systems"]["stage_1"]["ndcg"]
     assert f"stage 1 {metrics['mean']:.4f} [" in said
     assert "No other trial is better in" in said
@@ -260,7 +214,7 @@ metrics = ["ndcg", "milliseconds"]
     ],
 )
 def test_rerankers_sources_and_indexes_are_swept_over_one_training_of_the_towers(
-    folder: Path, space: str, names: list[str], capsys: pytest.CaptureFixture[str]
+    sweep_folder: Path, space: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = Path("run.toml").read_text().replace("workers = 2", "workers = 0")
     sources = 'sources = ["tower", { name = "ease", regularization = 100 }]'
@@ -277,119 +231,6 @@ def test_rerankers_sources_and_indexes_are_swept_over_one_training_of_the_towers
     assert read_run("runs/parts/best.toml").name == "parts-best"
 
 
-def test_an_interrupted_and_killed_sweep_goes_on_beside_another_one(
-    folder: Path,
-    local_ray: "Session",
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    Path("run.toml").write_text("page = false\n" + RUN.replace("workers = 2", "workers = 0"))
-    space = '[space]\n"train.learning_rate" = { loguniform = [1e-3, 1e-2] }\n'
-    settings = 'trials = 8\ntrials_at_once = 2\nscheduler = "none"\n'
-    Path("sweep.toml").write_text(f'run = "run.toml"\n{settings}{space}')
-    results = Path("runs/sweep").glob
-
-    words = ["sweep.toml", "--address", local_ray.address]
-    other = started("-c", WAITING, *words, "--name", "other", "--trials", "2")
-    wait_until(lambda: [*Path("runs/other").glob("trials-*/*/")], "a trial of the other sweep")
-
-    with monkeypatch.context() as interrupted, caplog.at_level(logging.INFO, "tune"):
-        callback = ending(4, signal.SIGINT)
-        interrupted.setattr(Progress, "on_trial_result", callback, raising=False)
-        with pytest.raises(SystemExit) as ended:
-            cli.run(main, words)
-    assert ended.value.code == 130
-    assert "to go on: --resume" in caplog.text
-    before = records("sweep")
-    assert 1 <= len(before) < 5  # the last one or two may not have been written down yet
-    contents = finished(results)
-    assert 2 <= len(contents) < 5
-
-    killed = started("-m", "tests.killed_sweep", "6", *words, "--resume")
-    assert killed.wait(BOUND) == -signal.SIGKILL
-    contents |= finished(results)
-    assert 4 <= len(contents) < 8
-
-    capsys.readouterr()
-    main(["sweep.toml", "--resume"])
-    rows = records("sweep")
-    assert [row["trial"] for row in rows] == list(range(1, 9))
-    assert {row["state"] for row in rows} == {"finished"}
-    assert [row for row in rows if row["trial"] in {one["trial"] for one in before}] == before
-    # A kill may lose what Tune wrote of an epoch, but no trial loses it from its curve.
-    assert all([point["epoch"] for point in row["curve"]] == [1, 2, 3] for row in rows)
-    assert all(row["seconds"] > 0 for row in rows)
-    # Nothing that had ended ran again: at most it says once more what it had said.
-    now = finished(results)
-    values = {row["trial"]: row["values"]["ndcg"] for row in rows}
-    for path, text in contents.items():
-        assert now[path].startswith(text)
-        last, before_that = reports(now[path])[-1], reports(text)[-1]
-        assert len(reports(now[path])) <= len(reports(text)) + 2
-        assert values[last["config"]["trial"]] == last["ndcg"] == before_that["ndcg"]
-    # Nor did the search begin anew: its trials differ.
-    assert len({json.dumps(row["overrides"]) for row in rows}) == 8
-    # It takes more trials, and the search goes on; fewer than there are, it refuses.
-    with caplog.at_level(logging.INFO, "tune"):
-        main(["sweep.toml", "--resume", "--trials", "10"])
-    more = records("sweep")
-    assert [row["trial"] for row in more] == list(range(1, 11))
-    assert more[:8] == rows
-    assert len({json.dumps(row["overrides"]) for row in more}) == 10
-    assert "10 of 10 done" in caplog.text
-    with pytest.raises(SystemExit):
-        cli.run(main, ["sweep.toml", "--resume"])
-    assert "sweep was begun with 10 trials; a resume takes more, got 8" in capsys.readouterr().err
-    # Another one, which was in its first trials all the while, went its way on the same Ray.
-    assert other.poll() is None
-    Path("go").touch()
-    assert other.wait(BOUND) == 0
-    assert len(records("other")) == 2
-
-    Path("sweep.toml").write_text(Path("sweep.toml").read_text().replace("1e-3", "1e-4"))
-    with pytest.raises(SystemExit):
-        cli.run(main, ["sweep.toml", "--resume", "--trials", "10"])
-    assert "is another sweep (sweep.space.train.learning_rate" in capsys.readouterr().err
-
-
-# A sweep whose trials wait for the file `go` in the folder where it was started.
-WAITING = """
-import functools, time
-from pathlib import Path
-from cluster.cli import run
-from tune.__main__ import main
-from tune.trials import tuner
-
-measure, go = tuner.trial, Path("go").absolute()
-
-@functools.wraps(measure)
-def trial(*config, **given):
-    while not go.exists():
-        time.sleep(0.1)
-    measure(*config, **given)
-
-tuner.trial = trial
-run(main)
-"""
-
-
-def started(*words: str) -> "subprocess.Popen[bytes]":
-    """Start Python in this folder; what it says is in pytest's captured output."""
-    root = Path(__file__).parents[2]
-    return subprocess.Popen([sys.executable, *words], env=os.environ | {"PYTHONPATH": str(root)})
-
-
-def finished(glob: Callable[[str], Any]) -> dict[Path, str]:
-    """Return the reports of the trials that have said that they ended."""
-    texts = {path: path.read_text() for path in glob("trials-*/*/result.json")}
-    return {path: text for path, text in texts.items() if '"ended": true' in text}
-
-
-def reports(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def test_a_sweep_without_a_single_result_says_why() -> None:
     run = Run.model_validate(tomllib.loads(RUN))
     failed = SearchResult([{"values": {}, "reason": "the loss is nan"}], [None], None)
@@ -397,7 +238,9 @@ def test_a_sweep_without_a_single_result_says_why() -> None:
         outcome(Sweep.model_validate(tomllib.loads(SWEEP)), run, failed)
 
 
-def test_what_no_node_can_give_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_no_node_can_give_is_refused(
+    sweep_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(main, ["sweep.toml", "--cpus", "64"])
     assert ended.value.code == 2
