@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 work=$(realpath -m "${1:-/tmp/raytower-image}")
 mkdir -p "$work"
 buildah="buildah --root $work/layers --runroot $work/run --storage-driver ${STORAGE_DRIVER:-vfs}"
-base=docker.io/$(awk '/^FROM/ {print $2}' cluster/image.Dockerfile)
+base=$(sed -n 's/^ARG RAY=//p' cluster/image.Dockerfile)
 
 if [ ! -e "$work/root/home/ray/anaconda3/bin/pip" ]; then
     [ -e "$work/root/usr/bin/python3.11" ] || debootstrap --variant=minbase \

@@ -164,7 +164,10 @@ def test_kubernetes_runs_the_pinned_ray_with_tokens(cluster: dict[str, Any]) -> 
 
 def test_the_image_starts_from_the_pinned_ray() -> None:
     said = (ROOT / "cluster" / "image.Dockerfile").read_text()
-    assert f"FROM rayproject/ray:{PINS['ray']}-py311-cpu" in said
+    assert f"ARG RAY=docker.io/rayproject/ray:{PINS['ray']}-py311-cpu\nFROM ${{RAY}}\n" in said
+    # The one with CUDA, too.
+    versions = re.findall(r"rayproject/ray:([\d.]+)-py311-(cpu|gpu)", said)
+    assert {*versions} == {(PINS["ray"], "cpu"), (PINS["ray"], "gpu")}
 
 
 def test_kubernetes_serves_what_the_checkout_serves() -> None:
