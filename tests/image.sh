@@ -13,7 +13,7 @@ base=$(sed -n 's/^ARG RAY=//p' cluster/image.Dockerfile)
 
 if [ ! -e "$work/root/home/ray/anaconda3/bin/pip" ]; then
     [ -e "$work/root/usr/bin/python3.11" ] || debootstrap --variant=minbase \
-        --include=sudo,ca-certificates,python3.11,python3.11-dev,python3.11-venv \
+        --include=sudo,ca-certificates,python3.11,python3-distutils,python3.11-dev,python3.11-venv \
         bookworm "$work/root" http://deb.debian.org/debian
     chroot "$work/root" useradd -ms /bin/bash -d /home/ray ray --uid 1000 --gid 100
     echo 'ray ALL=NOPASSWD: ALL' >> "$work/root/etc/sudoers"
