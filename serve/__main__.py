@@ -95,13 +95,13 @@ def _serve(process: Process, args: ServeArgs, version: str) -> None:
     from cluster import session, sight, storage
 
     of_ray.prepare()
+    import ray
+
     logger.info("starting Ray ..." if process.address == "local" else "joining Ray ...")
-    # Ray's start is waiting, for the most part.
+    # Ray's start is waiting, for the most part, in which what is needed next is imported.
     threading.Thread(target=import_module, args=("serve.starting",), daemon=True).start()
     session.connect(process.address, metrics_port=process.metrics_port)
     sight.check_readable(args.bundle, storage.MANIFEST)
-
-    import ray
 
     from serve.starting import wait_until_ready
 

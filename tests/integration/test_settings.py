@@ -125,6 +125,7 @@ ELSEWHERE = {
     "train.gpu": "tests/gpu/test_training.py",
     "train.threads": "tests/unit/test_training_settings.py",
     "train.max_failures": "tests/integration/test_training.py",
+    "train.wait": "tests/integration/test_two_machines.py",
     "train.checkpoint_minutes": "tests/contract/test_resume.py",
     "index.recall": "tests/unit/test_index.py",
     "index.sample": "tests/unit/test_index.py",

@@ -12,6 +12,7 @@ from tests.bundles import write_bundle
 from tests.integration.test_cluster import RUN
 from tests.machines import NETWORK, Machine, NoMachinesError
 from tests.machines import machines as make_machines
+from tests.node_matrix import fit
 from train.bundle.bundle import check
 
 HEAD, OTHER = f"{NETWORK}.1", f"{NETWORK}.2"
@@ -104,3 +105,23 @@ def test_a_node_that_does_not_see_a_bundle_is_named(joined: tuple[Machine, Machi
     done = joined[0].run("serve", str(bundle), f"--address={HEAD}:6379")
     assert done.returncode == 2, done.stderr[-3000:]
     assert f"error: node {OTHER} ({joined[1].name}) does not see {bundle}" in done.stderr
+
+
+def test_workers_wait_for_a_node_that_joins_late(joined: tuple[Machine, Machine]) -> None:
+    first, second = joined
+    code, _, said = fit(first, 3, [], None)
+    assert code == 2
+    assert "3 workers with 1 CPU each do not fit" in said
+    assert "where nodes are still to join, set train.wait = true" in said
+
+    def late(log: str) -> bool:
+        if "asked for: 3 workers with 1 CPU each" not in log:
+            return False
+        done = second.run("cluster", "start", f"--address={HEAD}:6379", "--num-cpus=1")
+        assert done.returncode == 0, done.stderr
+        return True
+
+    code, _, said = fit(first, 3, ["--train.wait"], late)
+    assert code == 0, said[-3000:]
+    _, manifest = check(str(first.shared / "runs" / "killed"))
+    assert manifest["config"]["train"]["workers"] == 3
