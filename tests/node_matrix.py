@@ -4,7 +4,6 @@ Prints a Markdown table: how the fit ended, after how many seconds, its test NDC
 the bundle has the bytes of the one that was made on one node. Nodes are network namespaces.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -35,25 +34,25 @@ def main() -> None:
         print("| nodes, CPUs of each | ended | s | NDCG@10 | bytes are |", flush=True)
         print("|---|---|---|---|---|", flush=True)
         start(first, 3)
-        whole = row("3", first, [], 3, "")
+        whole = row("3", first, 3, "")
         stop(first)
         start(first, 2)
         join(first, second, 1)
-        row("2, 1", first, [second], 3, whole)
+        row("2, 1", first, 3, whole)
         stop(second)
         stop(first)
         start(first, 1)
         for other in (second, third):
             join(first, other, 1)
-        row("1, 1, 1", first, [second, third], 3, whole)
-        two = row("1, 1, 1: two workers", first, [second, third], 2, "")
+        row("1, 1, 1", first, 3, whole)
+        two = row("1, 1, 1: two workers", first, 2, "")
         dies = dying([second, third])
-        row("1, 1, 1: two workers, the node of one dies", first, [second, third], 2, two, dies)
+        row("1, 1, 1: two workers, the node of one dies", first, 2, two, dies)
         stop(third)
         join(first, third, 1)
         stop(third)
         late = joining(first, third)
-        row("1, 1, and 1 that joins late", first, [second], 3, whole, late, "--train.wait")
+        row("1, 1, and 1 that joins late", first, 3, whole, late, "--train.wait")
 
 
 def start(first: Machine, cpus: int) -> None:
@@ -126,7 +125,6 @@ def _words(pid: str) -> bytes:
 def row(
     title: str,
     first: Machine,
-    others: Sequence[Machine],
     workers: int,
     whole: str,
     meanwhile: Meanwhile | None = None,
@@ -137,7 +135,6 @@ def row(
     Args:
         title: of the line.
         first: where the command runs.
-        others: that are told of, in case of an error.
         workers: of the training.
         whole: the hash to compare with; "" for none.
         meanwhile: what happens during the fit.
@@ -150,8 +147,6 @@ def row(
     figure = f"{_ndcg(runs):.6f}" if not code else said[-300:].replace("\n", " / ")
     same = "" if not whole else "equal" if found == whole else "NOT equal"
     print(f"| {title} | {code} | {seconds:.0f} | {figure} | {same} |", flush=True)
-    if code and os.environ.get("KEEP_LOG"):
-        print(said, [machine.name for machine in others], flush=True)
     return found
 
 

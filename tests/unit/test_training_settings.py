@@ -88,15 +88,13 @@ IN_THE_LOOP = {
     "weighted": Row(True, {"gradient", "losses"}),
 }
 AROUND_IT = {
-    *(
-        "validation_users",
-        "workers",
-        "gpu",
-        "wait",
-        "max_failures",
-        "threads",
-        "checkpoint_minutes",
-    ),
+    "validation_users",
+    "workers",
+    "gpu",
+    "wait",
+    "max_failures",
+    "threads",
+    "checkpoint_minutes",
 }
 
 

@@ -93,7 +93,7 @@ class PooledEncoder:
 
     def _pooled(self, history: Ragged) -> Array:
         """Return the linear map of the mean of the histories' newest items: `[B, d]`."""
-        recent = history.last(max(1, self.settings["history"]))
+        recent = history.last(self.settings["history"])
         items = Ragged.from_pairs(*_present(recent), len(recent))
         asked, place = np.unique(items.values, return_inverse=True)
         inputs = self._rows("item", asked, self.items.take(asked))
