@@ -151,9 +151,27 @@ def test_a_sweep_of_few_items_is_exact_search_alone() -> None:
 @pytest.mark.hnsw
 def test_auto_goes_by_the_size_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "EXACT_ITEMS", 500)
+    monkeypatch.setattr(build, "EF_ITEMS", 1)
     small, large = (_build("auto", _vectors(count)) for count in (500, 501))
     assert small.report["used"] == "exact"
     assert large.report["used"] == "hnsw" and large.report["recall"] >= 0.99
+
+
+@pytest.mark.hnsw
+def test_auto_searches_exactly_where_a_graph_would_look_at_as_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vectors = _vectors(1_000)
+    monkeypatch.setattr(build, "EXACT_ITEMS", 500)
+    ef = _build("hnsw", vectors).report["ef"]
+    used = []
+    for items in (1_000 / ef, 999 / ef):
+        monkeypatch.setattr(build, "EF_ITEMS", items)
+        used.append(_build("auto", vectors).report)
+    assert [report["used"] for report in used] == ["exact", "hnsw"]
+    # What the graph would have needed is told either way.
+    assert [report["ef"] for report in used] == [ef, ef]
+    assert all(report["recall"] >= 0.99 for report in used)
 
 
 @pytest.mark.hnsw

@@ -13,6 +13,9 @@ from train.core.settings import Settings
 # `tests.benchmarks.index_sizes`) and misses nothing. A rule of sizes and no stopwatch, so that a
 # command has one result on every machine.
 EXACT_ITEMS = 50_000
+# Items that exact search looks at in the time that one more of `ef` takes HNSW: some 160 for a lone
+# query, 290 in batches of 16 (200,000 items of width 64, the same benchmark).
+EF_ITEMS = 200
 
 
 class IndexSettings(Settings):
@@ -20,7 +23,8 @@ class IndexSettings(Settings):
 
     Attributes:
         kind: the search to use; `auto` searches up to 50,000 items exactly, and more by HNSW where
-            it has the recall and hnswlib is installed.
+            it has the recall at an `ef` of at most a 200th of the items, beyond which exact search
+            is faster, and hnswlib is installed.
         m: links of a node on each layer.
         ef_construction: breadth of the search when nodes are linked.
         recall: of HNSW against exact search, at least, for users' queries; `ef` is raised until it

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.core.ragged import Array
 from train.index import hnsw
-from train.index.base import EXACT_ITEMS, Index, IndexSettings
+from train.index.base import EF_ITEMS, EXACT_ITEMS, Index, IndexSettings
 from train.index.pair_index import EXHAUSTIVE, PairHead, PairIndex
 from train.index.vector_index import MAX_EF, VectorIndex, catalogue_members
 
@@ -181,8 +181,9 @@ def _chosen(
             "ef_construction, or set kind to auto or exact"
         )
     microseconds = _microseconds(approximate, queries, min(2 * k, count))
-    large = settings.kind == "hnsw" or (settings.kind == "auto" and count > EXACT_ITEMS)
-    used = "hnsw" if large and recall >= settings.recall else "exact"
+    worth = settings.kind == "auto" and count > max(EXACT_ITEMS, EF_ITEMS * ef)
+    graph = recall >= settings.recall and (worth or settings.kind == "hnsw")
+    used = "hnsw" if graph else "exact"
     return {"used": used, "recall": recall, "ef": ef, "hnsw_us": microseconds}
 
 
