@@ -165,7 +165,8 @@ def test_auto_searches_exactly_where_a_graph_would_look_at_as_much(
     monkeypatch.setattr(build, "EXACT_ITEMS", 500)
     ef = _build("hnsw", vectors).report["ef"]
     used = []
-    for items in (1_000 / ef, 999 / ef):
+    # Half an item to each side, as a quotient times its divisor may round below the whole.
+    for items in (1_000.5 / ef, 999.5 / ef):
         monkeypatch.setattr(build, "EF_ITEMS", items)
         used.append(_build("auto", vectors).report)
     assert [report["used"] for report in used] == ["exact", "hnsw"]
